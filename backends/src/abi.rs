@@ -1,0 +1,121 @@
+//! The memory layouts that generated code and the runtime share.
+//!
+//! Generated code addresses the fields by the `*_OFFSET` constants; a test checks them against the structs.
+//! Functions that run on a frame have the signature `(ptr frame, i64 worker, i64 lo, i64 hi) -> i32`.
+
+use crate::runtime::Run;
+
+/// Start of every frame; the generator's own slots follow at [`FRAME_SLOTS`].
+#[repr(C, align(64))]
+pub struct FrameHeader {
+    /// Handle that runtime calls take as their first argument.
+    pub run: *const Run,
+    /// Number of workers, at least 1; worker numbers are below it.
+    pub workers: i64,
+}
+
+/// Offset of [`FrameHeader::run`].
+pub const FRAME_RUN: i64 = 0;
+/// Offset of [`FrameHeader::workers`].
+pub const FRAME_WORKERS: i64 = 8;
+/// First byte of a frame that belongs to the generator.
+pub const FRAME_SLOTS: i64 = 64;
+
+/// A growing list of rows of one width, owned by one worker; all zero is the empty list.
+///
+/// Generated code appends inline: when `cur == end` it calls `qn_rows_grow(run, list, width, operator)`, then writes
+/// the row at `cur` and advances `cur` by the width. Rows never move.
+#[repr(C, align(64))]
+pub struct RowList {
+    /// Where the next row goes.
+    pub cur: *mut u8,
+    /// End of the last chunk: a multiple of the row width from its start.
+    pub end: *mut u8,
+    /// First chunk.
+    pub first: *mut RowChunk,
+    /// Last chunk.
+    pub last: *mut RowChunk,
+    /// Bytes a row; set by the first growth.
+    pub width: i64,
+}
+
+/// Offset of [`RowList::cur`].
+pub const ROWS_CUR: i64 = 0;
+/// Offset of [`RowList::end`].
+pub const ROWS_END: i64 = 8;
+/// Size of a [`RowList`].
+pub const ROWS_BYTES: i64 = 64;
+
+/// A piece of a [`RowList`]; its rows start at [`CHUNK_ROWS`] (16-byte aligned).
+#[repr(C, align(16))]
+pub struct RowChunk {
+    /// Next chunk of the list.
+    pub next: *mut RowChunk,
+    /// End of the rows written; valid once the list has moved on to another chunk.
+    pub end: *mut u8,
+}
+
+/// Offset of the first row in a chunk.
+pub const CHUNK_ROWS: i64 = 16;
+
+/// A run of consecutive rows in memory: what loops over materialised rows iterate over, see `qn_rows_spans`.
+#[repr(C)]
+pub struct RowSpan {
+    /// First row.
+    pub rows: *mut u8,
+    /// Number of rows.
+    pub count: i64,
+}
+
+/// Size of a [`RowSpan`].
+pub const SPAN_BYTES: i64 = 16;
+
+/// A chained hash table of groups, owned by one worker; all zero is the empty table.
+///
+/// An entry starts with [`Entry`]; generated code looks up `dir[hash & mask]` and follows `next`. It inserts inline
+/// (append to `rows`, link, `count += 1`) and calls `qn_groups_grow(run, table, operator)` when `count == limit` before
+/// it inserts, which enlarges the directory (also the first one) and links all entries anew.
+#[repr(C, align(64))]
+pub struct GroupTable {
+    /// `mask + 1` heads of chains.
+    pub dir: *mut *mut Entry,
+    /// Size of the directory minus 1.
+    pub mask: i64,
+    /// Entries.
+    pub count: i64,
+    /// Entries at which the directory has to grow.
+    pub limit: i64,
+    /// Padding, so that the list starts on a cache line of its own.
+    pub reserved: [i64; 4],
+    /// The entries.
+    pub rows: RowList,
+}
+
+/// Offset of [`GroupTable::dir`].
+pub const GROUPS_DIR: i64 = 0;
+/// Offset of [`GroupTable::mask`].
+pub const GROUPS_MASK: i64 = 8;
+/// Offset of [`GroupTable::count`].
+pub const GROUPS_COUNT: i64 = 16;
+/// Offset of [`GroupTable::limit`].
+pub const GROUPS_LIMIT: i64 = 24;
+/// Offset of [`GroupTable::rows`].
+pub const GROUPS_ROWS: i64 = 64;
+/// Size of a [`GroupTable`].
+pub const GROUPS_BYTES: i64 = 128;
+
+/// Head of a hash-table entry (join or group table); keys and payload follow.
+#[repr(C, align(16))]
+pub struct Entry {
+    /// Next entry of the chain, or null.
+    pub next: *mut Entry,
+    /// Full hash of the key.
+    pub hash: u64,
+}
+
+/// Offset of [`Entry::next`].
+pub const ENTRY_NEXT: i64 = 0;
+/// Offset of [`Entry::hash`].
+pub const ENTRY_HASH: i64 = 8;
+/// Offset of the first key.
+pub const ENTRY_KEYS: i64 = 16;

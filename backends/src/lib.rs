@@ -1,0 +1,95 @@
+//! The machines of Quearn: what runs a low-level program.
+//!
+//! A [`Backend`] turns a verified [`low::Module`] into [`Code`]; `Code` runs a function on a frame. `interp` is the
+//! oracle, obviously right and slow; `llvm` compiles for the host. Both call the same [`runtime`], and
+//! [`abi`] holds the only memory layouts that generated code and Rust share.
+//!
+//! Invariants: no backend sees a graph; generated code is relocatable (every data pointer, size and runtime handle
+//! comes through the frame), so that one `Code` serves many runs and threads at once.
+
+pub mod abi;
+pub mod interp;
+#[cfg(any(feature = "llvm", feature = "llvm19"))]
+pub mod llvm;
+pub mod runtime;
+
+use quearn_stage::low::{FuncId, Module, VerifyError};
+use runtime::Run;
+
+/// How hard a backend tries, and for which machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileOptions {
+    /// Effort.
+    pub level: OptLevel,
+    /// Threads that compile; 0 means as many as there are processors.
+    pub threads: usize,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        CompileOptions { level: OptLevel::Default, threads: 0 }
+    }
+}
+
+/// Effort of the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum OptLevel {
+    /// As little as possible: the fastest compile.
+    None,
+    /// A light pass pipeline over code that our own stage has simplified already.
+    #[default]
+    Default,
+    /// Everything the backend has.
+    Aggressive,
+}
+
+/// Turns low-level programs into something that runs.
+pub trait Backend: Send + Sync {
+    /// Name on the command line and in reports.
+    fn name(&self) -> &'static str;
+
+    /// Verifies and compiles a module.
+    fn compile(&self, module: &Module, options: &CompileOptions) -> Result<Box<dyn Code>, BackendError>;
+}
+
+/// A compiled module.
+pub trait Code: Send + Sync {
+    /// Runs a function of signature `(ptr frame, i64 worker, i64 lo, i64 hi)` as worker 0 with `lo = hi = 0` and
+    /// gives its status (see `low::Module::sites`).
+    ///
+    /// # Safety
+    /// `frame` points to a frame as the module's generator laid it out: header filled by [`Run`], every input
+    /// bound to memory that lives and stays as declared while the call lasts.
+    unsafe fn call(&self, func: FuncId, frame: *mut u8, run: &Run) -> i32;
+
+    /// The program in the backend's own languages, for `explain`: `"llvm"`, `"asm"`. `None` if it has no such form.
+    fn listing(&self, level: &str) -> Option<String>;
+
+    /// Where compile time went, in milliseconds, by phase.
+    fn compile_ms(&self) -> Vec<(&'static str, f64)>;
+}
+
+/// Why a module could not be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The generator wrote an ill-formed program: a bug in Quearn.
+    #[error("internal error: ill-formed low-level program: {0}")]
+    Verify(#[from] VerifyError),
+    /// LLVM refused the module or the target: a bug in Quearn or an unsupported machine.
+    #[error("the {backend} backend failed: {message}")]
+    Failed {
+        /// Which backend.
+        backend: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// The backend that runs programs by default: LLVM if it was built in, else the interpreter.
+pub fn default_backend() -> Box<dyn Backend> {
+    #[cfg(any(feature = "llvm", feature = "llvm19"))]
+    return Box::new(llvm::Llvm::new());
+    #[cfg(not(any(feature = "llvm", feature = "llvm19")))]
+    Box::new(interp::Interp)
+}
