@@ -45,6 +45,16 @@ impl ModuleBuilder {
         builder.finish()
     }
 
+    /// Number of functions finished so far.
+    pub fn len(&self) -> usize {
+        self.0.borrow().funcs.len()
+    }
+
+    /// Has no function been finished yet?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The finished module.
     pub fn build(self) -> Module {
         match Rc::try_unwrap(self.0) {

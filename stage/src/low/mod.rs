@@ -18,7 +18,7 @@ pub mod simplify;
 pub mod ty;
 pub mod verify;
 
-pub use build::{Builder, V};
+pub use build::{Builder, ModuleBuilder, V};
 pub use inst::*;
 pub use parse::parse;
 pub use ty::{Prim, Ty};

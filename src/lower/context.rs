@@ -1,0 +1,184 @@
+//! What all staged operators share while one program is lowered.
+
+use super::frame::{Bind, Frame, run_handle};
+use crate::data::Catalog;
+use quearn_stage::graph::{Graph, Node};
+use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
+use std::cell::RefCell;
+
+/// Parameters of every function that runs on a frame: `(frame, worker, lo, hi)`.
+pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
+
+/// A piece of the main (or prepare) function, run in order.
+pub type Step<'g> = Box<dyn for<'b> Fn(&'b Builder, V<'b>) + 'g>;
+
+/// A value range (inclusive) of a column that the program relies on. Checked before every run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// All values lie in a range.
+    Range {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+        /// Smallest.
+        min: i128,
+        /// Largest.
+        max: i128,
+    },
+    /// No value is NULL.
+    NoNulls {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+    },
+    /// No value occurs twice.
+    Unique {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+    },
+    /// The table has at most that many rows.
+    MaxRows {
+        /// Table.
+        table: String,
+        /// Rows.
+        rows: u64,
+    },
+}
+
+/// One line of `explain` about a pipeline: what it does in one loop and what it writes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineNote {
+    /// Name, also that of the generated function.
+    pub name: String,
+    /// Operators fused into the loop, source first.
+    pub fused: Vec<String>,
+    /// What is materialised at the end: a description with the bytes of one row, tile or tensor.
+    pub materialised: Vec<String>,
+}
+
+/// What all staged operators share while one program is lowered.
+pub struct Cx<'g> {
+    /// The (rewritten) graph.
+    pub graph: &'g Graph,
+    /// The tables that it will run on: types, layouts and statistics.
+    pub catalog: &'g Catalog,
+    /// Layout of the frame.
+    pub frame: Frame,
+    /// The program.
+    pub module: ModuleBuilder,
+    operators: RefCell<Vec<String>>,
+    facts: RefCell<Vec<Fact>>,
+    notes: RefCell<Vec<PipelineNote>>,
+    prepare: RefCell<Vec<Step<'g>>>,
+    main: RefCell<Vec<Step<'g>>>,
+}
+
+impl<'g> Cx<'g> {
+    /// A context for `graph` over the tables of `catalog`.
+    pub fn new(graph: &'g Graph, catalog: &'g Catalog) -> Cx<'g> {
+        Cx {
+            graph,
+            catalog,
+            frame: Frame::default(),
+            module: ModuleBuilder::new(),
+            operators: RefCell::default(),
+            facts: RefCell::default(),
+            notes: RefCell::default(),
+            prepare: RefCell::default(),
+            main: RefCell::default(),
+        }
+    }
+
+    /// Appends a step to the main function.
+    pub fn step(&self, step: impl for<'b> Fn(&'b Builder, V<'b>) + 'g) {
+        self.main.borrow_mut().push(Box::new(step));
+    }
+
+    /// Appends a step to the function that runs once when weights are bound. Slots that it writes keep their values
+    /// in every run; memory that it allocates lives as long as the weights are bound.
+    pub fn prepare_step(&self, step: impl for<'b> Fn(&'b Builder, V<'b>) + 'g) {
+        self.prepare.borrow_mut().push(Box::new(step));
+    }
+
+    /// A function on the frame: `body` gets `(frame, worker, lo, hi)`.
+    pub fn task(&self, name: &str, body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>, V<'b>, V<'b>)) -> FuncId {
+        let name = format!("{name}_{}", self.module.len());
+        self.module.func(&name, &TASK, |b, p| body(b, p[0], p[1], p[2], p[3]))
+    }
+
+    /// The index under which the runtime knows an operator, for its messages.
+    pub fn operator(&self, name: &str) -> i64 {
+        let mut operators = self.operators.borrow_mut();
+        let found = operators.iter().position(|o| o == name);
+        found.unwrap_or_else(|| {
+            operators.push(name.to_owned());
+            operators.len() - 1
+        }) as i64
+    }
+
+    /// Memory of the run, zeroed and 64-byte aligned; leaves the function when the budget is spent.
+    pub fn alloc<'b>(&self, b: &'b Builder, frame: V<'b>, bytes: V<'b>, operator: &str) -> V<'b> {
+        let operator = b.i64(self.operator(operator));
+        let memory = b.call("qn_alloc", Ty::PTR, &[run_handle(b, frame), bytes, operator]);
+        b.fail_if_runtime(memory.is_null());
+        memory
+    }
+
+    /// Records that the program relies on a fact.
+    pub fn rely_on(&self, fact: Fact) {
+        let mut facts = self.facts.borrow_mut();
+        if !facts.contains(&fact) {
+            facts.push(fact);
+        }
+    }
+
+    /// Adds a line to `explain`.
+    pub fn note(&self, note: PipelineNote) {
+        self.notes.borrow_mut().push(note);
+    }
+
+    /// A short name of a node for messages and function names.
+    pub fn describe(&self, node: Node) -> String {
+        match self.graph.op(node) {
+            quearn_stage::graph::Op::Scan { table, .. } => format!("scan \"{table}\""),
+            op => format!("{} {node}", op.name()),
+        }
+    }
+
+    /// Writes the main and prepare functions and gives everything out.
+    pub fn finish(self, outputs: Vec<super::Output>) -> super::Lowered {
+        let function = |name: &str, steps: Vec<Step<'g>>| {
+            self.module.func(name, &TASK, |b, p| {
+                for step in &steps {
+                    step(b, p[0]);
+                }
+            })
+        };
+        let prepare = self.prepare.take();
+        let prepare = (!prepare.is_empty()).then(|| function("prepare", prepare));
+        let main = function("main", self.main.take());
+        super::Lowered {
+            prepare,
+            main,
+            frame_bytes: self.frame.bytes(),
+            bindings: self.frame.bindings(),
+            outputs,
+            operators: self.operators.take(),
+            facts: self.facts.take(),
+            pipelines: self.notes.take(),
+            module: self.module.build(),
+        }
+    }
+}
+
+/// True if a binding is needed when weights are prepared, not only when the program runs.
+pub fn is_weight(graph: &Graph, bind: &Bind) -> bool {
+    let Bind::Tensor { name } = bind else { return false };
+    (0..graph.len() as u32).map(Node).any(|n| {
+        matches!(graph.op(n), quearn_stage::graph::Op::Input { name: other, weight: true, .. } if other == name)
+    })
+}

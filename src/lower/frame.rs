@@ -1,0 +1,153 @@
+//! The frame of a program: the block of memory through which generated code sees the world.
+//!
+//! A frame starts with `abi::FrameHeader`; then come slots. A slot is either *bound* (the session writes a data
+//! pointer, a row count, a dimension before the program runs) or *state* (the program writes it for later functions).
+//! Generated code contains frame offsets and no address, so that one program serves any data.
+
+use quearn_backends::abi;
+use quearn_stage::low::{Builder, Ty, V};
+use std::cell::{Cell, RefCell};
+
+/// A place in the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Bytes from the start of the frame.
+    pub offset: i64,
+    /// What it holds.
+    pub ty: Ty,
+}
+
+impl Slot {
+    /// The slot's value, read once when the function starts: for slots that are written before the function is called.
+    pub fn get<'b>(self, b: &'b Builder, frame: V<'b>) -> V<'b> {
+        b.load_hoisted(self.ty, frame, self.offset)
+    }
+
+    /// The slot's value now: for slots that this function (or one that it calls) writes.
+    pub fn read<'b>(self, b: &'b Builder, frame: V<'b>) -> V<'b> {
+        b.load(self.ty, frame, self.offset)
+    }
+
+    /// Writes the slot.
+    pub fn set<'b>(self, b: &'b Builder, frame: V<'b>, value: V<'b>) {
+        b.store(frame, self.offset, value);
+    }
+}
+
+/// Which buffer of a column a slot points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Fixed-width values or dictionary codes.
+    Values,
+    /// Validity bitmap, least significant bit first; null when the column has no NULL.
+    Validity,
+    /// Bit offset of the first row in the validity bitmap (an `i64`, not a pointer).
+    ValidityOffset,
+    /// Offsets of plain text.
+    Offsets,
+    /// Bytes of plain text.
+    Bytes,
+    /// Offsets (`i32`) of the dictionary.
+    DictOffsets,
+    /// Bytes of the dictionary.
+    DictBytes,
+    /// Number of entries of the dictionary (an `i64`).
+    DictLen,
+}
+
+/// What the session writes into a bound slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Bind {
+    /// A buffer of a column.
+    Column {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+        /// Buffer.
+        part: Part,
+    },
+    /// Row count of a table (`i64`).
+    Rows {
+        /// Table.
+        table: String,
+    },
+    /// Data of an input tensor or weight.
+    Tensor {
+        /// Name.
+        name: String,
+    },
+    /// Size of a named dimension (`i64`).
+    Dim {
+        /// Name.
+        name: String,
+    },
+    /// Memory for an output tensor, row-major.
+    Output {
+        /// Position in the graph's outputs.
+        index: usize,
+    },
+}
+
+/// Lays out a frame while a program is lowered.
+#[derive(Debug)]
+pub struct Frame {
+    size: Cell<i64>,
+    bound: RefCell<Vec<(Bind, Slot)>>,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Frame { size: Cell::new(abi::FRAME_SLOTS), bound: RefCell::default() }
+    }
+}
+
+impl Frame {
+    /// A new state slot, zero when a run starts.
+    pub fn slot(&self, ty: Ty) -> Slot {
+        let bytes = ty.bytes() as i64;
+        Slot { offset: self.block(bytes, bytes.min(64)), ty }
+    }
+
+    /// A new block of state, zero when a run starts; its offset.
+    pub fn block(&self, bytes: i64, align: i64) -> i64 {
+        let offset = self.size.get().next_multiple_of(align.max(1));
+        self.size.set(offset + bytes);
+        offset
+    }
+
+    /// The slot that the session fills with `bind`.
+    pub fn bind(&self, bind: Bind) -> Slot {
+        if let Some((_, slot)) = self.bound.borrow().iter().find(|(b, _)| *b == bind) {
+            return *slot;
+        }
+        let ty = match &bind {
+            Bind::Rows { .. } | Bind::Dim { .. } => Ty::I64,
+            Bind::Column { part: Part::ValidityOffset | Part::DictLen, .. } => Ty::I64,
+            _ => Ty::PTR,
+        };
+        let slot = self.slot(ty);
+        self.bound.borrow_mut().push((bind, slot));
+        slot
+    }
+
+    /// Size in bytes, a multiple of 64.
+    pub fn bytes(&self) -> i64 {
+        self.size.get().next_multiple_of(64)
+    }
+
+    /// What the session has to fill in.
+    pub fn bindings(&self) -> Vec<(Bind, Slot)> {
+        self.bound.borrow().clone()
+    }
+}
+
+/// Handle of the run, the first argument of every runtime call.
+pub fn run_handle<'b>(b: &'b Builder, frame: V<'b>) -> V<'b> {
+    b.load_hoisted(Ty::PTR, frame, abi::FRAME_RUN)
+}
+
+/// Number of workers.
+pub fn workers<'b>(b: &'b Builder, frame: V<'b>) -> V<'b> {
+    b.load_hoisted(Ty::I64, frame, abi::FRAME_WORKERS)
+}
