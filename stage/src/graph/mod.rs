@@ -19,9 +19,7 @@ pub mod verify;
 
 pub use literal::Literal;
 pub use op::*;
-pub use parse::parse;
 pub use ty::*;
-pub use verify::verify;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -79,7 +79,7 @@ kinds! {
         Sub = "sub",
         /// Product; decimal scale s1+s2 (an error if over 38), precision min(38, p1+p2).
         Mul = "mul",
-        /// Quotient: integer toward zero (division by zero is an error); float; decimals divide as f64.
+        /// Quotient: integer toward zero; float; decimals divide as f64. An integer or decimal divisor of 0 is an error.
         Div = "div",
         /// Remainder of integers with the sign of the dividend (division by zero is an error), or float fmod.
         Rem = "rem",

@@ -214,3 +214,36 @@ impl fmt::Display for Dim {
         }
     }
 }
+
+/// `name` as it is, or quoted if it is no identifier.
+pub(super) fn quoted(name: &str) -> String {
+    if super::infer::is_identifier(name) { name.to_owned() } else { format!("{name:?}") }
+}
+
+impl fmt::Display for Field {
+    /// `name: elem[shape]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", quoted(&self.name), self.elem)?;
+        match self.shape[..] {
+            [] => Ok(()),
+            _ => write!(f, "{:?}", self.shape),
+        }
+    }
+}
+
+impl fmt::Display for Ty {
+    /// `f64`, `[rows(v0), 3] f32`, `{a: i64, b: string?} over rows(v0)` or `(f64, [3] f32)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ty::Tensor { elem, shape } if shape.is_empty() => write!(f, "{elem}"),
+            Ty::Tensor { elem, shape } => write!(f, "[{}] {elem}", list(shape)),
+            Ty::Table { fields, rows } => write!(f, "{{{}}} over {rows}", list(fields)),
+            Ty::Tuple(items) => write!(f, "({})", list(items)),
+        }
+    }
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    items.join(", ")
+}

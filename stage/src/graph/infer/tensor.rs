@@ -1,0 +1,311 @@
+//! Rules of the tensor and bridge families.
+
+use super::{Cx, Result, Ty};
+use crate::graph::{Conv2d, Dim, Elem, Op, Pool2d, PoolKind, ReduceOp, Scalar, Shape};
+
+pub(super) fn infer(cx: &Cx) -> Result<Ty> {
+    match cx.op {
+        Op::Input { name, ty, .. } => input(cx, name, ty),
+        Op::MatMul => matmul(cx),
+        Op::Conv2d(conv) => conv2d(cx, conv),
+        Op::Pool2d(pool) => pool2d(cx, pool),
+        Op::BatchNorm { eps } => batch_norm(cx, f64::from_bits(*eps)),
+        Op::Softmax { axis } => {
+            cx.arity(1)?;
+            let (scalar, shape) = cx.floats(0)?;
+            check_axis(cx, *axis, shape)?;
+            Ok(tensor(scalar, shape.to_vec()))
+        }
+        Op::Concat { axis } => concat(cx, *axis),
+        Op::Reduce { op, axes, keep } => reduce(cx, *op, axes, *keep),
+        Op::Reshape(to) => reshape(cx, to),
+        Op::Transpose(perm) => transpose(cx, perm),
+        Op::ArgMax { axis } => arg_max(cx, *axis),
+        Op::Gather => gather(cx),
+        Op::Stack => stack(cx),
+        Op::Single => single(cx),
+        _ => cx.error("is not of the tensor family"),
+    }
+}
+
+fn tensor(scalar: Scalar, shape: Shape) -> Ty {
+    Ty::Tensor { elem: scalar.required(), shape }
+}
+
+fn shown(shape: &[Dim]) -> String {
+    let dims: Vec<String> = shape.iter().map(Dim::to_string).collect();
+    format!("[{}]", dims.join(", "))
+}
+
+fn check_axis(cx: &Cx, axis: usize, shape: &[Dim]) -> Result<()> {
+    cx.check(axis < shape.len(), || format!("no axis {axis} in the shape {}", shown(shape)))
+}
+
+fn input(cx: &Cx, name: &str, ty: &Ty) -> Result<Ty> {
+    cx.arity(0)?;
+    cx.check(!name.is_empty(), || "the tensor needs a name".to_owned())?;
+    cx.check(ty.as_tensor().is_some(), || format!("{name:?} must be a tensor, found {ty}"))?;
+    cx.well_formed_ty(ty)?;
+    Ok(ty.clone())
+}
+
+/// Operands of one float type, without NULLs.
+fn same_float(cx: &Cx) -> Result<Scalar> {
+    let (first, _) = cx.floats(0)?;
+    for operand in 1..cx.inputs.len() {
+        let (scalar, _) = cx.floats(operand)?;
+        cx.check(scalar == first, || cx.expected(operand, &format!("{first} as {} is", cx.operand(0))))?;
+    }
+    Ok(first)
+}
+
+fn shape<'a>(cx: &Cx<'a>, operand: usize) -> Result<&'a [Dim]> {
+    Ok(cx.tensor(operand)?.1)
+}
+
+fn matmul(cx: &Cx) -> Result<Ty> {
+    cx.arity(2)?;
+    let scalar = same_float(cx)?;
+    let (a, b) = (shape(cx, 0)?, shape(cx, 1)?);
+    let ([a_batch @ .., m, k], [b_batch @ .., k2, n]) = (a, b) else {
+        return cx.error(format!("needs two matrices [.., m, k] and [.., k, n], found {} and {}", shown(a), shown(b)));
+    };
+    cx.check(k == k2, || {
+        let (left, right) = (cx.dim(k), cx.dim(k2));
+        format!("{} has {left} columns, {} has {right} rows", cx.operand(0), cx.operand(1))
+    })?;
+    let mut shape = cx.broadcast(&[a_batch, b_batch])?;
+    shape.extend([m.clone(), n.clone()]);
+    Ok(tensor(scalar, shape))
+}
+
+/// The four dimensions of an image batch; channels and extents must be known.
+fn image<'a>(cx: &Cx<'a>, operand: usize, layout: &str) -> Result<(&'a Dim, [u64; 3])> {
+    let known = |dims: &[Dim]| Some([dims[0].as_const()?, dims[1].as_const()?, dims[2].as_const()?]);
+    match shape(cx, operand)? {
+        [outer, rest @ ..] if rest.len() == 3 => match known(rest) {
+            Some(extents) => Ok((outer, extents)),
+            None => cx.error(cx.expected(operand, &format!("{layout} with known extents after the first"))),
+        },
+        _ => cx.error(cx.expected(operand, layout)),
+    }
+}
+
+fn conv2d(cx: &Cx, conv: &Conv2d) -> Result<Ty> {
+    let count = cx.inputs.len();
+    cx.check(count == 2 || count == 3, || format!("takes (x, w) or (x, w, bias), found {count} operands"))?;
+    let scalar = same_float(cx)?;
+    let (batch, [channels, height, width]) = image(cx, 0, "[n, c, h, w]")?;
+    let (filters, [per_group, kh, kw]) = image(cx, 1, "[o, c / groups, kh, kw]")?;
+    let Some(out) = filters.as_const() else {
+        return cx.error(cx.expected(1, "a weight of known shape"));
+    };
+    cx.check(conv.groups > 0 && channels % conv.groups == 0 && out % conv.groups == 0, || {
+        format!("{} groups do not divide {channels} input and {out} output channels", conv.groups)
+    })?;
+    cx.check(per_group == channels / conv.groups, || {
+        let (x, w) = (cx.operand(0), cx.operand(1));
+        format!("{w} must have {} channels per filter for {x}, found {per_group}", channels / conv.groups)
+    })?;
+    if count == 3 {
+        check_vector(cx, 2, out)?;
+    }
+    cx.check(kh > 0 && kw > 0 && conv.dilation[0] > 0 && conv.dilation[1] > 0, || {
+        "kernel and dilation must be positive".to_owned()
+    })?;
+    let extent = |axis: usize, size: u64, kernel: u64| {
+        let reach = (kernel - 1).checked_mul(conv.dilation[axis]).and_then(|r| r.checked_add(1));
+        window(cx, size, reach, conv.stride[axis], conv.padding[axis], false)
+    };
+    let (oh, ow) = (extent(0, height, kh)?, extent(1, width, kw)?);
+    Ok(tensor(scalar, vec![batch.clone(), Dim::Const(out), Dim::Const(oh), Dim::Const(ow)]))
+}
+
+fn check_vector(cx: &Cx, operand: usize, extent: u64) -> Result<()> {
+    let found = shape(cx, operand)?;
+    cx.check(*found == [Dim::Const(extent)], || {
+        format!("{} must have the shape [{extent}], found {}", cx.operand(operand), shown(found))
+    })
+}
+
+fn pool2d(cx: &Cx, pool: &Pool2d) -> Result<Ty> {
+    cx.arity(1)?;
+    let (scalar, _) = cx.required(0)?;
+    match pool.kind {
+        PoolKind::Max => cx.check(scalar.is_int() || scalar.is_float(), || cx.expected(0, "an integer or float"))?,
+        PoolKind::Avg => cx.check(scalar.is_float(), || cx.expected(0, "a float"))?,
+    }
+    let (batch, [channels, height, width]) = image(cx, 0, "[n, c, h, w]")?;
+    // A window that sees only padding would have nothing to fold.
+    let padded = (0..2).all(|axis| pool.padding[axis] < pool.kernel[axis]);
+    cx.check(padded, || format!("padding {:?} must be less than the kernel {:?}", pool.padding, pool.kernel))?;
+    let extent =
+        |axis: usize, size| window(cx, size, Some(pool.kernel[axis]), pool.stride[axis], pool.padding[axis], pool.ceil);
+    let (oh, ow) = (extent(0, height)?, extent(1, width)?);
+    Ok(tensor(scalar, vec![batch.clone(), Dim::Const(channels), Dim::Const(oh), Dim::Const(ow)]))
+}
+
+/// How often a window of `reach` elements fits along an axis.
+fn window(cx: &Cx, size: u64, reach: Option<u64>, stride: u64, padding: u64, ceil: bool) -> Result<u64> {
+    cx.check(stride > 0, || "the stride must be positive".to_owned())?;
+    let room = padding.checked_mul(2).and_then(|p| p.checked_add(size));
+    let Some((padded, room)) = room.zip(reach).and_then(|(p, r)| Some((p, p.checked_sub(r)?))) else {
+        let reach = reach.map_or("huge".to_owned(), |r| r.to_string());
+        return cx
+            .error(format!("a window of {reach} does not fit into {size} with {padding} of padding on each side"));
+    };
+    let mut count = if ceil { room.div_ceil(stride) } else { room / stride };
+    // With `ceil` the last window must begin inside the image or the padding before it.
+    if ceil && count.checked_mul(stride).is_none_or(|start| start >= padded - padding) {
+        count -= 1;
+    }
+    match count.checked_add(1) {
+        Some(count) => Ok(count),
+        None => cx.error("the result is too large"),
+    }
+}
+
+fn batch_norm(cx: &Cx, eps: f64) -> Result<Ty> {
+    cx.arity(5)?;
+    cx.check(eps.is_finite() && eps >= 0.0, || format!("eps must be a small positive number, found {eps}"))?;
+    let scalar = same_float(cx)?;
+    let x = shape(cx, 0)?;
+    let Some(channels) = x.get(1).and_then(Dim::as_const) else {
+        return cx.error(cx.expected(0, "[n, c, ..] with known c"));
+    };
+    (1..5).try_for_each(|operand| check_vector(cx, operand, channels))?;
+    Ok(tensor(scalar, x.to_vec()))
+}
+
+/// The common element type of all operands, of which there is at least one.
+fn same_elem(cx: &Cx) -> Result<Elem> {
+    cx.check(!cx.inputs.is_empty(), || "takes one operand or more, found 0".to_owned())?;
+    let mut elem = cx.tensor(0)?.0;
+    for operand in 1..cx.inputs.len() {
+        let other = cx.tensor(operand)?.0;
+        cx.check(other.scalar == elem.scalar, || {
+            cx.expected(operand, &format!("{} as {} is", elem.scalar, cx.operand(0)))
+        })?;
+        elem.nullable |= other.nullable;
+    }
+    Ok(elem)
+}
+
+fn concat(cx: &Cx, axis: usize) -> Result<Ty> {
+    let elem = same_elem(cx)?;
+    let mut result = shape(cx, 0)?.to_vec();
+    check_axis(cx, axis, &result)?;
+    let mut extent = 0u64;
+    for operand in 0..cx.inputs.len() {
+        let other = shape(cx, operand)?;
+        let agree = other.len() == result.len() && (0..other.len()).all(|i| i == axis || other[i] == result[i]);
+        cx.check(agree, || {
+            format!(
+                "{} is {}, which does not fit {} but for axis {axis}",
+                cx.operand(operand),
+                shown(other),
+                shown(&result)
+            )
+        })?;
+        let Some(sum) = other[axis].as_const().and_then(|e| extent.checked_add(e)) else {
+            return cx.error(cx.expected(operand, &format!("of known extent along axis {axis}")));
+        };
+        extent = sum;
+    }
+    result[axis] = Dim::Const(extent);
+    Ok(Ty::Tensor { elem, shape: result })
+}
+
+fn reduce(cx: &Cx, op: ReduceOp, axes: &[usize], keep: bool) -> Result<Ty> {
+    cx.arity(1)?;
+    let (scalar, x) = cx.required(0)?;
+    let result = match op {
+        ReduceOp::Sum if scalar.is_int() => Some(Scalar::I64),
+        ReduceOp::Mean => Some(scalar).filter(|s| s.is_float()),
+        _ => Some(scalar).filter(|s| s.is_int() || s.is_float()),
+    };
+    let Some(result) = result else {
+        let what = if op == ReduceOp::Mean { "a float" } else { "an integer or float" };
+        return cx.error(cx.expected(0, what));
+    };
+    cx.check(axes.is_sorted_by(|a, b| a < b), || format!("the axes {axes:?} must be ascending"))?;
+    axes.iter().try_for_each(|&axis| check_axis(cx, axis, x))?;
+    let mut shape = Vec::new();
+    for (i, dim) in x.iter().enumerate() {
+        match axes.contains(&i) {
+            true if keep => shape.push(Dim::Const(1)),
+            true => {}
+            false => shape.push(dim.clone()),
+        }
+    }
+    Ok(tensor(result, shape))
+}
+
+fn reshape(cx: &Cx, to: &[Dim]) -> Result<Ty> {
+    cx.arity(1)?;
+    let (elem, from) = cx.tensor(0)?;
+    to.iter().try_for_each(|dim| cx.well_formed_dim(dim))?;
+    let same = matches!((elements(from), elements(to)), (Some(a), Some(b)) if a == b);
+    cx.check(same, || format!("{} and {} do not have the same elements", shown(from), shown(to)))?;
+    Ok(Ty::Tensor { elem, shape: to.to_vec() })
+}
+
+/// Product of the known extents, and the others in order; `None` if it does not fit.
+fn elements(shape: &[Dim]) -> Option<(u64, Vec<&Dim>)> {
+    let mut others: Vec<&Dim> = shape.iter().filter(|d| d.as_const().is_none()).collect();
+    others.sort();
+    let known = shape.iter().filter_map(Dim::as_const).try_fold(1u64, u64::checked_mul)?;
+    Some((known, others))
+}
+
+fn transpose(cx: &Cx, perm: &[usize]) -> Result<Ty> {
+    cx.arity(1)?;
+    let (elem, from) = cx.tensor(0)?;
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    cx.check(sorted.iter().copied().eq(0..from.len()), || {
+        format!("{perm:?} does not name every axis of {} once", shown(from))
+    })?;
+    Ok(Ty::Tensor { elem, shape: perm.iter().map(|&axis| from[axis].clone()).collect() })
+}
+
+fn arg_max(cx: &Cx, axis: usize) -> Result<Ty> {
+    cx.arity(1)?;
+    let (scalar, x) = cx.required(0)?;
+    cx.check(scalar.is_int() || scalar.is_float(), || cx.expected(0, "an integer or float"))?;
+    check_axis(cx, axis, x)?;
+    let mut shape = x.to_vec();
+    shape.remove(axis);
+    Ok(tensor(Scalar::I64, shape))
+}
+
+fn gather(cx: &Cx) -> Result<Ty> {
+    cx.arity(2)?;
+    let ((elem, data), (index, at)) = (cx.tensor(0)?, cx.tensor(1)?);
+    cx.check(index.scalar.is_int(), || cx.expected(1, "an integer"))?;
+    let Some((_, inner)) = data.split_first() else {
+        return cx.error(cx.expected(0, "of one dimension or more"));
+    };
+    let elem = Elem { nullable: elem.nullable || index.nullable, ..elem };
+    Ok(Ty::Tensor { elem, shape: at.iter().chain(inner).cloned().collect() })
+}
+
+fn stack(cx: &Cx) -> Result<Ty> {
+    let elem = same_elem(cx)?;
+    let mut result = shape(cx, 0)?.to_vec();
+    for operand in 1..cx.inputs.len() {
+        let other = shape(cx, operand)?;
+        cx.check(other == result, || {
+            format!("{} has the shape {}, {} has {}", cx.operand(0), shown(&result), cx.operand(operand), shown(other))
+        })?;
+    }
+    result.push(Dim::Const(cx.inputs.len() as u64));
+    Ok(Ty::Tensor { elem, shape: result })
+}
+
+fn single(cx: &Cx) -> Result<Ty> {
+    cx.arity(1)?;
+    let (elem, shape) = cx.tensor(0)?;
+    cx.check(*shape == [Dim::Const(1)], || cx.expected(0, "a column of a table with exactly one row"))?;
+    Ok(Ty::scalar(elem))
+}
