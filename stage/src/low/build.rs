@@ -134,7 +134,7 @@ impl Builder {
             Simplified::Keep => op,
         };
         let state = &mut *self.state.borrow_mut();
-        let is_const = matches!(op, Op::Const(_));
+        let first = matches!(op, Op::Const(_) | Op::Alloca { .. });
         let pure = op.effect() == Effect::Pure;
         let key = (op, ty);
         if pure {
@@ -143,15 +143,14 @@ impl Builder {
             }
         }
         let (inst, results) = state.func.add_inst(key.0.clone(), &[ty]);
-        if is_const || matches!(key.0, Op::Alloca { .. }) {
+        let scope = if first { 0 } else { state.scopes.len() - 1 };
+        if first {
             state.prologue.push(inst);
-            state.scopes[0].shared.insert(key, results[0]);
         } else {
             state.push(inst);
-            if pure {
-                let scope = state.scopes.last_mut().expect("the entry scope is never popped");
-                scope.shared.insert(key, results[0]);
-            }
+        }
+        if pure {
+            state.scopes[scope].shared.insert(key, results[0]);
         }
         self.v(results[0])
     }
@@ -226,9 +225,9 @@ impl Builder {
         if ty.prim.is_float() { self.float(ty, 0.0) } else { self.int(ty, 0) }
     }
 
-    /// `[0, 1, 2, …]` as an integer vector.
+    /// `[0, 1, 2, …]` as an integer vector; zero for one lane.
     pub fn iota(&self, ty: Ty) -> V<'_> {
-        self.emit(Op::Iota, ty)
+        if ty.is_vector() { self.emit(Op::Iota, ty) } else { self.zero(ty) }
     }
 
     // Memory.
@@ -296,10 +295,7 @@ impl Builder {
 
     /// Stack memory for the time the function runs, uninitialised.
     pub fn alloca(&self, bytes: u32, align: u16) -> V<'_> {
-        let state = &mut *self.state.borrow_mut();
-        let (inst, results) = state.func.add_inst(Op::Alloca { bytes, align }, &[Ty::PTR]);
-        state.prologue.push(inst);
-        self.v(results[0])
+        self.emit(Op::Alloca { bytes, align }, Ty::PTR)
     }
 
     /// Atomic read-modify-write; gives the old value.
@@ -339,6 +335,9 @@ impl Builder {
 
     /// Leaves the function with the failure that the runtime has recorded when `cond` is true.
     pub fn fail_if_runtime(&self, cond: V<'_>) {
+        if cond.as_int() == Some(0) {
+            return;
+        }
         self.emit_many(Op::FailIf { cond: cond.id, code: Module::RUNTIME_ERROR }, &[]);
     }
 
@@ -451,11 +450,8 @@ impl Func {
     /// Adds an instruction that is in no block yet.
     pub(super) fn add_inst(&mut self, op: Op, tys: &[Ty]) -> (Inst, Vec<Value>) {
         let inst = Inst(self.insts.len() as u32);
-        let results: Vec<Value> = tys
-            .iter()
-            .enumerate()
-            .map(|(i, &ty)| self.add_value(ty, ValueDef::Result(inst, i as u32)))
-            .collect();
+        let results: Vec<Value> =
+            tys.iter().enumerate().map(|(i, &ty)| self.add_value(ty, ValueDef::Result(inst, i as u32))).collect();
         self.insts.push(InstData { op, results: results.clone() });
         (inst, results)
     }
@@ -591,13 +587,13 @@ impl<'b> V<'b> {
 
     /// Sign-extended (or unchanged) to a wider integer, or truncated to a narrower one.
     pub fn sext(self, prim: Prim) -> V<'b> {
-        let narrower = prim.bytes() < self.ty().prim.bytes();
+        let narrower = prim.int_bits() < self.ty().prim.int_bits();
         self.cast(if narrower { CastOp::Trunc } else { CastOp::SExt }, prim)
     }
 
     /// Zero-extended (or unchanged) to a wider integer, or truncated to a narrower one.
     pub fn zext(self, prim: Prim) -> V<'b> {
-        let narrower = prim.bytes() < self.ty().prim.bytes();
+        let narrower = prim.int_bits() < self.ty().prim.int_bits();
         self.cast(if narrower { CastOp::Trunc } else { CastOp::ZExt }, prim)
     }
 
