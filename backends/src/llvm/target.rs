@@ -1,0 +1,87 @@
+//! The host as LLVM's target, what the optimisation levels mean, and the only place that knows LLVM's versions.
+
+use super::error::{Error, Result};
+use crate::OptLevel;
+use inkwell::OptimizationLevel;
+use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::LazyLock;
+
+/// What LLVM knows about the processor that we run on.
+struct Host {
+    triple: String,
+    cpu: String,
+    features: String,
+}
+
+static HOST: LazyLock<std::result::Result<Host, String>> = LazyLock::new(|| {
+    Target::initialize_native(&InitializationConfig::default())?;
+    Ok(Host {
+        triple: TargetMachine::get_default_triple().as_str().to_string_lossy().into_owned(),
+        cpu: TargetMachine::get_host_cpu_name().to_string(),
+        features: TargetMachine::get_host_cpu_features().to_string(),
+    })
+});
+
+fn host() -> Result<&'static Host> {
+    HOST.as_ref().map_err(|message| Error::new(message.clone()))
+}
+
+/// Does the host have 512-bit registers, which some processors use only when told to?
+pub(super) fn has_avx512() -> bool {
+    host().is_ok_and(|h| h.features.split(',').any(|f| f == "+avx512vl"))
+}
+
+/// Are the lanes of a vector packed best by [`COMPRESS`] and a masked store? A processor may take over a hundred
+/// cycles to compress into memory directly (Zen 4); LLVM 19 has no good code for the intrinsic.
+pub(super) fn compresses_in_register() -> bool {
+    cfg!(feature = "llvm") && has_avx512()
+}
+
+/// The intrinsic behind [`compresses_in_register`].
+pub(super) const COMPRESS: &str = "llvm.experimental.vector.compress";
+
+thread_local! {
+    static MACHINES: RefCell<HashMap<OptLevel, Rc<TargetMachine>>> = RefCell::default();
+}
+
+/// This thread's machine of a level. Making one takes as long as compiling a small function.
+pub(super) fn machine(level: OptLevel) -> Result<Rc<TargetMachine>> {
+    if let Some(found) = MACHINES.with_borrow(|m| m.get(&level).cloned()) {
+        return Ok(found);
+    }
+    let made = Rc::new(make_machine(level)?);
+    MACHINES.with_borrow_mut(|m| m.insert(level, made.clone()));
+    Ok(made)
+}
+
+fn make_machine(level: OptLevel) -> Result<TargetMachine> {
+    let host = host()?;
+    let triple = TargetTriple::create(&host.triple);
+    let target = Target::from_triple(&triple)?;
+    let effort = codegen_level(level);
+    target
+        .create_target_machine(&triple, &host.cpu, &host.features, effort, RelocMode::PIC, CodeModel::Small)
+        .ok_or_else(|| Error::new(format!("no target machine for {} ({})", host.triple, host.cpu)))
+}
+
+fn codegen_level(level: OptLevel) -> OptimizationLevel {
+    match level {
+        OptLevel::None => OptimizationLevel::None,
+        OptLevel::Default => OptimizationLevel::Default,
+        OptLevel::Aggressive => OptimizationLevel::Aggressive,
+    }
+}
+
+/// The passes of a level, if any. Loops come rotated and values in SSA from the translation.
+pub(super) fn passes(level: OptLevel) -> Option<&'static str> {
+    match level {
+        OptLevel::None => None,
+        OptLevel::Default => {
+            Some("function(sroa,early-cse,simplifycfg,instcombine,loop-mssa(licm),gvn,simplifycfg,dce)")
+        }
+        OptLevel::Aggressive => Some("default<O3>"),
+    }
+}
