@@ -137,10 +137,9 @@ impl Builder {
         let first = matches!(op, Op::Const(_) | Op::Alloca { .. });
         let pure = op.effect() == Effect::Pure;
         let key = (op, ty);
-        if pure {
-            if let Some(&found) = state.scopes.iter().rev().find_map(|s| s.shared.get(&key)) {
-                return self.v(found);
-            }
+        let found = state.scopes.iter().rev().filter(|_| pure).find_map(|s| s.shared.get(&key));
+        if let Some(&found) = found {
+            return self.v(found);
         }
         let (inst, results) = state.func.add_inst(key.0.clone(), &[ty]);
         let scope = if first { 0 } else { state.scopes.len() - 1 };
@@ -662,6 +661,10 @@ impl<'b> V<'b> {
     }
 
     /// Shift left by a constant.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the operators take staged values and i64 alike, this one a constant"
+    )]
     pub fn shl(self, bits: i64) -> V<'b> {
         self.bin(BinOp::Shl, self.same(bits))
     }

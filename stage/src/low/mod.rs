@@ -7,8 +7,8 @@
 //! | [`inst`] | instructions, functions, modules |
 //! | [`build`] | the builder: staged values `V` that are folded, shared and dropped while they are built |
 //! | [`simplify`] | the laws by which a new instruction is folded |
-//! | [`verify`] | what a well-formed module is |
-//! | [`print`](mod@print), [`parse`] | the text form, both ways |
+//! | [`verify`](mod@verify) | what a well-formed module is |
+//! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
 pub mod build;
 pub mod inst;
@@ -20,6 +20,6 @@ pub mod verify;
 
 pub use build::{Builder, ModuleBuilder, V};
 pub use inst::*;
-pub use parse::parse;
+pub use parse::{ParseError, parse};
 pub use ty::{Prim, Ty};
-pub use verify::verify;
+pub use verify::{VerifyError, verify};

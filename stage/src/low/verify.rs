@@ -20,7 +20,7 @@
 //! - `fail_if`: a `bool`; the code is that of a site, or [`Module::RUNTIME_ERROR`]. `check`: an `i32`.
 //! - `alloca` stands directly in the entry block.
 //!
-//! Operations ([`types`]; "integer" leaves `bool` out):
+//! Operations (`verify/types.rs`; "integer" leaves `bool` out):
 //! - Every type has at least one lane. Lanes of operands and result agree.
 //! - `f16` and `bf16` are only stored and moved: load, store, cast, select, lanes, constants.
 //! - Arithmetic is on integers, `f32` and `f64`; `bool` knows `and`, `or`, `xor`, `not`, and comparison by `eq`,
@@ -92,9 +92,12 @@ fn externs(module: &Module) -> Rule {
 /// Checks that ids can be followed, so that the other rules can be checked (and instructions printed) safely.
 fn tables(func: &Func) -> Rule {
     let known = |v: &Value| v.index() < func.values.len();
-    let origin = |values: &[Value], def: &dyn Fn(u32) -> ValueDef| {
-        let wrong = (0..).zip(values).find(|&(i, v)| !known(v) || func.values[v.index()].def != def(i));
-        require(wrong.is_none(), || format!("{:?} is not where its origin says", wrong.map(|(_, v)| *v)))
+    let origin = |values: &[Value], def: &dyn Fn(u32) -> ValueDef| match (0..)
+        .zip(values)
+        .find(|&(i, v)| !known(v) || func.values[v.index()].def != def(i))
+    {
+        Some((_, v)) => Err(format!("{v} is not where its origin says")),
+        None => Ok(()),
     };
     require(func.entry.index() < func.blocks.len(), || "there is no entry block".into())?;
     origin(&func.params, &ValueDef::Param)?;

@@ -191,3 +191,45 @@ fn escape(chars: &mut Peekable<Chars<'_>>) -> Option<char> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(text: &str) -> Vec<Token> {
+        lex(text).expect(text).into_iter().map(|(token, _)| token).collect()
+    }
+
+    #[test]
+    fn numbers_are_told_apart() {
+        let float = |x: f64| Token::Float(x.to_bits());
+        assert_eq!(
+            tokens("-5 0x1f 1.5 1e300 -inf 0..1"),
+            [
+                Token::Int(-5),
+                Token::Int(31),
+                float(1.5),
+                float(1e300),
+                float(f64::NEG_INFINITY),
+                Token::Int(0),
+                Token::Punct(".."),
+                Token::Int(1),
+                Token::End
+            ]
+        );
+    }
+
+    #[test]
+    fn strings_are_those_of_debug() {
+        for text in ["plain", "\"\\\n\t\r\0'", "ü\u{1b}\u{202e}"] {
+            assert_eq!(tokens(&format!("{text:?}")), [Token::Str(text.into()), Token::End]);
+        }
+    }
+
+    #[test]
+    fn errors_have_the_line() {
+        for text in ["\n#", "; note\n-", "\n\"\\x\"", "\n\"", "\n1e", "\n99999999999999999999999999999999999999999"] {
+            assert_eq!(lex(text).map_err(|e| e.line), Err(2), "{text}");
+        }
+    }
+}
