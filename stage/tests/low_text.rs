@@ -334,7 +334,8 @@ fn tables_are_consistent() {
     let branch = |then, els| Op::If { cond: Value(3), then: Block(then), els: Block(els) };
     assert_eq!(after(|f| f.insts[1].op = branch(1, 9)), "i1 has a block that does not exist");
     assert_eq!(after(|f| f.insts[1].op = branch(1, 1)), "b1 has two owners");
-    assert_eq!(after(|f| f.insts[1].op = branch(0, 2)), "b0 has two owners");
+    let inside_itself = after(|f| f.blocks[1].insts.push(Inst(1)));
+    assert_eq!(inside_itself, "`if v3`: an instruction is in one block only");
     let twice = after(|f| f.blocks[2].insts.push(Inst(2)));
     assert_eq!(twice, "`prefetch v0`: an instruction is in one block only");
     let call = Op::Call { callee: ExternId(9), args: vec![] };
