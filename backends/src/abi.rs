@@ -119,3 +119,36 @@ pub const ENTRY_NEXT: i64 = 0;
 pub const ENTRY_HASH: i64 = 8;
 /// Offset of the first key.
 pub const ENTRY_KEYS: i64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn offsets_are_those_of_the_structs() {
+        let pairs = [
+            (FRAME_RUN, offset_of!(FrameHeader, run)),
+            (FRAME_WORKERS, offset_of!(FrameHeader, workers)),
+            (FRAME_SLOTS, size_of::<FrameHeader>()),
+            (ROWS_CUR, offset_of!(RowList, cur)),
+            (ROWS_END, offset_of!(RowList, end)),
+            (ROWS_BYTES, size_of::<RowList>()),
+            (CHUNK_ROWS, size_of::<RowChunk>()),
+            (SPAN_BYTES, size_of::<RowSpan>()),
+            (GROUPS_DIR, offset_of!(GroupTable, dir)),
+            (GROUPS_MASK, offset_of!(GroupTable, mask)),
+            (GROUPS_COUNT, offset_of!(GroupTable, count)),
+            (GROUPS_LIMIT, offset_of!(GroupTable, limit)),
+            (GROUPS_ROWS, offset_of!(GroupTable, rows)),
+            (GROUPS_BYTES, size_of::<GroupTable>()),
+            (ENTRY_NEXT, offset_of!(Entry, next)),
+            (ENTRY_HASH, offset_of!(Entry, hash)),
+            (ENTRY_KEYS, size_of::<Entry>()),
+        ];
+        for (i, (constant, actual)) in pairs.into_iter().enumerate() {
+            assert_eq!(constant, actual as i64, "pair {i}");
+        }
+        assert_eq!((offset_of!(RowSpan, rows), offset_of!(RowSpan, count)), (0, 8));
+    }
+}

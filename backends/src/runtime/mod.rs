@@ -1,1 +1,25 @@
-//! placeholder
+//! What programs may call while they run, under every backend.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`run`] | one run of a program: workers, budget, cancellation, the first error |
+//! | [`memory`] | budgeted allocation |
+//! | [`schedule`] | the parallel loop |
+//! | [`rows`] | growing lists of rows |
+//! | [`groups`] | hash tables of groups |
+//! | [`sort`] | sorting rows, ranking strings |
+//! | [`symbols`] | the table of functions with C calling convention, one row each |
+//!
+//! Invariants: a runtime function never unwinds into generated code; one that fails records why in the [`Run`] and
+//! gives its failure value (null, -1 or a status), and the program hands that up.
+
+pub mod groups;
+pub mod memory;
+pub mod rows;
+pub mod run;
+pub mod schedule;
+pub mod sort;
+pub mod symbols;
+
+pub use run::{MemoryUse, Run, RunConfig, RunError, thread_pool};
+pub use symbols::{Symbol, symbols};
