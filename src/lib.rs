@@ -1,1 +1,4 @@
+//! Quearn: queries and tensor programs in one staged language, compiled together.
 
+pub mod data;
+pub mod io;

@@ -1,0 +1,35 @@
+//! Data: columns, tables and tensors, and the facts known about them.
+//!
+//! ```text
+//!  RecordBatch, Parquet --> import --> Table --> export --> RecordBatch
+//!                                       |
+//!                     Column = values + validity + statistics
+//!                                |
+//!          Fixed (ints, decimals, dates, floats, images)   Text   Coded (sorted dictionary)
+//!
+//!  safetensors --> Tensor
+//! ```
+//!
+//! Buffers are shared with Arrow: a column of one batch is the batch's own memory unless its layout must change.
+//! The logical type of a column ([`Column::elem`]) and how it is stored ([`Phys`]) are two things: a `decimal(15,2)`
+//! whose values are small may be stored as unscaled 16-bit integers.
+
+mod column;
+mod dictionary;
+mod error;
+mod export;
+mod import;
+mod nearest;
+mod stats;
+mod table;
+mod tensor;
+
+pub use column::{Column, Phys, Validity, Values};
+pub use dictionary::Dictionary;
+pub use error::{Error, Result};
+pub use stats::Stats;
+pub use table::{LoadOptions, Table};
+pub use tensor::{Element, Tensor};
+
+pub(crate) use import::column as import_column;
+pub(crate) use nearest::hint;
