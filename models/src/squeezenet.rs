@@ -40,7 +40,7 @@ pub const BODY: [Block; 11] = [
     Block::Fire { squeeze: 64, expand: 256 },
 ];
 
-/// A convolution: its weights are `name.weight` [outputs, inputs, kernel, kernel] and `name.bias` [outputs].
+/// A convolution: its kernels are [outputs, inputs, kernel, kernel], its biases [outputs].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layer {
     /// Name of the module in torchvision.
@@ -58,7 +58,17 @@ impl Layer {
         Layer { name: name.into(), inputs, outputs, kernel }
     }
 
-    /// Extents of `name.weight`.
+    /// Name of the kernels.
+    pub fn weight(&self) -> String {
+        format!("{}.weight", self.name)
+    }
+
+    /// Name of the biases.
+    pub fn bias(&self) -> String {
+        format!("{}.bias", self.name)
+    }
+
+    /// Extents of the kernels.
     pub fn shape(&self) -> [usize; 4] {
         [self.outputs, self.inputs, self.kernel, self.kernel]
     }

@@ -1,43 +1,80 @@
-//! Weights by name, as torchvision names them, made from [`crate::random`].
+//! Weights by name, as torchvision names them, made from [`crate::random`] and kept as `.safetensors`.
 
-use crate::random;
 use crate::squeezenet::{self, Layer};
+use crate::{Error, Result, cache, random};
+use quearn::data::Tensor;
+use quearn_stage::graph::Scalar;
+use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 use std::collections::BTreeMap;
-
-/// Values of a weight tensor in row-major order.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Weight {
-    /// Extents, outermost first.
-    pub shape: Vec<usize>,
-    /// Values.
-    pub values: Vec<f32>,
-}
+use std::path::Path;
 
 /// Weights by name.
-pub type Weights = BTreeMap<String, Weight>;
+pub type Weights = BTreeMap<String, Tensor>;
 
 /// Gain that keeps the variance of activations through `max(x, 0)` (He et al. 2015), to the digits that the peers use.
 const GAIN: f64 = 1.4142135;
 /// Deviation of the biases.
 const BIAS_GAIN: f64 = 0.05;
 
-/// `name.weight` and `name.bias` of every layer, from the streams that `streams` names for it.
-pub fn seeded(layers: &[Layer], streams: impl Fn(usize, &Layer) -> [String; 2]) -> Weights {
+/// `name.weight` and `name.bias` (f32) of every layer, from the two streams that `streams` names for the layer at a
+/// position.
+pub fn seeded(layers: &[Layer], streams: impl Fn(usize, &Layer) -> [String; 2]) -> Result<Weights> {
     let mut weights = Weights::new();
     for (at, layer) in layers.iter().enumerate() {
         let [kernel, bias] = streams(at, layer);
-        let mut insert = |part: &str, stream: &str, shape: &[usize], gain| {
-            let values = random::weight(stream, shape, gain);
-            weights.insert(format!("{}.{part}", layer.name), Weight { shape: shape.to_vec(), values });
-        };
-        insert("weight", &kernel, &layer.shape(), GAIN);
-        insert("bias", &bias, &[layer.outputs], BIAS_GAIN);
+        weights.insert(layer.weight(), tensor(&kernel, &layer.shape(), GAIN)?);
+        weights.insert(layer.bias(), tensor(&bias, &[layer.outputs], BIAS_GAIN)?);
     }
-    weights
+    Ok(weights)
+}
+
+fn tensor(stream: &str, shape: &[usize], gain: f64) -> Result<Tensor> {
+    let extents: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
+    Ok(Tensor::from_vec(random::weight(stream, shape, gain), &extents)?)
+}
+
+/// The seeded weights of SqueezeNet 1.1, from the cache, where the first call puts them.
+pub fn squeezenet1_1() -> Result<Weights> {
+    let path = cache::folder().join("squeezenet1_1.safetensors");
+    cache::ensure(&path, |path| write(path, &seeded_squeezenet1_1()?))?;
+    read(&path)
 }
 
 /// The seeded weights of SqueezeNet 1.1: streams `squeezenet1_1.NAME`.
-pub fn squeezenet1_1() -> Weights {
-    let name = |layer: &Layer, part| format!("squeezenet1_1.{}.{part}", layer.name);
-    seeded(&squeezenet::layers(), |_, layer| [name(layer, "weight"), name(layer, "bias")])
+fn seeded_squeezenet1_1() -> Result<Weights> {
+    let stream = |name| format!("squeezenet1_1.{name}");
+    seeded(&squeezenet::layers(), |_, layer| [stream(layer.weight()), stream(layer.bias())])
+}
+
+/// All tensors of a `.safetensors` file.
+pub fn read(path: &Path) -> Result<Weights> {
+    Ok(quearn::io::safetensors::read(path)?)
+}
+
+/// Writes f32 and u8 tensors as a `.safetensors` file.
+pub(crate) fn write(path: &Path, tensors: &Weights) -> Result<()> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let dtype = if tensor.scalar() == Scalar::U8 { Dtype::U8 } else { Dtype::F32 };
+        let shape = tensor.shape().iter().map(|&extent| extent as usize).collect();
+        let view = TensorView::new(dtype, shape, tensor.data()).map_err(|e| Error::cache(path, e))?;
+        views.push((name, view));
+    }
+    serialize_to_file(views, None, path).map_err(|e| Error::cache(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_survive_a_file() {
+        let weights = seeded_squeezenet1_1().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        write(&path, &weights).unwrap();
+        assert_eq!(read(&path).unwrap(), weights);
+        assert_eq!(weights.len(), 52);
+        assert_eq!(weights["features.3.squeeze.weight"].shape(), [16, 64, 1, 1]);
+    }
 }

@@ -5,8 +5,11 @@
 //! spreads the classes. The mean is computed here in plain Rust, so that the weights do not depend on the engine that
 //! they are meant to test.
 
+use super::{DEVIATION, MEAN};
+use crate::Result;
 use crate::squeezenet::{BODY, Block, CHANNELS, Layer, classifier, fire_layers, stem};
 use crate::weights::Weights;
+use quearn::data::Tensor;
 use rayon::prelude::*;
 
 /// Channels of the output that are computed at a time.
@@ -95,17 +98,17 @@ struct Conv {
 }
 
 impl Conv {
-    fn new(weights: &Weights, layer: &Layer, stride: usize, border: usize) -> Conv {
+    fn new(weights: &Weights, layer: &Layer, stride: usize, border: usize) -> Result<Conv> {
         let (inputs, taps) = (layer.inputs, layer.kernel * layer.kernel);
-        let source = &weights[&format!("{}.weight", layer.name)].values;
+        let source = weights[&layer.weight()].as_slice::<f32>()?;
         let mut panels = Vec::with_capacity(source.len());
         for (first, tap, input) in
             (0..layer.outputs).step_by(LANES).flat_map(|o| (0..taps * inputs).map(move |i| (o, i / inputs, i % inputs)))
         {
             panels.extend((first..first + LANES).map(|o| source[(o * inputs + input) * taps + tap]));
         }
-        let bias = weights[&format!("{}.bias", layer.name)].values.clone();
-        Conv { kernel: layer.kernel, stride, border, outputs: layer.outputs, panels, bias }
+        let bias = weights[&layer.bias()].as_slice::<f32>()?.to_vec();
+        Ok(Conv { kernel: layer.kernel, stride, border, outputs: layer.outputs, panels, bias })
     }
 
     fn run(&self, image: &Image) -> Image {
@@ -156,38 +159,42 @@ impl Conv {
 /// The network without its last layer.
 struct Features {
     stem: Conv,
-    /// `None` is a pool.
-    body: Vec<Option<[Conv; 3]>>,
+    /// A pool, where there are no convolutions, or a fire block.
+    body: Vec<Vec<Conv>>,
 }
 
 impl Features {
-    fn new(weights: &Weights) -> Features {
+    fn new(weights: &Weights) -> Result<Features> {
         let mut channels = stem().outputs;
-        let body = BODY.into_iter().enumerate().map(|(at, block)| {
-            let Block::Fire { squeeze, expand } = block else { return None };
+        let mut body = Vec::with_capacity(BODY.len());
+        for (at, block) in BODY.into_iter().enumerate() {
+            let Block::Fire { squeeze, expand } = block else {
+                body.push(vec![]);
+                continue;
+            };
             let layers = fire_layers(at, channels, squeeze, expand);
+            body.push(layers.iter().map(|l| Conv::new(weights, l, 1, l.kernel / 2)).collect::<Result<_>>()?);
             channels = 2 * expand;
-            Some(layers.map(|layer| Conv::new(weights, &layer, 1, layer.kernel / 2)))
-        });
-        Features { stem: Conv::new(weights, &stem(), 2, 0), body: body.collect() }
+        }
+        Ok(Features { stem: Conv::new(weights, &stem(), 2, 0)?, body })
     }
 
     fn run(&self, picture: &Image) -> Image {
-        self.body.iter().fold(self.stem.run(picture), |x, block| match block {
-            None => x.pooled(),
-            Some([squeeze, expand1x1, expand3x3]) => {
+        self.body.iter().fold(self.stem.run(picture), |x, block| match &block[..] {
+            [squeeze, expand1x1, expand3x3] => {
                 let x = squeeze.run(&x);
                 expand1x1.run(&x).beside(&expand3x3.run(&x))
             }
+            _ => x.pooled(),
         })
     }
 }
 
-/// The picture as the network wants it: samples in 0..=1, minus `mean`, over `deviation` of their channel.
-fn normalised(samples: &[u8], size: usize, mean: [f32; CHANNELS], deviation: [f32; CHANNELS]) -> Image {
+/// The picture as the network wants it: samples in 0..=1, minus [`MEAN`], over [`DEVIATION`] of their channel.
+fn normalised(samples: &[u8], size: usize) -> Image {
     let value = |(i, &sample): (usize, &u8)| {
         let c = i % CHANNELS;
-        ((f64::from(sample) / 255.0 - f64::from(mean[c])) / f64::from(deviation[c])) as f32
+        ((f64::from(sample) / 255.0 - f64::from(MEAN[c])) / f64::from(DEVIATION[c])) as f32
     };
     let data = samples.iter().enumerate().map(value).collect();
     Image { height: size, width: size, channels: CHANNELS, data }
@@ -195,18 +202,12 @@ fn normalised(samples: &[u8], size: usize, mean: [f32; CHANNELS], deviation: [f3
 
 /// Centres `weights` on the mean feature of the pictures, `samples` [n, size, size, 3]. `done` is told the number of
 /// pictures seen since its last call, from any thread.
-pub fn centre(
-    weights: &mut Weights,
-    samples: &[u8],
-    size: usize,
-    (mean, deviation): ([f32; CHANNELS], [f32; CHANNELS]),
-    done: &(impl Fn(usize) + Sync),
-) {
-    let network = Features::new(weights);
+pub fn centre(weights: &mut Weights, samples: &[u8], size: usize, done: &(impl Fn(usize) + Sync)) -> Result<()> {
+    let network = Features::new(weights)?;
     let pictures = samples.par_chunks_exact(size * size * CHANNELS);
     let features: Vec<Vec<f64>> = pictures
         .map(|picture| {
-            let feature = network.run(&normalised(picture, size, mean, deviation)).mean();
+            let feature = network.run(&normalised(picture, size)).mean();
             done(1);
             feature
         })
@@ -215,9 +216,12 @@ pub fn centre(
     for feature in &features {
         mean.iter_mut().zip(feature).for_each(|(sum, value)| *sum += value / features.len() as f64);
     }
-    let last = format!("{}.weight", classifier(mean.len()).name);
-    let last = weights.get_mut(&last).expect("the network has a last layer");
-    remove_share(&mut last.values, &mean);
+    let last = classifier(mean.len()).weight();
+    let mut rows = weights[&last].as_slice::<f32>()?.to_vec();
+    remove_share(&mut rows, &mean);
+    let shape = weights[&last].shape().to_vec();
+    weights.insert(last, Tensor::from_vec(rows, &shape)?);
+    Ok(())
 }
 
 /// Takes the share of `mean` out of every row.

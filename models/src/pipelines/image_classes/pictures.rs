@@ -1,10 +1,8 @@
 //! The pictures: a colour gradient, a checker board, a disc and noise, in integers only.
 
 use crate::random::{Stream, ints};
+use crate::squeezenet::CHANNELS;
 use rayon::prelude::*;
-
-/// Colour channels of a picture.
-pub const CHANNELS: usize = 3;
 
 /// What the pictures of one set have drawn on them; value `i` (or values `3 i` to `3 i + 2`) belong to picture `i`.
 struct Drawings {
