@@ -94,8 +94,8 @@ pub const fn mask(prim: Prim) -> Cell {
 /// A constant.
 pub fn float(prim: Prim, value: f64) -> Option<Cell> {
     match prim {
-        Prim::F16 => Some(f16::from_f64(value).cell()),
-        Prim::BF16 => Some(bf16::from_f64(value).cell()),
+        Prim::F16 => Some(f16::from_f32(narrow_to_odd(value)).cell()),
+        Prim::BF16 => Some(bf16::from_f32(narrow_to_odd(value)).cell()),
         Prim::F32 => Some((value as f32).cell()),
         Prim::F64 => Some(value.cell()),
         _ => None,
@@ -143,12 +143,11 @@ pub fn bin(op: BinOp, prim: Prim) -> Option<Binary> {
     if prim.is_float() { float_bin(op, prim) } else { int_bin(op, prim) }.map(Binary::Total)
 }
 
-/// Arithmetic of one bit: it wraps at 2.
 fn bool_bin(op: BinOp) -> Option<Fn2> {
     match op {
-        BinOp::And | BinOp::Mul => Some(|a, b| a & b),
+        BinOp::And => Some(|a, b| a & b),
         BinOp::Or => Some(|a, b| a | b),
-        BinOp::Xor | BinOp::Add | BinOp::Sub => Some(|a, b| a ^ b),
+        BinOp::Xor => Some(|a, b| a ^ b),
         _ => None,
     }
 }
@@ -203,11 +202,8 @@ pub fn cmp(op: CmpOp, prim: Prim) -> Option<Fn2> {
     match (op, prim) {
         (CmpOp::Eq, _) => Some(|a, b| (a == b).into()),
         (CmpOp::Ne, _) => Some(|a, b| (a != b).into()),
-        // The bits of a `Bool` or an address have no sign, so there is one order.
-        (CmpOp::Ult, _) | (CmpOp::Lt, Prim::Bool | Prim::Ptr) => Some(|a, b| (a < b).into()),
-        (CmpOp::Ule, _) | (CmpOp::Le, Prim::Bool | Prim::Ptr) => Some(|a, b| (a <= b).into()),
-        (CmpOp::Gt, Prim::Bool | Prim::Ptr) => Some(|a, b| (a > b).into()),
-        (CmpOp::Ge, Prim::Bool | Prim::Ptr) => Some(|a, b| (a >= b).into()),
+        (CmpOp::Ult, _) => Some(|a, b| (a < b).into()),
+        (CmpOp::Ule, _) => Some(|a, b| (a <= b).into()),
         (CmpOp::Lt, _) => ints!(prim, T => Some(|a, b| (T::of(a) < T::of(b)).into())),
         (CmpOp::Le, _) => ints!(prim, T => Some(|a, b| (T::of(a) <= T::of(b)).into())),
         (CmpOp::Gt, _) => ints!(prim, T => Some(|a, b| (T::of(a) > T::of(b)).into())),
@@ -262,13 +258,48 @@ pub fn cast(op: CastOp, from: Prim, to: Prim) -> Option<Fn1> {
         CastOp::ZExt if from.is_int() && to.is_int() => Some(|a| a),
         CastOp::SExt => sign_extend(from, to),
         CastOp::Trunc if from.is_int() => truncate(to),
-        CastOp::SiToFp if from == Prim::Bool => floats!(to, T => Some(|a| (-(a as T)).cell())),
-        CastOp::SiToFp => floats!(to, T => ints!(from, I => Some(|a| (I::of(a) as T).cell()))),
-        CastOp::UiToFp if from.is_int() => floats!(to, T => Some(|a| (a as T).cell())),
-        CastOp::FpToSi => floats!(from, T => ints!(to, I => Some(|a| (T::of(a) as I).cell()))),
+        CastOp::SiToFp => ints!(from, I => match to {
+            Prim::F16 => Some(|a| f16::from_f32(narrow_to_odd(to_odd(I::of(a) as i128))).cell()),
+            Prim::BF16 => Some(|a| bf16::from_f32(narrow_to_odd(to_odd(I::of(a) as i128))).cell()),
+            _ => floats!(to, T => Some(|a| (I::of(a) as T).cell())),
+        }),
+        CastOp::UiToFp if from.is_int() => match to {
+            Prim::F16 => Some(|a| f16::from_f32(narrow_to_odd(magnitude_to_odd(a))).cell()),
+            Prim::BF16 => Some(|a| bf16::from_f32(narrow_to_odd(magnitude_to_odd(a))).cell()),
+            _ => floats!(to, T => Some(|a| (a as T).cell())),
+        },
+        CastOp::FpToSi => ints!(to, I => match from {
+            Prim::F16 => Some(|a| (f16::of(a).to_f32() as I).cell()),
+            Prim::BF16 => Some(|a| (bf16::of(a).to_f32() as I).cell()),
+            _ => floats!(from, T => Some(|a| (T::of(a) as I).cell())),
+        }),
         CastOp::FpExt | CastOp::FpTrunc => resize_float(from, to),
         _ => None,
     }
+}
+
+/// An integer as an `f64` that rounds to narrower floats as the integer itself does: where bits are lost, the last
+/// one that is kept is set.
+fn to_odd(value: i128) -> f64 {
+    let magnitude = magnitude_to_odd(value.unsigned_abs());
+    if value < 0 { -magnitude } else { magnitude }
+}
+
+fn magnitude_to_odd(value: u128) -> f64 {
+    let lost = (128 - value.leading_zeros()).saturating_sub(f64::MANTISSA_DIGITS);
+    let kept = value >> lost;
+    let odd = kept | u128::from(kept << lost != value);
+    (odd << lost) as f64
+}
+
+/// The same from `f64` to `f32`; `half` itself forgets the low bits of an `f64`.
+fn narrow_to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) == value || value.is_nan() {
+        return near;
+    }
+    let away = f64::from(near).abs() > value.abs();
+    f32::from_bits((near.to_bits() - u32::from(away)) | 1)
 }
 
 fn sign_extend(from: Prim, to: Prim) -> Option<Fn1> {
@@ -295,9 +326,9 @@ fn resize_float(from: Prim, to: Prim) -> Option<Fn1> {
         (Prim::F32, Prim::F64) => Some(|a| f64::from(f32::of(a)).cell()),
         (Prim::F64, Prim::F32) => Some(|a| (f64::of(a) as f32).cell()),
         (Prim::F32, Prim::F16) => Some(|a| f16::from_f32(f32::of(a)).cell()),
-        (Prim::F64, Prim::F16) => Some(|a| f16::from_f64(f64::of(a)).cell()),
+        (Prim::F64, Prim::F16) => Some(|a| f16::from_f32(narrow_to_odd(f64::of(a))).cell()),
         (Prim::F32, Prim::BF16) => Some(|a| bf16::from_f32(f32::of(a)).cell()),
-        (Prim::F64, Prim::BF16) => Some(|a| bf16::from_f64(f64::of(a)).cell()),
+        (Prim::F64, Prim::BF16) => Some(|a| bf16::from_f32(narrow_to_odd(f64::of(a))).cell()),
         _ => None,
     }
 }
