@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 /// Fewer instructions than this are not worth a thread.
-const INSTS_PER_THREAD: usize = 200;
+const INSTS_PER_THREAD: usize = 64;
 
 /// Functions that are compiled together.
 pub(super) type Part = Vec<FuncId>;

@@ -7,7 +7,7 @@ use crate::abi;
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
 use inkwell::values::{BasicValueEnum, IntValue, PhiValue};
-use quearn_stage::low::{Block, FuncId, Op, Ty, Value};
+use quearn_stage::low::{Block, Const, FuncId, Op, Ty, Value};
 
 /// The runtime function behind `par_for`: `(run, func, frame, n, grain) -> i32`.
 const PAR_FOR: &str = "qn_par_for";
@@ -63,10 +63,9 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
         let (first, bound) = (self.get(lo)?.into_int_value(), self.get(hi)?.into_int_value());
         let init = self.get_all(init)?;
         let guard = self.here()?;
-        let (enter, start, after) = (self.append("enter"), self.append("for"), self.append("endfor"));
-        let runs = self.builder.build_int_compare(IntPredicate::SLT, first, bound, "")?;
-        self.builder.build_conditional_branch(runs, enter, after)?;
-        self.builder.position_at_end(enter);
+        let (start, after) = (self.append("for"), self.append("endfor"));
+        let skippable = !self.is_below(lo, hi);
+        let enter = if skippable { self.guard(first, bound, after)? } else { guard };
         self.builder.build_unconditional_branch(start)?;
 
         self.builder.position_at_end(start);
@@ -80,8 +79,30 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
         close_loop(&phis, std::iter::once(next.into()).chain(yields.iter().copied()), end);
 
         self.builder.position_at_end(after);
+        if !skippable {
+            return Ok(yields);
+        }
         let pairs = init.iter().zip(&yields);
         pairs.map(|(&skipped, &last)| self.merge(skipped, guard, last, end)).collect()
+    }
+
+    /// Skips a loop from `first` to `bound` that has no round; gives the block before its first round.
+    fn guard(
+        &mut self,
+        first: IntValue<'ctx>,
+        bound: IntValue<'ctx>,
+        after: BasicBlock<'ctx>,
+    ) -> Result<BasicBlock<'ctx>> {
+        let enter = self.append("enter");
+        let runs = self.builder.build_int_compare(IntPredicate::SLT, first, bound, "")?;
+        self.builder.build_conditional_branch(runs, enter, after)?;
+        self.builder.position_at_end(enter);
+        Ok(enter)
+    }
+
+    /// Is it known that `lo < hi`?
+    fn is_below(&self, lo: Value, hi: Value) -> bool {
+        matches!((self.func.as_const(lo), self.func.as_const(hi)), (Some(Const::Int(l)), Some(Const::Int(h))) if l < h)
     }
 
     fn next_counter(&self, counter: PhiValue<'ctx>, step: i64) -> Result<IntValue<'ctx>> {

@@ -79,9 +79,7 @@ fn codegen_level(level: OptLevel) -> OptimizationLevel {
 pub(super) fn passes(level: OptLevel) -> Option<&'static str> {
     match level {
         OptLevel::None => None,
-        OptLevel::Default => {
-            Some("function(sroa,early-cse,simplifycfg,instcombine,loop-mssa(licm),gvn,simplifycfg,dce)")
-        }
+        OptLevel::Default => Some("function(sroa,early-cse<memssa>,loop-mssa(licm),instcombine,simplifycfg)"),
         OptLevel::Aggressive => Some("default<O3>"),
     }
 }
