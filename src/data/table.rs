@@ -74,8 +74,12 @@ impl Table {
         let fields = schema.fields();
         let columns = (0..fields.len()).into_par_iter().map(|i| import_column(&fields[i], &arrays(i), options));
         let table = Table::new(name, columns.collect::<Result<_>>()?)?;
-        // A batch without columns may still have rows.
-        Ok(Table { rows: batches.iter().map(RecordBatch::num_rows).sum(), ..table })
+        Ok(table.with_rows(batches.iter().map(RecordBatch::num_rows).sum()))
+    }
+
+    /// The same table with a row count that its columns, if there are none, cannot tell.
+    pub(crate) fn with_rows(self, rows: usize) -> Table {
+        Table { rows, ..self }
     }
 
     /// Name.

@@ -1,4 +1,19 @@
-//! Files: Parquet tables and safetensors weights. (Arrow needs no file: `crate::data::Table::from_batches` shares
+//! Files: Parquet tables and safetensors weights. (Arrow needs no file: [`crate::data::Table::from_batches`] shares
 //! the memory of `RecordBatch`es.)
 //!
-//! Every error names the file; what a corrupt file makes a decoder do, panics included, comes back as an error.
+//! Every error names the file; what a corrupt file makes a decoder do, panics included, comes back as an error. A file
+//! is written under a temporary name and renamed when it is whole, so that no reader sees half of it.
+
+mod atomic;
+mod parquet;
+mod safetensors;
+
+pub use parquet::{ParquetWriter, ReadOptions, RowGroup, RowGroupEncoder, read_parquet, write_parquet};
+pub use safetensors::{Tensors, read_safetensors, write_safetensors};
+
+use crate::data::Error;
+use std::path::Path;
+
+fn file_error(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::File { path: path.to_path_buf(), source }
+}
