@@ -19,7 +19,9 @@ pub mod verify;
 
 pub use literal::Literal;
 pub use op::*;
+pub use parse::{ParseError, parse};
 pub use ty::*;
+pub use verify::verify;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -5,9 +5,9 @@
 //! rows of `t`, or a scalar. Elementwise operations broadcast as NumPy does (trailing dimensions aligned) and give
 //! NULL where an operand is NULL unless they say otherwise.
 
+use super::Node;
 use super::literal::Literal;
 use super::ty::{Dim, Field, Scalar, Ty};
-use super::Node;
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {

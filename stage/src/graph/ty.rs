@@ -104,6 +104,14 @@ impl Dim {
             _ => None,
         }
     }
+
+    /// The same dimension with another node as the maker of its rows.
+    pub fn map_rows(&self, rename: &impl Fn(Node) -> Node) -> Dim {
+        match self {
+            Dim::Rows(node) => Dim::Rows(rename(*node)),
+            _ => self.clone(),
+        }
+    }
 }
 
 /// Extents of a tensor, outermost first; empty for a scalar.
@@ -164,6 +172,17 @@ impl Ty {
         match self {
             Ty::Tensor { elem, shape } => Some((*elem, shape)),
             _ => None,
+        }
+    }
+
+    /// The same type with other nodes as the makers of its rows.
+    pub fn map_rows(&self, rename: &impl Fn(Node) -> Node) -> Ty {
+        match self {
+            Ty::Tensor { elem, shape } => {
+                Ty::Tensor { elem: *elem, shape: shape.iter().map(|dim| dim.map_rows(rename)).collect() }
+            }
+            Ty::Table { fields, rows } => Ty::Table { fields: fields.clone(), rows: rows.map_rows(rename) },
+            Ty::Tuple(items) => Ty::Tuple(items.iter().map(|item| item.map_rows(rename)).collect()),
         }
     }
 

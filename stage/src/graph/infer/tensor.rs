@@ -44,7 +44,11 @@ fn check_axis(cx: &Cx, axis: usize, shape: &[Dim]) -> Result<()> {
 fn input(cx: &Cx, name: &str, ty: &Ty) -> Result<Ty> {
     cx.arity(0)?;
     cx.check(!name.is_empty(), || "the tensor needs a name".to_owned())?;
-    cx.check(ty.as_tensor().is_some(), || format!("{name:?} must be a tensor, found {ty}"))?;
+    let Some((_, shape)) = ty.as_tensor() else {
+        return cx.error(format!("{name:?} must be a tensor, found {ty}"));
+    };
+    let rows = shape.iter().find(|dim| matches!(dim, Dim::Rows(_)));
+    cx.check(rows.is_none(), || format!("{name:?} comes from outside, where no table has rows; name the dimension"))?;
     cx.well_formed_ty(ty)?;
     Ok(ty.clone())
 }

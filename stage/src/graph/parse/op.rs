@@ -1,0 +1,164 @@
+//! Operations with their attributes.
+
+use super::cursor::Cursor;
+use super::ty;
+use crate::graph::{
+    Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp, SortKey, Ty,
+    UnaryOp,
+};
+use std::collections::HashMap;
+
+/// The operation called `name`; what its type tells is not written twice.
+pub(super) fn op(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) -> Result<Op, String> {
+    let (family, short) = name.split_once('.').unwrap_or((name, ""));
+    let found = match family {
+        "scalar" => scalar(short, cursor)?,
+        "rel" => table(short, ty, cursor)?,
+        "tensor" => tensor(short, ty, cursor, nodes)?,
+        "bridge" => bridge(short, cursor)?,
+        "control" => control(short, ty, cursor)?,
+        _ => None,
+    };
+    found.ok_or_else(|| format!("expected an operation, found `{name}`"))
+}
+
+/// The kind of that name.
+fn kind<K: Copy>(all: &[K], name_of: impl Fn(K) -> &'static str, name: &str) -> Option<K> {
+    all.iter().copied().find(|k| name_of(*k) == name)
+}
+
+fn scalar(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
+    Ok(Some(match name {
+        "const" => Op::Const(ty::literal(cursor)?),
+        "select" => Op::Select,
+        "cast" => {
+            cursor.expect_word("to")?;
+            Op::Cast(ty::scalar(cursor)?)
+        }
+        "like" => Op::Like(cursor.string()?),
+        "substring" => Op::Substring { start: named(cursor, "from")?, len: named(cursor, "len")? },
+        _ => {
+            let unary = kind(UnaryOp::ALL, UnaryOp::name, name).map(Op::Unary);
+            let binary = || kind(BinaryOp::ALL, BinaryOp::name, name).map(Op::Binary);
+            return Ok(unary.or_else(binary).or_else(|| kind(CompareOp::ALL, CompareOp::name, name).map(Op::Compare)));
+        }
+    }))
+}
+
+/// A word and the number behind it.
+fn named<T: std::str::FromStr>(cursor: &mut Cursor, word: &str) -> Result<T, String> {
+    cursor.expect_word(word)?;
+    cursor.number()
+}
+
+/// A word and the list of numbers behind it.
+fn numbers<T: std::str::FromStr>(cursor: &mut Cursor, word: &str) -> Result<Vec<T>, String> {
+    cursor.expect_word(word)?;
+    cursor.list(Cursor::number)
+}
+
+/// A word and the two numbers behind it.
+fn pair(cursor: &mut Cursor, word: &str) -> Result<[u64; 2], String> {
+    let numbers: Vec<u64> = numbers(cursor, word)?;
+    numbers.try_into().map_err(|_| format!("expected two numbers after `{word}`"))
+}
+
+fn table(name: &str, ty: &Ty, cursor: &mut Cursor) -> Result<Option<Op>, String> {
+    if let Some(kind) = name.strip_prefix("join_").and_then(|n| kind(JoinKind::ALL, JoinKind::name, n)) {
+        return Ok(Some(Op::Join { kind, keys: named(cursor, "keys")? }));
+    }
+    Ok(Some(match name {
+        "scan" => match ty {
+            Ty::Table { fields, .. } => Op::Scan { table: cursor.string()?, fields: fields.clone() },
+            _ => return Err(format!("expected the type of a table for rel.scan, found {ty}")),
+        },
+        "filter" => Op::Filter,
+        "project" => {
+            cursor.expect_word("as")?;
+            Op::Project { names: cursor.list(Cursor::string)? }
+        }
+        "product" => Op::Product,
+        "aggregate" => {
+            cursor.expect_word("keys")?;
+            let keys = cursor.list(Cursor::string)?;
+            cursor.expect_word("compute")?;
+            Op::Aggregate { keys, aggregates: cursor.list(aggregate)? }
+        }
+        "sort" => {
+            cursor.expect_word("by")?;
+            Op::Sort(cursor.list(sort_key)?)
+        }
+        "limit" => Op::Limit { offset: named(cursor, "offset")?, count: named(cursor, "count")? },
+        _ => return Ok(None),
+    }))
+}
+
+fn aggregate(cursor: &mut Cursor) -> Result<Aggregate, String> {
+    let name = cursor.string()?;
+    let op = cursor.word()?;
+    match kind(AggregateOp::ALL, AggregateOp::name, op) {
+        Some(op) => Ok(Aggregate { name, op }),
+        None => Err(format!("expected an aggregate such as sum, found `{op}`")),
+    }
+}
+
+fn sort_key(cursor: &mut Cursor) -> Result<SortKey, String> {
+    let descending = cursor.eat_word("desc");
+    if !descending {
+        cursor.expect_word("asc")?;
+    }
+    Ok(SortKey { descending, nulls_first: cursor.eat_word("nulls_first") })
+}
+
+fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) -> Result<Option<Op>, String> {
+    if let Some(op) = name.strip_prefix("reduce_").and_then(|n| kind(ReduceOp::ALL, ReduceOp::name, n)) {
+        return Ok(Some(Op::Reduce { op, axes: numbers(cursor, "axes")?, keep: cursor.eat_word("keep") }));
+    }
+    if let Some(kind) = name.strip_prefix("pool2d_").and_then(|n| kind(PoolKind::ALL, PoolKind::name, n)) {
+        return Ok(Some(Op::Pool2d(pool(kind, cursor)?)));
+    }
+    Ok(Some(match name {
+        "input" => Op::Input { name: cursor.string()?, ty: ty.clone(), weight: cursor.eat_word("weight") },
+        "matmul" => Op::MatMul,
+        "conv2d" => Op::Conv2d(Conv2d {
+            stride: pair(cursor, "stride")?,
+            padding: pair(cursor, "padding")?,
+            dilation: pair(cursor, "dilation")?,
+            groups: named(cursor, "groups")?,
+        }),
+        "batch_norm" => Op::BatchNorm { eps: named::<f64>(cursor, "eps")?.to_bits() },
+        "softmax" => Op::Softmax { axis: named(cursor, "axis")? },
+        "concat" => Op::Concat { axis: named(cursor, "axis")? },
+        "arg_max" => Op::ArgMax { axis: named(cursor, "axis")? },
+        "reshape" => {
+            cursor.expect_word("to")?;
+            Op::Reshape(cursor.list(|c| ty::dim(c, nodes))?)
+        }
+        "transpose" => Op::Transpose(numbers(cursor, "perm")?),
+        "gather" => Op::Gather,
+        _ => return Ok(None),
+    }))
+}
+
+fn pool(kind: PoolKind, cursor: &mut Cursor) -> Result<Pool2d, String> {
+    let (kernel, stride, padding) = (pair(cursor, "kernel")?, pair(cursor, "stride")?, pair(cursor, "padding")?);
+    Ok(Pool2d { kind, kernel, stride, padding, ceil: cursor.eat_word("ceil") })
+}
+
+fn bridge(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
+    Ok(Some(match name {
+        "column" => Op::Column(cursor.string()?),
+        "stack" => Op::Stack,
+        "single" => Op::Single,
+        _ => return Ok(None),
+    }))
+}
+
+fn control(name: &str, ty: &Ty, cursor: &mut Cursor) -> Result<Option<Op>, String> {
+    Ok(Some(match name {
+        "if" => Op::If,
+        "param" => Op::Param { region: named(cursor, "region")?, index: named(cursor, "index")?, ty: ty.clone() },
+        "item" => Op::Item(named(cursor, "at")?),
+        _ => return Ok(None),
+    }))
+}
