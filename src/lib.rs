@@ -1,4 +1,5 @@
 //! Quearn: queries and tensor programs in one staged language, compiled together.
 
 pub mod data;
+pub mod eval;
 pub mod io;
