@@ -1,7 +1,5 @@
 //! What can go wrong here.
 
-use std::path::{Path, PathBuf};
-
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -12,14 +10,6 @@ pub enum Error {
     /// Tables, tensors or their files.
     #[error(transparent)]
     Data(#[from] quearn::data::Error),
-    /// A file of the cache could not be written.
-    #[error("{path}: {message}", path = path.display())]
-    Cache {
-        /// File or folder.
-        path: PathBuf,
-        /// Why not.
-        message: String,
-    },
     /// There is nothing to compare with.
     #[error("no expected result for {what}")]
     NoExpectation {
@@ -37,10 +27,6 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn cache(path: &Path, error: impl std::fmt::Display) -> Error {
-        Error::Cache { path: path.into(), message: error.to_string() }
-    }
-
     pub(crate) fn wrong(what: impl Into<String>, message: impl Into<String>) -> Error {
         Error::Wrong { what: what.into(), message: message.into() }
     }

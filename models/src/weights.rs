@@ -1,10 +1,9 @@
 //! Weights by name, as torchvision names them, made from [`crate::random`] and kept as `.safetensors`.
 
 use crate::squeezenet::{self, Layer};
-use crate::{Error, Result, cache, random};
+use crate::{Result, cache, random};
 use quearn::data::Tensor;
-use quearn_stage::graph::Scalar;
-use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
+use quearn::io::{read_safetensors, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -36,7 +35,9 @@ fn tensor(stream: &str, shape: &[usize], gain: f64) -> Result<Tensor> {
 /// The seeded weights of SqueezeNet 1.1, from the cache, where the first call puts them.
 pub fn squeezenet1_1() -> Result<Weights> {
     let path = cache::folder().join("squeezenet1_1.safetensors");
-    cache::ensure(&path, |path| write(path, &seeded_squeezenet1_1()?))?;
+    if !path.exists() {
+        write(&path, &seeded_squeezenet1_1()?)?;
+    }
     read(&path)
 }
 
@@ -48,19 +49,12 @@ fn seeded_squeezenet1_1() -> Result<Weights> {
 
 /// All tensors of a `.safetensors` file.
 pub fn read(path: &Path) -> Result<Weights> {
-    Ok(quearn::io::safetensors::read(path)?)
+    Ok(read_safetensors(path)?.0)
 }
 
-/// Writes f32 and u8 tensors as a `.safetensors` file.
-pub(crate) fn write(path: &Path, tensors: &Weights) -> Result<()> {
-    let mut views = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        let dtype = if tensor.scalar() == Scalar::U8 { Dtype::U8 } else { Dtype::F32 };
-        let shape = tensor.shape().iter().map(|&extent| extent as usize).collect();
-        let view = TensorView::new(dtype, shape, tensor.data()).map_err(|e| Error::cache(path, e))?;
-        views.push((name, view));
-    }
-    serialize_to_file(views, None, path).map_err(|e| Error::cache(path, e))
+/// Writes a `.safetensors` file.
+pub(crate) fn write(path: &Path, weights: &Weights) -> Result<()> {
+    Ok(write_safetensors(path, weights.iter().map(|(name, tensor)| (name.as_str(), tensor)))?)
 }
 
 #[cfg(test)]

@@ -17,13 +17,46 @@ mod pictures;
 pub use data::{Data, data};
 pub use expected::{Expected, TOLERANCE, check, expected};
 
-use crate::squeezenet::CHANNELS;
+use crate::squeezenet::{CHANNELS, squeezenet1_1};
+use data::PIXELS;
+use quearn_stage::graph::{Field, Scalar};
+use quearn_stage::rep::{F32, I32, I64, Rep, Stage, Table, Tensor, U8, count};
 use std::fmt;
 
 /// Mean of the samples of a channel, where 1 is the brightest.
 pub const MEAN: [f32; CHANNELS] = [0.485, 0.456, 0.406];
 /// Deviation of the samples of a channel.
 pub const DEVIATION: [f32; CHANNELS] = [0.229, 0.224, 0.225];
+
+/// Name of the weight that holds [`MEAN`].
+const MEAN_NAME: &str = "pixels.mean";
+/// Name of the weight that holds [`DEVIATION`].
+const DEVIATION_NAME: &str = "pixels.deviation";
+
+/// The table `region`, `class`, `n` of a set at a scale, from the tables `images` and `cameras`, the input `pixels` and
+/// the weights of [`Data`].
+pub fn image_classes(s: &Stage, set: Set, scale: f64) -> Rep<'_, Table> {
+    let size = set.size() as u64;
+    let pixels = s.input(PIXELS, [set.pictures(scale) as u64, size, size, CHANNELS as u64]);
+    let cameras = s.scan("cameras", fields(&["camera_id", "region", "active"])).filter(|r| r.i32("active").gt(0));
+    s.scan("images", fields(&["image_id", "camera_id", "day"]).into_iter().chain([Field::new("quality", Scalar::F32)]))
+        .filter(|r| r.f32("quality").ge(0.3) & r.i32("day").between(20, 360))
+        .join_inner(cameras, [("camera_id", "camera_id")])
+        .map_rows("class", |r| class(s, pixels, r.i32("image_id").as_tensor()))
+        .group_by(["region", "class"])
+        .agg(|_| [count("n")])
+}
+
+fn fields(names: &[&str]) -> Vec<Field> {
+    names.iter().map(|name| Field::new(*name, Scalar::I32)).collect()
+}
+
+/// The class [n] of the pictures `ids` [n] of `pixels` [pictures, size, size, 3].
+fn class<'s>(s: &'s Stage, pixels: Rep<'s, Tensor<U8>>, ids: Rep<'s, Tensor<I32>>) -> Rep<'s, Tensor<I64>> {
+    let [mean, deviation] = [MEAN_NAME, DEVIATION_NAME].map(|name| s.weight(name, [CHANNELS as u64]));
+    let samples: Rep<'s, Tensor<F32>> = (pixels.gather(ids).cast::<F32>() / 255.0 - mean) / deviation;
+    squeezenet1_1(s, samples.permute([0, 3, 1, 2])).arg_max(1)
+}
 
 /// A set of pictures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,5 +100,18 @@ impl fmt::Display for Set {
             Set::A => "a",
             Set::B => "b",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_well_formed() {
+        let s = Stage::new();
+        s.output("classes", image_classes(&s, Set::A, 1.0));
+        let graph = s.finish().unwrap().to_string();
+        assert!(graph.contains("rel.join_inner") && graph.contains("tensor.arg_max"), "{graph}");
     }
 }

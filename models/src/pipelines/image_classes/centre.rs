@@ -7,7 +7,7 @@
 
 use super::{DEVIATION, MEAN};
 use crate::Result;
-use crate::squeezenet::{BODY, Block, CHANNELS, Layer, classifier, fire_layers, stem};
+use crate::squeezenet::{BODY, CHANNELS, Layer, block_layers, classifier, stem};
 use crate::weights::Weights;
 use quearn::data::Tensor;
 use rayon::prelude::*;
@@ -165,17 +165,9 @@ struct Features {
 
 impl Features {
     fn new(weights: &Weights) -> Result<Features> {
-        let mut channels = stem().outputs;
-        let mut body = Vec::with_capacity(BODY.len());
-        for (at, block) in BODY.into_iter().enumerate() {
-            let Block::Fire { squeeze, expand } = block else {
-                body.push(vec![]);
-                continue;
-            };
-            let layers = fire_layers(at, channels, squeeze, expand);
-            body.push(layers.iter().map(|l| Conv::new(weights, l, 1, l.kernel / 2)).collect::<Result<_>>()?);
-            channels = 2 * expand;
-        }
+        let body_conv = |layer: Layer| Conv::new(weights, &layer, 1, layer.kernel / 2);
+        let block = |at| block_layers(at).into_iter().map(body_conv).collect();
+        let body = (0..BODY.len()).map(block).collect::<Result<_>>()?;
         Ok(Features { stem: Conv::new(weights, &stem(), 2, 0)?, body })
     }
 
@@ -216,7 +208,7 @@ pub fn centre(weights: &mut Weights, samples: &[u8], size: usize, done: &(impl F
     for feature in &features {
         mean.iter_mut().zip(feature).for_each(|(sum, value)| *sum += value / features.len() as f64);
     }
-    let last = classifier(mean.len()).weight();
+    let last = classifier().weight();
     let mut rows = weights[&last].as_slice::<f32>()?.to_vec();
     remove_share(&mut rows, &mean);
     let shape = weights[&last].shape().to_vec();

@@ -1,20 +1,20 @@
 //! Tables, pictures and weights of the pipeline, generated once and kept in the cache.
 
 use super::pictures::pictures;
-use super::{Set, centre};
+use super::{DEVIATION, DEVIATION_NAME, MEAN, MEAN_NAME, Set, centre};
 use crate::random::{ints, unif};
 use crate::squeezenet::{self, CHANNELS};
 use crate::weights::{self, Weights};
 use crate::{Error, Progress, Result, Step, cache};
 use arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
-use parquet::arrow::ArrowWriter;
-use quearn::data::{Table, Tensor};
-use std::collections::BTreeMap;
-use std::fs::File;
+use quearn::data::{LoadOptions, Table, Tensor};
+use quearn::io::{ReadOptions, read_parquet, read_safetensors, write_parquet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Name of the tensor of samples, in its file and in the program.
+pub(super) const PIXELS: &str = "pixels";
 /// Number of cameras.
 const CAMERAS: usize = 100;
 /// Most pictures of set `A` on which the last layer is centred.
@@ -29,7 +29,7 @@ pub struct Data {
     pub cameras: Table,
     /// Samples, u8 [pictures, size, size, 3]; the first index is `image_id`.
     pub pixels: Tensor,
-    /// Weights of the network.
+    /// Weights of the network, and the mean and deviation of the samples.
     pub weights: Weights,
 }
 
@@ -39,14 +39,23 @@ pub fn data(set: Set, scale: f64, progress: Progress) -> Result<Data> {
     let path = |name: &str| folder(scale).join(name);
     let [images, pixels] = [format!("images_{set}.parquet"), format!("pixels_{set}.safetensors")].map(|n| path(&n));
     let [cameras, model] = ["cameras.parquet", "model.safetensors"].map(path);
-    cache::ensure(&images, |path| write_table(path, &image_table(set, scale)?))?;
-    cache::ensure(&cameras, |path| write_table(path, &camera_table()?))?;
-    cache::ensure(&pixels, |path| weights::write(path, &[("pixels".into(), draw(set, scale, progress)?)].into()))?;
-    cache::ensure(&model, |path| weights::write(path, &network(scale, progress)?))?;
+    if !cameras.exists() {
+        write_parquet(&cameras, &[camera_table()?])?;
+    }
+    if !images.exists() {
+        write_parquet(&images, &[image_table(set, scale)?])?;
+    }
+    if !pixels.exists() {
+        weights::write(&pixels, &[(PIXELS.into(), draw(set, scale, progress)?)].into())?;
+    }
+    if !model.exists() {
+        weights::write(&model, &network(scale, progress)?)?;
+    }
+    let extents = [set.pictures(scale), set.size(), set.size(), CHANNELS].map(|extent| extent as u64);
     Ok(Data {
         images: table("images", &images)?,
         cameras: table("cameras", &cameras)?,
-        pixels: only(weights::read(&pixels)?, &pixels)?,
+        pixels: read_safetensors(&pixels)?.take(PIXELS, &extents)?,
         weights: weights::read(&model)?,
     })
 }
@@ -55,12 +64,10 @@ fn folder(scale: f64) -> PathBuf {
     cache::folder().join("image_classes").join(format!("s{scale}"))
 }
 
+/// The table in a Parquet file, stored as the file has it.
 fn table(name: &str, path: &Path) -> Result<Table> {
-    Ok(Table::new(name, quearn::io::parquet::read(path)?.into_columns())?)
-}
-
-fn only(mut tensors: BTreeMap<String, Tensor>, path: &Path) -> Result<Tensor> {
-    tensors.remove("pixels").ok_or_else(|| Error::cache(path, "expected a tensor `pixels`, found none"))
+    let options = ReadOptions { load: LoadOptions::SHARE, ..ReadOptions::default() };
+    Ok(Table::new(name, read_parquet(path, &options)?.into_columns())?)
 }
 
 /// Counts the pictures that are done, for a progress report.
@@ -86,6 +93,9 @@ fn network(scale: f64, progress: Progress) -> Result<Weights> {
     let (count, size) = (Set::A.pictures(scale).min(CENTRING_PICTURES), Set::A.size());
     let samples = pictures(Set::A.streams(), count, size, &|_| ());
     centre::centre(&mut weights, &samples, size, &counter("centring the network", count, progress))?;
+    for (name, values) in [(MEAN_NAME, MEAN), (DEVIATION_NAME, DEVIATION)] {
+        weights.insert(name.into(), Tensor::from_vec(values.to_vec(), &[CHANNELS as u64])?);
+    }
     Ok(weights)
 }
 
@@ -120,15 +130,6 @@ fn int_column(values: impl IntoIterator<Item = i64>) -> ArrayRef {
 
 fn batch<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<RecordBatch> {
     RecordBatch::try_from_iter(columns).map_err(|e| Error::wrong("generated table", e.to_string()))
-}
-
-fn write_table(path: &Path, batch: &RecordBatch) -> Result<()> {
-    let file = File::create(path).map_err(|e| Error::cache(path, e))?;
-    let written = ArrowWriter::try_new(file, batch.schema(), None).and_then(|mut writer| {
-        writer.write(batch)?;
-        writer.close()
-    });
-    written.map(drop).map_err(|e| Error::cache(path, e))
 }
 
 #[cfg(test)]
