@@ -237,11 +237,19 @@ impl<'a> Activation<'a> {
         if memory::is_bad(addr, align) { Err(self.bad_address(addr, align)) } else { Ok(addr) }
     }
 
+    fn read(&self, prim: Prim, addr: u64) -> Result<Cell, Stop> {
+        // SAFETY: see `memory`.
+        let cell = unsafe { memory::read(prim, addr) };
+        if prim == Prim::Bool && cell > 1 {
+            return Err(self.internal(format!("a bool that is {cell} in {}", self.function.name)));
+        }
+        Ok(cell)
+    }
+
     fn load(&mut self, to: Place, from: &Access) -> Result<(), Stop> {
         let addr = self.address(from.ptr, from.offset, from.align)?;
         for k in 0..from.n {
-            // SAFETY: see `memory`.
-            self.cells[to + k] = unsafe { memory::read(from.prim, element(addr, k, from.prim)) };
+            self.cells[to + k] = self.read(from.prim, element(addr, k, from.prim))?;
         }
         Ok(())
     }
@@ -264,8 +272,7 @@ impl<'a> Activation<'a> {
         self.cells[to..to + from.n].fill(0);
         for k in self.active(from) {
             let addr = self.address(from.ptr, (k * from.prim.bytes()) as i64, from.prim.bytes() as u64)?;
-            // SAFETY: see `memory`.
-            self.cells[to + k] = unsafe { memory::read(from.prim, addr) };
+            self.cells[to + k] = self.read(from.prim, addr)?;
         }
         Ok(())
     }
@@ -286,8 +293,7 @@ impl<'a> Activation<'a> {
             let cell = self.cells[index + k];
             let index = if prim == Prim::I32 { i64::from(cell as i32) } else { cell as i64 };
             let addr = self.address(from.ptr, index.wrapping_mul(scale as i64), 1)?;
-            // SAFETY: see `memory`.
-            lanes[k] = unsafe { memory::read(from.prim, addr) };
+            lanes[k] = self.read(from.prim, addr)?;
         }
         self.cells[to..to + from.n].copy_from_slice(&lanes);
         Ok(())
@@ -303,6 +309,7 @@ impl<'a> Activation<'a> {
         self.internal(format!("access to {addr:#x}, aligned to {align}, in {}", self.function.name))
     }
 
+    #[cold]
     fn internal(&self, message: String) -> Stop {
         self.machine.run.fail(RunError::Internal(message));
         Stop(Module::RUNTIME_ERROR)

@@ -17,7 +17,7 @@ pub fn is_bad(addr: u64, align: u64) -> bool {
     addr < FIRST_PAGE || !addr.is_multiple_of(align)
 }
 
-/// Reads one element.
+/// Reads one element. A `Bool` other than 0 and 1 is for the caller to refuse.
 ///
 /// # Safety
 /// The program may read there.
@@ -25,15 +25,12 @@ pub unsafe fn read(prim: Prim, addr: u64) -> Cell {
     let at = addr as usize;
     // SAFETY: the caller's promise.
     unsafe {
-        match prim {
-            Prim::Bool => with_exposed_provenance::<u8>(at).read() as Cell & 1,
-            _ => match prim.bytes() {
-                1 => with_exposed_provenance::<u8>(at).read() as Cell,
-                2 => with_exposed_provenance::<u16>(at).read_unaligned() as Cell,
-                4 => with_exposed_provenance::<u32>(at).read_unaligned() as Cell,
-                8 => with_exposed_provenance::<u64>(at).read_unaligned() as Cell,
-                _ => with_exposed_provenance::<u128>(at).read_unaligned(),
-            },
+        match prim.bytes() {
+            1 => with_exposed_provenance::<u8>(at).read() as Cell,
+            2 => with_exposed_provenance::<u16>(at).read_unaligned() as Cell,
+            4 => with_exposed_provenance::<u32>(at).read_unaligned() as Cell,
+            8 => with_exposed_provenance::<u64>(at).read_unaligned() as Cell,
+            _ => with_exposed_provenance::<u128>(at).read_unaligned(),
         }
     }
 }

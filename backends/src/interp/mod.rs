@@ -9,7 +9,7 @@
 //! | [`memory`] | access to memory outside of the interpreter |
 //!
 //! It is strict where the program's meaning is undefined: a shift beyond the width, a division by zero, a null or
-//! misaligned address stop the run with an internal error.
+//! misaligned address, a `Bool` in memory that is neither 0 nor 1 stop the run with an internal error.
 
 mod lanes;
 mod machine;
