@@ -79,7 +79,10 @@ fn codegen_level(level: OptLevel) -> OptimizationLevel {
 pub(super) fn passes(level: OptLevel) -> Option<&'static str> {
     match level {
         OptLevel::None => None,
-        OptLevel::Default => Some("function(sroa,early-cse<memssa>,loop-mssa(licm),instcombine,simplifycfg)"),
+        // By default `instcombine` ends the process when it could have gone on.
+        OptLevel::Default => {
+            Some("function(sroa,early-cse<memssa>,loop-mssa(licm),instcombine<no-verify-fixpoint>,simplifycfg)")
+        }
         OptLevel::Aggressive => Some("default<O3>"),
     }
 }
