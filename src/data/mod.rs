@@ -24,6 +24,9 @@ mod stats;
 mod table;
 mod tensor;
 
+mod catalog;
+
+pub use catalog::Catalog;
 pub use column::{Column, Phys, Validity, Values};
 pub use dictionary::Dictionary;
 pub use error::{Error, Result};

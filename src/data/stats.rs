@@ -184,9 +184,9 @@ fn count_in_bitmap(numbers: impl Iterator<Item = usize>, range: usize) -> u64 {
     bits.iter().map(|word| u64::from(word.count_ones())).sum()
 }
 
-/// Hash of an integer; the upper half is scaled, so that `x` and `!x` differ.
+/// Hash of an integer.
 fn hash_wide(x: i128) -> u64 {
-    mix((x as u64).wrapping_add(((x >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    mix(x as u64 ^ mix((x >> 64) as u64))
 }
 
 /// A bijection that spreads the bits of `x` (the finaliser of MurmurHash3).

@@ -1,0 +1,175 @@
+//! Expected answers, and the comparison of results with them.
+//!
+//! Rows must come in the order of the query's sort keys; rows with equal keys may come in any order. Numbers may
+//! differ by 1e-6 relative, or by the last digit where a quotient or average is rounded to a decimal scale of at least
+//! four digits. Trailing blanks do not count.
+
+mod compare;
+mod csv;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
+use quearn::data::{Column, Table};
+use quearn_stage::graph::literal::Value;
+
+/// A result differs from the expected answer, or cannot be compared with one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("query {query}: {message}")]
+pub struct Mismatch {
+    /// Query number.
+    pub query: u32,
+    /// What was expected and what was found.
+    pub message: String,
+}
+
+/// A query's answers as CSV, and the columns that its result is ordered by.
+struct Expected {
+    small: &'static str,
+    one: &'static str,
+    sort: &'static [&'static str],
+}
+
+macro_rules! query {
+    ($name:literal, [$($key:literal),*]) => {
+        Expected {
+            small: include_str!(concat!("../answers/sf0.01/", $name, ".csv")),
+            one: include_str!(concat!("../answers/sf1/", $name, ".csv")),
+            sort: &[$($key),*],
+        }
+    };
+}
+
+const QUERIES: [Expected; 22] = [
+    query!("q01", ["l_returnflag", "l_linestatus"]),
+    query!("q02", ["s_acctbal", "n_name", "s_name", "p_partkey"]),
+    query!("q03", ["revenue", "o_orderdate"]),
+    query!("q04", ["o_orderpriority"]),
+    query!("q05", ["revenue"]),
+    query!("q06", []),
+    query!("q07", ["supp_nation", "cust_nation", "l_year"]),
+    query!("q08", ["o_year"]),
+    query!("q09", ["nation", "o_year"]),
+    query!("q10", ["revenue"]),
+    query!("q11", ["value"]),
+    query!("q12", ["l_shipmode"]),
+    query!("q13", ["custdist", "c_count"]),
+    query!("q14", []),
+    query!("q15", ["s_suppkey"]),
+    query!("q16", ["supplier_cnt", "p_brand", "p_type", "p_size"]),
+    query!("q17", []),
+    query!("q18", ["o_totalprice", "o_orderdate"]),
+    query!("q19", []),
+    query!("q20", ["s_name"]),
+    query!("q21", ["numwait", "s_name"]),
+    query!("q22", ["cntrycode"]),
+];
+
+/// Is there an expected answer at this scale factor?
+pub fn has_answers(scale: f64) -> bool {
+    scale == 0.01 || scale == 1.0
+}
+
+/// Compares the result of a query (1 to 22) at scale factor 0.01 or 1 with the expected answer.
+pub fn check(query: u32, scale: f64, result: &RecordBatch) -> Result<(), Mismatch> {
+    let fail = |message: String| Mismatch { query, message };
+    let decimal = result.schema().fields().iter().map(|f| is_decimal(f.data_type())).collect::<Vec<_>>();
+    let table = Table::from_batches("result", std::slice::from_ref(result)).map_err(|e| fail(e.to_string()))?;
+    let row = |r: usize| table.columns().iter().map(|c| cell(c, r)).collect();
+    let rows: Vec<Vec<String>> = (0..table.rows()).map(row).collect();
+    check_rows(query, scale, &rows, &decimal)
+}
+
+/// As [`check`], for rows of text: numbers, dates as `1994-01-01`, NULL as `\N`. `decimal` says which columns are
+/// decimals.
+pub fn check_rows(query: u32, scale: f64, rows: &[Vec<String>], decimal: &[bool]) -> Result<(), Mismatch> {
+    let fail = |message: String| Mismatch { query, message };
+    let expected = query.checked_sub(1).and_then(|i| QUERIES.get(i as usize));
+    let expected = expected.ok_or_else(|| fail("there are queries 1 to 22 only".into()))?;
+    let text = match scale {
+        0.01 => expected.small,
+        1.0 => expected.one,
+        _ => return Err(fail(format!("there are answers for scale factors 0.01 and 1, not for {scale}"))),
+    };
+    let mut lines = csv::parse(text).into_iter();
+    let names = lines.next().unwrap_or_default();
+    let keys: Vec<usize> =
+        expected.sort.iter().filter_map(|key| names.iter().position(|n| n.eq_ignore_ascii_case(key))).collect();
+    if decimal.len() != names.len() {
+        return Err(fail(format!("expected {} columns, found {}", names.len(), decimal.len())));
+    }
+    compare::compare(&lines.collect::<Vec<_>>(), rows, decimal, &keys).map_err(fail)
+}
+
+fn is_decimal(ty: &DataType) -> bool {
+    matches!(ty, DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..))
+}
+
+fn cell(column: &Column, row: usize) -> String {
+    let Some(literal) = column.literal(row) else { return "a tensor".into() };
+    match literal.value() {
+        Value::Null => "\\N".into(),
+        Value::String(text) => text.clone(),
+        // A literal prints as value and type.
+        _ => literal.to_string().split(':').next().unwrap_or_default().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(query: u32) -> Vec<Vec<String>> {
+        csv::parse(QUERIES[query as usize - 1].small)[1..].to_vec()
+    }
+
+    #[test]
+    fn expected_answers_pass() {
+        for query in 1..=22 {
+            let rows = answer(query);
+            check_rows(query, 0.01, &rows, &vec![false; rows[0].len()]).unwrap();
+        }
+    }
+
+    #[test]
+    fn changed_answers_fail() {
+        for query in 1..=22 {
+            let mut rows = answer(query);
+            let last = rows[0].len() - 1;
+            let middle = rows.len() / 2;
+            rows[middle][last] = "123456.5".into();
+            check_rows(query, 0.01, &rows, &vec![false; last + 1]).unwrap_err();
+            let mut rows = answer(query);
+            rows.push(rows[0].clone());
+            let error = check_rows(query, 0.01, &rows, &vec![false; last + 1]).unwrap_err();
+            assert!(error.message.contains("rows, expected"), "{error}");
+        }
+    }
+
+    #[test]
+    fn order_counts_except_in_ties() {
+        let mut rows = answer(1);
+        rows.swap(0, 1);
+        assert!(check_rows(1, 0.01, &rows, &[false; 10]).unwrap_err().message.contains("sort keys"));
+        // Query 16 sorts by count, brand, type and size, the whole row; query 11 by value alone.
+        let mut rows = answer(6);
+        rows[0][0] = format!("{}", rows[0][0].parse::<f64>().unwrap() * (1.0 + 1e-8));
+        check_rows(6, 0.01, &rows, &[false]).unwrap();
+    }
+
+    #[test]
+    fn batches_are_compared_by_value() {
+        use arrow::array::{ArrayRef, Decimal128Array, Float64Array};
+        use std::sync::Arc;
+        let text = &answer(6)[0][0];
+        let value: f64 = text.parse().unwrap();
+        let batch = |array: ArrayRef| RecordBatch::try_from_iter([("revenue", array)]).unwrap();
+        check(6, 0.01, &batch(Arc::new(Float64Array::from(vec![value])))).unwrap();
+        let unscaled = (value * 1e4).round() as i128;
+        let exact = Decimal128Array::from(vec![unscaled]).with_precision_and_scale(38, 4).unwrap();
+        check(6, 0.01, &batch(Arc::new(exact))).unwrap();
+        check(6, 0.01, &batch(Arc::new(Float64Array::from(vec![value + 5.0])))).unwrap_err();
+        check(6, 0.01, &batch(Arc::new(Float64Array::from(vec![None])))).unwrap_err();
+        check(6, 0.02, &batch(Arc::new(Float64Array::from(vec![value])))).unwrap_err();
+        check(23, 1.0, &batch(Arc::new(Float64Array::from(vec![value])))).unwrap_err();
+    }
+}
