@@ -1,0 +1,7 @@
+use quearn_stage::rep::*;
+
+fn wrong<'s>(r: Row<'s>) -> Rep<'s, I64> {
+    r.i64("a").exp()
+}
+
+fn main() {}
