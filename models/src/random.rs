@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn weights_agree_to_the_bit() {
         let bits = |values: Vec<f32>, n| values.into_iter().take(n).map(f32::to_bits).collect::<Vec<_>>();
-        let kernel = weight("P9.conv1.w", &[64, 3, 3, 3], 1.4142135);
+        let kernel = weight("P9.conv1.w", &[64, 3, 3, 3], crate::weights::GAIN);
         assert_eq!(bits(kernel, 4), [0xbed3_1368, 0x3d8e_beeb, 0xbc08_2033, 0xbe0c_921f]);
         assert_eq!(bits(weight("P9.conv1.b", &[64], 0.05), 3), [0x3dbf_7c81, 0xbd20_f239, 0x3c9e_2a09]);
     }

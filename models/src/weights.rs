@@ -11,7 +11,8 @@ use std::path::Path;
 pub type Weights = BTreeMap<String, Tensor>;
 
 /// Gain that keeps the variance of activations through `max(x, 0)` (He et al. 2015), to the digits that the peers use.
-const GAIN: f64 = 1.4142135;
+#[expect(clippy::approx_constant, reason = "more digits would give other bits than the peers have")]
+pub(crate) const GAIN: f64 = 1.4142135;
 /// Deviation of the biases.
 const BIAS_GAIN: f64 = 0.05;
 
