@@ -1,16 +1,22 @@
 //! What all staged operators share while one program is lowered.
 
 use super::frame::{Bind, Frame, run_handle};
+use super::relational::dictionary::Table as DictTable;
+use super::relational::join::Probe;
+use super::relational::materialise::{SingleRow, Spans};
+use super::relational::needed::Needed;
 use crate::data::Catalog;
 use quearn_stage::graph::{Graph, Node};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Parameters of every function that runs on a frame: `(frame, worker, lo, hi)`.
 pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
 
 /// A piece of the main (or prepare) function, run in order.
-pub type Step<'g> = Box<dyn for<'b> Fn(&'b Builder, V<'b>) + 'g>;
+pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
 
 /// A value range (inclusive) of a column that the program relies on. Checked before every run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +77,19 @@ pub struct Cx<'g> {
     /// The program.
     pub module: ModuleBuilder,
     operators: RefCell<Vec<String>>,
+    dictionaries: RefCell<Vec<(String, String)>>,
+    /// Which columns of each table are needed.
+    pub(super) needed: Needed,
+    /// Expressions tabulated over a dictionary.
+    pub(super) tabulated: RefCell<HashMap<Node, DictTable>>,
+    /// Text constants: their place in the frame.
+    pub(super) texts: RefCell<HashMap<String, i64>>,
+    /// Pipeline breakers that were lowered.
+    pub(super) materialised: RefCell<HashMap<Node, Rc<Spans>>>,
+    /// One-row tables that were lowered.
+    pub(super) singles: RefCell<HashMap<Node, Rc<SingleRow>>>,
+    /// Joins whose build side was lowered.
+    pub(super) joins: RefCell<HashMap<Node, Rc<Probe>>>,
     facts: RefCell<Vec<Fact>>,
     notes: RefCell<Vec<PipelineNote>>,
     prepare: RefCell<Vec<Step<'g>>>,
@@ -86,6 +105,13 @@ impl<'g> Cx<'g> {
             frame: Frame::default(),
             module: ModuleBuilder::new(),
             operators: RefCell::default(),
+            dictionaries: RefCell::default(),
+            needed: Needed::of(graph),
+            tabulated: RefCell::default(),
+            texts: RefCell::default(),
+            materialised: RefCell::default(),
+            singles: RefCell::default(),
+            joins: RefCell::default(),
             facts: RefCell::default(),
             notes: RefCell::default(),
             prepare: RefCell::default(),
@@ -94,13 +120,13 @@ impl<'g> Cx<'g> {
     }
 
     /// Appends a step to the main function.
-    pub fn step(&self, step: impl for<'b> Fn(&'b Builder, V<'b>) + 'g) {
+    pub fn step(&self, step: impl for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g) {
         self.main.borrow_mut().push(Box::new(step));
     }
 
     /// Appends a step to the function that runs once when weights are bound. Slots that it writes keep their values
     /// in every run; memory that it allocates lives as long as the weights are bound.
-    pub fn prepare_step(&self, step: impl for<'b> Fn(&'b Builder, V<'b>) + 'g) {
+    pub fn prepare_step(&self, step: impl for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g) {
         self.prepare.borrow_mut().push(Box::new(step));
     }
 
@@ -118,6 +144,21 @@ impl<'g> Cx<'g> {
             operators.push(name.to_owned());
             operators.len() - 1
         }) as i64
+    }
+
+    /// A number for the dictionary of a column; see [`Cx::dictionary_column`].
+    pub fn dictionary(&self, table: &str, column: &str) -> u32 {
+        let mut dictionaries = self.dictionaries.borrow_mut();
+        let found = dictionaries.iter().position(|(t, c)| t == table && c == column);
+        found.unwrap_or_else(|| {
+            dictionaries.push((table.to_owned(), column.to_owned()));
+            dictionaries.len() - 1
+        }) as u32
+    }
+
+    /// Table and column of a dictionary.
+    pub fn dictionary_column(&self, dictionary: u32) -> (String, String) {
+        self.dictionaries.borrow()[dictionary as usize].clone()
     }
 
     /// Memory of the run, zeroed and 64-byte aligned; leaves the function when the budget is spent.
@@ -154,7 +195,7 @@ impl<'g> Cx<'g> {
         let function = |name: &str, steps: Vec<Step<'g>>| {
             self.module.func(name, &TASK, |b, p| {
                 for step in &steps {
-                    step(b, p[0]);
+                    step(&self, b, p[0]);
                 }
             })
         };

@@ -111,7 +111,7 @@ impl Frame {
 
     /// A new block of state, zero when a run starts; its offset.
     pub fn block(&self, bytes: i64, align: i64) -> i64 {
-        let offset = self.size.get().next_multiple_of(align.max(1));
+        let offset = round_up(self.size.get(), align.max(1));
         self.size.set(offset + bytes);
         offset
     }
@@ -133,13 +133,18 @@ impl Frame {
 
     /// Size in bytes, a multiple of 64.
     pub fn bytes(&self) -> i64 {
-        self.size.get().next_multiple_of(64)
+        round_up(self.size.get(), 64)
     }
 
     /// What the session has to fill in.
     pub fn bindings(&self) -> Vec<(Bind, Slot)> {
         self.bound.borrow().clone()
     }
+}
+
+/// The smallest multiple of `to` that is not below `bytes`.
+pub fn round_up(bytes: i64, to: i64) -> i64 {
+    (bytes + to - 1) / to * to
 }
 
 /// Handle of the run, the first argument of every runtime call.

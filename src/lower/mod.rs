@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`frame`] | the memory through which generated code sees data and state |
 //! | [`context`] | what all operators share: module, frame, steps of the main function, facts |
+//! | [`error`] | why a graph cannot be lowered |
 //! | [`relational`] | table operators: pipelines of tiles, data-centric |
 //! | [`tensor`] | tensor operators: staged kernels |
 //!
@@ -12,11 +13,13 @@
 //! names of tables, queries or models.
 
 pub mod context;
+pub mod error;
 pub mod frame;
 pub mod relational;
 pub mod tensor;
 
 pub use context::{Cx, Fact, PipelineNote};
+pub use error::{LowerError, Result};
 
 use frame::{Bind, Slot};
 use quearn_stage::graph::Elem;

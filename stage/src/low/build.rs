@@ -229,6 +229,23 @@ impl Builder {
         if ty.is_vector() { self.emit(Op::Iota, ty) } else { self.zero(ty) }
     }
 
+    /// Emits what `body` builds at the start of the function. It may use parameters, constants and stack memory only.
+    pub fn in_prologue(&self, body: impl FnOnce()) {
+        let block = self.block(&[], |_| {
+            body();
+            vec![]
+        });
+        let state = &mut *self.state.borrow_mut();
+        let insts = std::mem::take(&mut state.func.blocks[block.index()].insts);
+        state.prologue.extend(insts);
+    }
+
+    /// The staged value of an id that this builder gave.
+    pub fn value(&self, id: Value) -> V<'_> {
+        debug_assert!(id.index() < self.state.borrow().func.values.len());
+        self.v(id)
+    }
+
     // Memory.
 
     /// Reads a `ty` at `ptr + offset`, naturally aligned by its element.

@@ -1,0 +1,141 @@
+//! Text columns with a dictionary: codes, their text, and predicates that are evaluated once for every distinct value.
+
+use super::env::{Env, Place};
+use super::value::{Repr, Value};
+use crate::lower::context::Cx;
+use crate::lower::error::Result;
+use crate::lower::frame::{Bind, Part, Slot};
+use quearn_stage::graph::{BinaryOp, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
+use quearn_stage::low::{Builder, Prim, Ty, V};
+
+/// The dictionary of a column, numbered by the context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DictRef(pub u32);
+
+impl DictRef {
+    fn slot(self, cx: &Cx<'_>, part: Part) -> Slot {
+        let (table, column) = cx.dictionary_column(self.0);
+        cx.frame.bind(Bind::Column { table, column, part })
+    }
+
+    /// The text of a code.
+    pub fn text<'b>(self, cx: &Cx<'_>, b: &'b Builder, frame: V<'b>, code: V<'b>) -> Value<'b> {
+        let offsets = self.slot(cx, Part::DictOffsets).get(b, frame);
+        let bytes = self.slot(cx, Part::DictBytes).get(b, frame);
+        let at = offsets.index(code.sext(Prim::I64), 4);
+        let start = b.load_invariant(Ty::I32, at, 0).sext(Prim::I64);
+        let end = b.load_invariant(Ty::I32, at, 4).sext(Prim::I64);
+        Value::text(bytes.index(start, 1), end - start)
+    }
+
+    /// Number of entries.
+    pub fn len<'b>(self, cx: &Cx<'_>, b: &'b Builder, frame: V<'b>) -> V<'b> {
+        self.slot(cx, Part::DictLen).get(b, frame)
+    }
+}
+
+/// The one dictionary-coded column that an expression reads, if it reads nothing else of a row.
+pub struct Dependence {
+    /// Table that holds the column.
+    pub table: Node,
+    /// Its name.
+    pub column: String,
+    /// Is the expression NULL whenever the column is?
+    pub strict: bool,
+}
+
+/// Finds out whether `node` works on text and reads a single column only; `resolve` finds the stored column behind a
+/// column of any table.
+pub fn dependence(cx: &Cx<'_>, node: Node, resolve: &dyn Fn(Node) -> Option<(Node, String)>) -> Option<Dependence> {
+    let mut found: Option<(Node, String)> = None;
+    let (mut text, mut strict) = (false, true);
+    let mut stack = vec![node];
+    while let Some(node) = stack.pop() {
+        match cx.graph.op(node) {
+            Op::Const(_) => continue,
+            Op::Column(_) => {
+                let leaf = resolve(node)?;
+                text |= is_text(cx, node);
+                if found.as_ref().is_some_and(|other| *other != leaf) {
+                    return None;
+                }
+                found = Some(leaf);
+            }
+            Op::Unary(UnaryOp::IsNull) | Op::Binary(BinaryOp::And | BinaryOp::Or | BinaryOp::Coalesce) => strict = false,
+            Op::Select | Op::If => strict = false,
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Cast(_) | Op::Like(_) | Op::Substring { .. } => {}
+            _ => return None,
+        }
+        stack.extend(cx.graph.inputs(node));
+    }
+    let (table, column) = found?;
+    text.then_some(Dependence { table, column, strict })
+}
+
+fn is_text(cx: &Cx<'_>, node: Node) -> bool {
+    matches!(cx.graph.ty(node), GraphTy::Tensor { elem, .. } if elem.scalar == Scalar::String)
+}
+
+/// An expression tabulated over a dictionary: one value for each code, computed when the program starts.
+#[derive(Clone, Copy)]
+pub struct Table {
+    values: Slot,
+    prim: Prim,
+    valid: Option<Slot>,
+    range: Option<super::value::Range>,
+}
+
+impl Table {
+    /// The value for a code.
+    pub fn get<'b>(&self, env: &Env<'b>, code: &Value<'b>) -> Value<'b> {
+        let b = env.b;
+        let at = code.scalar().sext(Prim::I64);
+        let load = |slot: &Slot, ty: Ty| {
+            let base = slot.get(b, env.frame);
+            b.load_invariant(ty, base.index(at, ty.bytes() as i64), 0)
+        };
+        let value = load(&self.values, Ty::scalar(self.prim));
+        let own = self.valid.as_ref().map(|slot| load(slot, Ty::BOOL));
+        Value { repr: Repr::Prim(value), valid: super::value::both_valid(own, code.valid), range: self.range }
+    }
+}
+
+/// Adds a step to the main function that evaluates `node` for every entry of the dictionary, in place of `on.column`.
+pub fn tabulate(cx: &Cx<'_>, node: Node, on: &Dependence, dict: DictRef) -> Result<Table> {
+    if let Some(table) = cx.tabulated.borrow().get(&node) {
+        return Ok(*table);
+    }
+    let values = cx.frame.slot(Ty::PTR);
+    let valid = cx.frame.slot(Ty::PTR);
+    // The table is filled by a function of its own; the form of its values is known once that is generated.
+    let mut form = None;
+    let func = cx.task("tabulate", |b, frame, worker, lo, hi| {
+        b.for_(lo, hi, |i| {
+            let env = Env::new(b, frame, worker);
+            let entry = dict.text(cx, b, frame, i.sext(Prim::I32));
+            let env = env.bind(on.table, Place::Entry { column: on.column.clone(), value: entry });
+            form = Some(super::expr::eval(cx, &env, node).map(|value| {
+                let v = value.scalar();
+                let prim = v.ty().prim;
+                b.store(values.get(b, frame).index(i, prim.bytes() as i64), 0, v);
+                if let Some(is_valid) = value.valid {
+                    b.store(valid.get(b, frame).index(i, 1), 0, is_valid);
+                }
+                (prim, value.valid.is_some(), value.range)
+            }));
+        });
+    });
+    let (prim, nullable, range) = form.expect("the loop body is generated once")?;
+    let operator = format!("{} over a dictionary", cx.describe(node));
+    cx.step(move |cx, b, frame| {
+        let len = dict.len(cx, b, frame);
+        values.set(b, frame, cx.alloc(b, frame, len * prim.bytes() as i64 + 1, &operator));
+        if nullable {
+            valid.set(b, frame, cx.alloc(b, frame, len + 1, &operator));
+        }
+        b.par_for(func, frame, len, b.i64(1 << 12));
+    });
+    let table = Table { values, prim, valid: nullable.then_some(valid), range };
+    cx.tabulated.borrow_mut().insert(node, table);
+    Ok(table)
+}

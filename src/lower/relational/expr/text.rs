@@ -1,0 +1,250 @@
+//! Text: comparisons, LIKE and substrings, expanded in place for the pattern at hand.
+
+use super::super::env::Env;
+use super::super::value::{Repr, Value};
+use crate::lower::context::Cx;
+use quearn_stage::graph::CompareOp;
+use quearn_stage::low::{Builder, Prim, Ty, V};
+
+/// A code as its text; text as it is.
+pub fn as_text<'b>(cx: &Cx<'_>, env: &Env<'b>, value: Value<'b>) -> Value<'b> {
+    match value.repr {
+        Repr::Code { code, dict } => dict.text(cx, env.b, env.frame, code).with_valid(value.valid),
+        _ => value,
+    }
+}
+
+fn parts<'b>(text: Value<'b>) -> (V<'b>, V<'b>) {
+    match text.repr {
+        Repr::Text { ptr, len } => (ptr, len),
+        Repr::Prim(_) | Repr::Code { .. } => unreachable!("as_text was called"),
+    }
+}
+
+/// Compares bytes, as SQL's binary collation does.
+pub fn compare<'b>(b: &'b Builder, op: CompareOp, x: Value<'b>, y: Value<'b>) -> V<'b> {
+    let ((p, n), (q, m)) = (parts(x), parts(y));
+    match op {
+        CompareOp::Eq | CompareOp::Ne => {
+            let same = b.if_else(n.eq(m), || vec![bytes_equal(b, p, q, n)], || vec![b.bool(false)])[0];
+            if op == CompareOp::Eq { same } else { !same }
+        }
+        CompareOp::Lt => less(b, (p, n), (q, m)),
+        CompareOp::Gt => less(b, (q, m), (p, n)),
+        CompareOp::Le => !less(b, (q, m), (p, n)),
+        CompareOp::Ge => !less(b, (p, n), (q, m)),
+    }
+}
+
+/// Are `n` bytes at both places equal? Eight at a time.
+fn bytes_equal<'b>(b: &'b Builder, p: V<'b>, q: V<'b>, n: V<'b>) -> V<'b> {
+    let words = b.while_(
+        &[b.i64(0), b.bool(true)],
+        |c| c[1] & (c[0] + 8).le(n),
+        |c| {
+            let at = |base: V<'b>| unaligned(b, base.index(c[0], 1), 0, Prim::I64);
+            vec![c[0] + 8, at(p).eq(at(q))]
+        },
+    );
+    let bytes = b.while_(
+        &words,
+        |c| c[1] & c[0].lt(n),
+        |c| vec![c[0] + 1, byte(b, p, c[0]).eq(byte(b, q, c[0]))],
+    );
+    bytes[1]
+}
+
+fn less<'b>(b: &'b Builder, (p, n): (V<'b>, V<'b>), (q, m): (V<'b>, V<'b>)) -> V<'b> {
+    let shorter = n.min(m);
+    let same = b.while_(
+        &[b.i64(0)],
+        |c| b.if_else(c[0].lt(shorter), || vec![byte(b, p, c[0]).eq(byte(b, q, c[0]))], || vec![b.bool(false)])[0],
+        |c| vec![c[0] + 1],
+    )[0];
+    b.if_else(same.lt(shorter), || vec![byte(b, p, same).ult(byte(b, q, same))], || vec![n.lt(m)])[0]
+}
+
+fn byte<'b>(b: &'b Builder, base: V<'b>, at: V<'b>) -> V<'b> {
+    b.load_invariant(Ty::I8, base.index(at, 1), 0)
+}
+
+fn unaligned<'b>(b: &'b Builder, ptr: V<'b>, offset: i64, prim: Prim) -> V<'b> {
+    let op = quearn_stage::low::Op::Load { ptr: ptr.id, offset, align: 1, invariant: true };
+    b.emit(op, Ty::scalar(prim))
+}
+
+/// Are the bytes at `ptr` those of `literal`? Overlapping words instead of a loop; reads `literal.len()` bytes only.
+fn bytes_are<'b>(b: &'b Builder, ptr: V<'b>, literal: &[u8]) -> V<'b> {
+    let mut all = b.bool(true);
+    let mut at = 0;
+    while at < literal.len() {
+        let left = literal.len() - at;
+        let (size, from) = match left {
+            8.. => (8, at),
+            _ if literal.len() >= 8 => (8, literal.len() - 8),
+            4.. => (4, at),
+            2.. => (2, at),
+            _ => (1, at),
+        };
+        let mut word = [0; 8];
+        word[..size].copy_from_slice(&literal[from..from + size]);
+        let prim = [Prim::I8, Prim::I16, Prim::I32, Prim::I64][size.trailing_zeros() as usize];
+        let want = b.int(Ty::scalar(prim), i64::from_le_bytes(word).into());
+        all = all & unaligned(b, ptr, from as i64, prim).eq(want);
+        at = from + size;
+    }
+    all
+}
+
+/// A part of a LIKE pattern without `%`: literal bytes and single characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Bytes(Vec<u8>),
+    AnyChar,
+}
+
+/// Splits a pattern at its `%`; `\` makes the next character literal.
+fn segments(pattern: &str) -> Vec<Vec<Piece>> {
+    let mut all = vec![vec![]];
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        let segment: &mut Vec<Piece> = all.last_mut().expect("there is always a segment");
+        match c {
+            '%' => all.push(vec![]),
+            '_' => segment.push(Piece::AnyChar),
+            _ => {
+                let literal = if c == '\\' { chars.next().unwrap_or(c) } else { c };
+                let mut buffer = [0; 4];
+                let encoded = literal.encode_utf8(&mut buffer).as_bytes();
+                match segment.last_mut() {
+                    Some(Piece::Bytes(bytes)) => bytes.extend_from_slice(encoded),
+                    _ => segment.push(Piece::Bytes(encoded.to_vec())),
+                }
+            }
+        }
+    }
+    all
+}
+
+struct Subject<'b> {
+    b: &'b Builder,
+    ptr: V<'b>,
+    len: V<'b>,
+}
+
+/// SQL LIKE. Segments between `%` are found from left to right, the leftmost match first, which is complete.
+pub fn like<'b>(b: &'b Builder, pattern: &str, text: Value<'b>) -> V<'b> {
+    let (ptr, len) = parts(text);
+    let subject = Subject { b, ptr, len };
+    let segments = segments(pattern);
+    let (first, rest) = segments.split_first().expect("a pattern has at least one segment");
+    let (mut ok, mut at) = subject.match_at(first, b.i64(0), b.bool(true));
+    let Some((last, middle)) = rest.split_last() else { return ok & at.eq(len) };
+    for segment in middle {
+        (ok, at) = subject.search(segment, at, ok);
+    }
+    if last.is_empty() { ok } else { subject.match_end(last, at, ok) }
+}
+
+impl<'b> Subject<'b> {
+    /// Matches a segment at a position, if `ok` so far; whether it does, and where it ends.
+    fn match_at(&self, segment: &[Piece], at: V<'b>, ok: V<'b>) -> (V<'b>, V<'b>) {
+        let (mut ok, mut at) = (ok, at);
+        for piece in segment {
+            (ok, at) = match piece {
+                Piece::Bytes(bytes) => {
+                    let end = at + bytes.len() as i64;
+                    let inside = ok & end.le(self.len);
+                    let here = self.ptr.index(at, 1);
+                    let same = self.b.if_else(inside, || vec![bytes_are(self.b, here, bytes)], || vec![self.b.bool(false)]);
+                    (same[0], end)
+                }
+                Piece::AnyChar => (ok & at.lt(self.len), self.next_char(at)),
+            };
+        }
+        (ok, at)
+    }
+
+    /// Position after the UTF-8 character at `at`.
+    fn next_char(&self, at: V<'b>) -> V<'b> {
+        next_char(self.b, self.ptr, self.len, at)
+    }
+
+    /// Finds the leftmost match at or after `from`.
+    fn search(&self, segment: &[Piece], from: V<'b>, ok: V<'b>) -> (V<'b>, V<'b>) {
+        if segment.is_empty() {
+            return (ok, from);
+        }
+        let b = self.b;
+        let found = b.while_(
+            &[from, b.bool(false), from],
+            |c| ok & !c[1] & c[0].lt(self.len),
+            |c| {
+                let (hit, end) = self.match_at(segment, c[0], b.bool(true));
+                vec![c[0] + 1, hit, end]
+            },
+        );
+        (found[1], found[2])
+    }
+
+    /// Is there a match at or after `from` that ends with the text?
+    fn match_end(&self, segment: &[Piece], from: V<'b>, ok: V<'b>) -> V<'b> {
+        let b = self.b;
+        if let [Piece::Bytes(bytes)] = segment {
+            let at = self.len - bytes.len() as i64;
+            return self.match_at(segment, at, ok & at.ge(from)).0;
+        }
+        let found = b.while_(
+            &[from, b.bool(false)],
+            |c| ok & !c[1] & c[0].lt(self.len),
+            |c| {
+                let (hit, end) = self.match_at(segment, c[0], b.bool(true));
+                vec![c[0] + 1, hit & end.eq(self.len)]
+            },
+        );
+        found[1]
+    }
+}
+
+fn next_char<'b>(b: &'b Builder, ptr: V<'b>, len: V<'b>, at: V<'b>) -> V<'b> {
+    b.while_(
+        &[at + 1],
+        |c| {
+            let continues = |at: V<'b>| {
+                let masked = byte(b, ptr, at) & 0xC0;
+                masked.eq(b.int(Ty::I8, 0x80))
+            };
+            b.if_else(c[0].lt(len), || vec![continues(c[0])], || vec![b.bool(false)])[0]
+        },
+        |c| vec![c[0] + 1],
+    )[0]
+}
+
+/// `len` characters from the 1-based character `start` on.
+pub fn substring<'b>(b: &'b Builder, text: Value<'b>, start: u32, len: u32) -> Value<'b> {
+    let (ptr, bytes) = parts(text);
+    let skip = |from: V<'b>, chars: u32| {
+        let moved = b.while_(
+            &[from, b.i64(0)],
+            |c| c[0].lt(bytes) & c[1].lt(b.i64(chars.into())),
+            |c| vec![next_char(b, ptr, bytes, c[0]), c[1] + 1],
+        );
+        moved[0]
+    };
+    let from = skip(b.i64(0), start.saturating_sub(1));
+    let to = skip(from, len);
+    Value::text(ptr.index(from, 1), to - from).with_valid(text.valid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_split_at_percent_signs() {
+        let bytes = |s: &str| Piece::Bytes(s.as_bytes().to_vec());
+        assert_eq!(segments("a%b_"), vec![vec![bytes("a")], vec![bytes("b"), Piece::AnyChar]]);
+        assert_eq!(segments("%x\\%y"), vec![vec![], vec![bytes("x%y")]]);
+        assert_eq!(segments(""), vec![vec![]]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Table operators: pipelines of fused operators between points where rows are written out.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`pipeline`] | sources, the operators that pass rows on, sinks |
+//! | [`scan`] | columns of stored tables |
+//! | [`join`] | hash and array joins: inner, left, semi, anti |
+//! | [`aggregate`] | group-aggregate |
+//! | [`sort`] | sort and limit |
+//! | [`batch`] | tensor operators on the rows of a pipeline, a tile at a time |
+//! | [`output`] | results |
+//! | [`materialise`] | rows between pipelines |
+//! | [`env`] | the current row |
+//! | [`expr`] | staged expressions on the current row |
+//! | [`value`], [`layout`], [`dictionary`], [`hash`], [`needed`] | what they are made of |
+
+pub mod aggregate;
+pub mod batch;
+pub mod dictionary;
+pub mod env;
+pub mod expr;
+pub mod hash;
+pub mod join;
+pub mod layout;
+pub mod materialise;
+pub mod needed;
+pub mod output;
+pub mod pipeline;
+pub mod scan;
+pub mod sort;
+pub mod value;
+
+pub use layout::{RowField, RowLayout, Stored};

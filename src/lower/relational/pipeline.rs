@@ -1,0 +1,232 @@
+//! Pipelines: a source of rows, operators that pass rows on, and a sink, fused into one function.
+//!
+//! Data-centric code generation (Neumann, "Efficiently compiling efficient query plans", VLDB 2011): an operator
+//! calls its consumer once, while the program is generated, with the staged row. The function handles a tile (a range
+//! of rows or of spans of materialised rows), which is also the morsel by which threads share work.
+
+use super::env::{Env, Place};
+use super::expr::eval;
+use super::materialise::{self, Spans};
+use super::{batch, join, scan};
+use crate::lower::context::{Cx, PipelineNote};
+use crate::lower::error::{LowerError, Result};
+use crate::lower::frame::{Bind, Slot};
+use quearn_stage::graph::{Node, Op};
+use quearn_stage::low::{Builder, Prim, Ty, V};
+use std::rc::Rc;
+
+/// Rows of a stored table in a tile: their live columns fit the second-level cache.
+const TILE_ROWS: i64 = 1 << 14;
+
+/// What receives the rows of a pipeline.
+pub trait Sink {
+    /// Handles one row.
+    fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()>;
+
+    /// Called last in the function of the pipeline's source.
+    fn end<'b>(&mut self, _cx: &Cx<'_>, _env: &Env<'b>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds the steps that make the sink's memory, after the pipeline was generated and before it runs.
+    fn allocate(&mut self, _cx: &Cx<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the sink writes, for `explain`.
+    fn describe(&self) -> String;
+}
+
+/// A consumer of rows. It may be called in another function than the one that produces (behind a batch step), so it
+/// keeps no staged values of its own.
+pub type Consume<'c> = dyn for<'b> FnMut(&Env<'b>) -> Result<()> + 'c;
+
+/// Emits the pipeline that feeds the rows of `table` to `sink`: its function, and the step that runs it. Pipelines that
+/// it needs (build sides, inputs of pipeline breakers) are emitted before.
+pub fn run(cx: &Cx<'_>, name: &str, table: Node, sink: &mut dyn Sink) -> Result<()> {
+    let mut outcome = Ok(());
+    let func = cx.task(name, |b, frame, worker, lo, hi| {
+        outcome = task(cx, &Env::new(b, frame, worker), table, (lo, hi), sink);
+    });
+    outcome?;
+    let extent = extent(cx, table)?;
+    sink.allocate(cx)?;
+    cx.step(move |_, b, frame| {
+        let (n, grain) = extent.get(b, frame);
+        b.par_for(func, frame, n, grain);
+    });
+    let mut fused = vec![];
+    collect_names(cx, table, &mut fused);
+    cx.note(PipelineNote { name: name.to_owned(), fused, materialised: vec![sink.describe()] });
+    Ok(())
+}
+
+fn task<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, tile: (V<'b>, V<'b>), sink: &mut dyn Sink) -> Result<()> {
+    produce(cx, env, table, tile, &mut |env| sink.row(cx, env))?;
+    sink.end(cx, env)
+}
+
+/// Names of the operators in one pipeline, source first.
+fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
+    let inputs = cx.graph.inputs(table);
+    match cx.graph.op(table) {
+        Op::Filter | Op::Project { .. } | Op::Join { .. } => collect_names(cx, inputs[0], names),
+        Op::Scan { .. } => {}
+        _ => {
+            names.push(format!("rows of {}", cx.describe(table)));
+            return;
+        }
+    }
+    names.push(match cx.graph.op(table) {
+        Op::Filter => format!("filter {}", super::needed::spell(cx.graph, inputs[1])),
+        Op::Join { .. } => format!("probe {}", cx.describe(table)),
+        _ => cx.describe(table),
+    });
+}
+
+/// How many items the source of a pipeline has, and how many make a tile.
+enum Extent {
+    /// Rows of a stored table.
+    Rows { rows: Slot, grain: i64 },
+    /// Spans of materialised rows, one a tile, in any order.
+    Spans(Slot),
+    /// All spans in one tile, in order.
+    Ordered,
+}
+
+impl Extent {
+    fn get<'b>(&self, b: &'b Builder, frame: V<'b>) -> (V<'b>, V<'b>) {
+        match self {
+            Extent::Rows { rows, grain } => (rows.get(b, frame), b.i64(*grain)),
+            Extent::Spans(count) => (count.read(b, frame), b.i64(1)),
+            Extent::Ordered => (b.i64(1), b.i64(1)),
+        }
+    }
+}
+
+fn extent(cx: &Cx<'_>, table: Node) -> Result<Extent> {
+    let mut at = table;
+    let mut heavy = false;
+    loop {
+        match cx.graph.op(at) {
+            Op::Scan { table, .. } => {
+                let rows = cx.frame.bind(Bind::Rows { table: table.clone() });
+                let grain = if heavy { batch::TILE_ROWS } else { TILE_ROWS };
+                return Ok(Extent::Rows { rows, grain });
+            }
+            Op::Project { .. } => {
+                heavy |= !batch::roots(cx, at).is_empty();
+                at = cx.graph.inputs(at)[0];
+            }
+            Op::Filter | Op::Join { .. } => at = cx.graph.inputs(at)[0],
+            _ => {
+                let spans = materialise::spans(cx, at)?;
+                return Ok(if spans.ordered { Extent::Ordered } else { Extent::Spans(spans.count) });
+            }
+        }
+    }
+}
+
+/// Does a pipeline hand its rows on in batches, from a function of their own?
+pub fn is_batched(cx: &Cx<'_>, table: Node) -> bool {
+    match cx.graph.op(table) {
+        Op::Project { .. } if !batch::roots(cx, table).is_empty() => true,
+        Op::Filter | Op::Project { .. } | Op::Join { .. } => is_batched(cx, cx.graph.inputs(table)[0]),
+        _ => false,
+    }
+}
+
+/// Generates the loop over the rows of `table` in a tile and calls `consume` in it.
+pub fn produce<'b>(
+    cx: &Cx<'_>,
+    env: &Env<'b>,
+    table: Node,
+    tile: (V<'b>, V<'b>),
+    consume: &mut Consume<'_>,
+) -> Result<()> {
+    let inputs = cx.graph.inputs(table);
+    match cx.graph.op(table) {
+        Op::Scan { .. } => {
+            scan::check(cx, table)?;
+            for_each(env.b, tile, |row| consume(&env.bind(table, Place::Stored(row))))
+        }
+        Op::Filter => {
+            let (input, predicate) = (inputs[0], inputs[1]);
+            produce(cx, env, input, tile, &mut |env| {
+                let keep = eval(cx, env, predicate)?.is_true();
+                when(env.b, keep, || consume(&env.branch()))
+            })
+        }
+        Op::Project { .. } if !batch::roots(cx, table).is_empty() => batch::produce(cx, env, table, tile, consume),
+        Op::Project { .. } => produce(cx, env, inputs[0], tile, consume),
+        Op::Join { .. } => {
+            let probe = join::prepare(cx, table)?;
+            produce(cx, env, inputs[0], tile, &mut |env| join::probe(cx, env, &probe, consume))
+        }
+        Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => {
+            let spans = materialise::spans(cx, table)?;
+            over_spans(cx, env, table, &spans, tile, consume)
+        }
+        _ => Err(LowerError::Unsupported { node: cx.describe(table), what: "this table operator".into() }),
+    }
+}
+
+fn over_spans<'b>(
+    cx: &Cx<'_>,
+    env: &Env<'b>,
+    table: Node,
+    spans: &Rc<Spans>,
+    (lo, hi): (V<'b>, V<'b>),
+    consume: &mut Consume<'_>,
+) -> Result<()> {
+    let b = env.b;
+    // An ordered source is one tile that holds all spans.
+    let (lo, hi) = if spans.ordered { (b.i64(0), spans.count.get(b, env.frame)) } else { (lo, hi) };
+    let base = spans.address.get(b, env.frame);
+    let _ = cx;
+    for_each(b, (lo, hi), |s| {
+        let span = base.index(s, quearn_backends::abi::SPAN_BYTES);
+        let rows = b.load(Ty::PTR, span, 0);
+        let count = b.load(Ty::I64, span, 8);
+        for_each(b, (b.i64(0), count), |i| {
+            let place = spans.place(rows.index(i, spans.width));
+            consume(&env.bind(table, place))
+        })
+    })
+}
+
+/// A loop whose body may find that it cannot be lowered.
+pub fn for_each<'b>(b: &'b Builder, (lo, hi): (V<'b>, V<'b>), body: impl FnOnce(V<'b>) -> Result<()>) -> Result<()> {
+    let mut outcome = Ok(());
+    b.for_(lo, hi, |i| outcome = body(i));
+    outcome
+}
+
+/// A branch whose body may find that it cannot be lowered.
+pub fn when<'b>(b: &'b Builder, cond: V<'b>, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut outcome = Ok(());
+    b.if_(cond, || outcome = body());
+    outcome
+}
+
+/// An upper bound of the number of rows of a table, for the width of sums; relied on as facts about stored tables.
+pub fn row_bound(cx: &Cx<'_>, table: Node) -> u64 {
+    let inputs = cx.graph.inputs(table);
+    match cx.graph.op(table) {
+        Op::Scan { table: name, .. } => {
+            let rows = cx.catalog.table(name).map_or(u64::MAX, |t| t.rows() as u64);
+            cx.rely_on(crate::lower::context::Fact::MaxRows { table: name.clone(), rows });
+            rows
+        }
+        Op::Join { kind, .. } => join::row_bound(cx, table, *kind),
+        Op::Product => row_bound(cx, inputs[0]).saturating_mul(row_bound(cx, inputs[1])),
+        Op::Aggregate { keys, .. } if keys.is_empty() => 1,
+        Op::Limit { count, .. } => row_bound(cx, inputs[0]).min(*count),
+        _ => row_bound(cx, inputs[0]),
+    }
+}
+
+/// Row index as the 64-bit integer that addresses take.
+pub fn index(v: V<'_>) -> V<'_> {
+    v.sext(Prim::I64)
+}

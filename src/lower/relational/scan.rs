@@ -1,0 +1,168 @@
+//! Columns of stored tables: checked against the catalog, read in the layout they are stored in.
+
+use super::dictionary::DictRef;
+use super::env::Env;
+use super::value::{Range, Repr, Value};
+use crate::data::{Column, Phys, Stats, Table, Values};
+use crate::lower::context::{Cx, Fact};
+use crate::lower::error::{LowerError, Result};
+use crate::lower::frame::{Bind, Part};
+use quearn_stage::graph::{Field, Node, Op, Scalar};
+use quearn_stage::low::{CastOp, Prim, Ty, V};
+
+/// The stored table behind a scan.
+pub fn stored_table<'c>(cx: &Cx<'c>, scan: Node) -> Result<&'c Table> {
+    let Op::Scan { table, .. } = cx.graph.op(scan) else {
+        return Err(LowerError::Internal { node: cx.describe(scan), what: "no scan".into() });
+    };
+    cx.catalog.table(table).ok_or_else(|| LowerError::MissingTable {
+        table: table.clone(),
+        known: cx.catalog.describe(),
+    })
+}
+
+/// Checks that the stored columns have the types that the scan declares.
+pub fn check(cx: &Cx<'_>, scan: Node) -> Result<()> {
+    let table = stored_table(cx, scan)?;
+    let Op::Scan { fields, .. } = cx.graph.op(scan) else { return Ok(()) };
+    fields.iter().try_for_each(|field| {
+        let wrong = |message: String| LowerError::Column {
+            table: table.name().to_owned(),
+            column: field.name.clone(),
+            message,
+        };
+        let column = table.column(&field.name).map_err(|e| wrong(e.to_string()))?;
+        same_type(column, field).map_err(wrong)
+    })
+}
+
+/// A stored decimal may have any precision that its values leave: only scales must agree.
+fn same_type(column: &Column, field: &Field) -> std::result::Result<(), String> {
+    let scalars = match (column.elem.scalar, field.elem.scalar) {
+        (Scalar::Decimal { scale: s, .. }, Scalar::Decimal { scale: t, precision }) => {
+            let limit = 10i128.pow(precision.into());
+            let outside = column.stats.max.is_some_and(|m| m >= limit) || column.stats.min.is_some_and(|m| m <= -limit);
+            if s == t && outside {
+                return Err(format!("expected {}, found values with more digits", field.elem.scalar));
+            }
+            s == t
+        }
+        // Integers are stored in any width; the values decide.
+        (a, b) if a.is_int() && b.is_int() => {
+            let limit = Range::of(b).unwrap_or(Range::I64);
+            let fits = |x: Option<i128>| x.is_none_or(|x| limit.contains(Range::point(x)));
+            fits(column.stats.min) && fits(column.stats.max)
+        }
+        (a, b) => a == b,
+    };
+    if !scalars {
+        return Err(format!("expected {}, found {}", field.elem.scalar, column.elem.scalar));
+    }
+    if column.shape != field.shape {
+        return Err(format!("expected {:?} elements a row, found {:?}", field.shape, column.shape));
+    }
+    if column.stats.nulls > 0 && !field.elem.nullable {
+        return Err(format!("declared without NULLs, but {} rows are NULL", column.stats.nulls));
+    }
+    Ok(())
+}
+
+/// Values that an integer-like column can have; the program then relies on it.
+pub fn range(cx: &Cx<'_>, table: &Table, column: &Column) -> Option<Range> {
+    let logical = Range::of(column.elem.scalar)?;
+    let Stats { min: Some(min), max: Some(max), .. } = column.stats else { return Some(logical) };
+    let fact = Fact::Range { table: table.name().to_owned(), column: column.name.clone(), min, max };
+    cx.rely_on(fact);
+    Some(Range::new(min, max))
+}
+
+/// Reads a column of the stored table behind `scan` in row `row`.
+pub fn load<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>) -> Result<Value<'b>> {
+    let table = stored_table(cx, scan)?;
+    let column = table.column(name).map_err(|e| LowerError::Column {
+        table: table.name().to_owned(),
+        column: name.to_owned(),
+        message: e.to_string(),
+    })?;
+    let value = match &column.values {
+        Values::Fixed { phys, .. } => fixed(cx, env, table, column, *phys, row),
+        Values::Text { wide, .. } => text(cx, env, table, column, *wide, row),
+        Values::Coded { phys, .. } => {
+            let base = bound(cx, env, table, column, Part::Values);
+            let code = machine_load(env, base, *phys, row).sext(Prim::I32);
+            let dict = DictRef(cx.dictionary(table.name(), &column.name));
+            let range = code_range(cx, table, column);
+            Value { repr: Repr::Code { code, dict }, valid: None, range }
+        }
+    };
+    Ok(value.with_valid(validity(cx, env, table, column, row)))
+}
+
+fn code_range(cx: &Cx<'_>, table: &Table, column: &Column) -> Option<Range> {
+    let Values::Coded { dict, .. } = &column.values else { return None };
+    let max = dict.len().saturating_sub(1) as i128;
+    cx.rely_on(Fact::Range { table: table.name().to_owned(), column: column.name.clone(), min: 0, max });
+    Some(Range::new(0, max))
+}
+
+fn bound<'b>(cx: &Cx<'_>, env: &Env<'b>, table: &Table, column: &Column, part: Part) -> V<'b> {
+    let bind = Bind::Column { table: table.name().to_owned(), column: column.name.clone(), part };
+    cx.frame.bind(bind).get(env.b, env.frame)
+}
+
+fn machine_load<'b>(env: &Env<'b>, base: V<'b>, phys: Phys, row: V<'b>) -> V<'b> {
+    let prim = match phys {
+        Phys::Bool => Prim::Bool,
+        Phys::I8 | Phys::U8 => Prim::I8,
+        Phys::I16 => Prim::I16,
+        Phys::I32 => Prim::I32,
+        Phys::I64 => Prim::I64,
+        Phys::I128 => Prim::I128,
+        Phys::F16 => Prim::F16,
+        Phys::BF16 => Prim::BF16,
+        Phys::F32 => Prim::F32,
+        Phys::F64 => Prim::F64,
+    };
+    // An Arrow buffer of 128-bit values need not be aligned to more than 8 bytes.
+    let align = prim.bytes().min(8) as u16;
+    let ptr = base.index(row, prim.bytes() as i64);
+    let op = quearn_stage::low::Op::Load { ptr: ptr.id, offset: 0, align, invariant: true };
+    let v = env.b.emit(op, Ty::scalar(prim));
+    match phys {
+        Phys::U8 => v.zext(Prim::I32),
+        Phys::F16 | Phys::BF16 => v.cast(CastOp::FpExt, Prim::F32),
+        _ => v,
+    }
+}
+
+fn fixed<'b>(cx: &Cx<'_>, env: &Env<'b>, table: &Table, column: &Column, phys: Phys, row: V<'b>) -> Value<'b> {
+    let base = bound(cx, env, table, column, Part::Values);
+    let v = machine_load(env, base, phys, row);
+    match range(cx, table, column) {
+        Some(range) => Value::int(v, range),
+        None => Value::prim(v),
+    }
+}
+
+fn text<'b>(cx: &Cx<'_>, env: &Env<'b>, table: &Table, column: &Column, wide: bool, row: V<'b>) -> Value<'b> {
+    let offsets = bound(cx, env, table, column, Part::Offsets);
+    let bytes = bound(cx, env, table, column, Part::Bytes);
+    let ty = if wide { Ty::I64 } else { Ty::I32 };
+    let at = offsets.index(row, ty.bytes() as i64);
+    let start = env.b.load_invariant(ty, at, 0).sext(Prim::I64);
+    let end = env.b.load_invariant(ty, at, ty.bytes() as i64).sext(Prim::I64);
+    Value::text(bytes.index(start, 1), end - start)
+}
+
+/// The bit of the validity bitmap; absent (and relied on) when the column has no NULL.
+fn validity<'b>(cx: &Cx<'_>, env: &Env<'b>, table: &Table, column: &Column, row: V<'b>) -> Option<V<'b>> {
+    if column.stats.nulls == 0 {
+        cx.rely_on(Fact::NoNulls { table: table.name().to_owned(), column: column.name.clone() });
+        return None;
+    }
+    let bits = bound(cx, env, table, column, Part::Validity);
+    let bit = row + bound(cx, env, table, column, Part::ValidityOffset);
+    let byte = env.b.load_invariant(Ty::I8, bits.index(bit.lshr(3), 1), 0);
+    let shifted = byte.zext(Prim::I64).bin(quearn_stage::low::BinOp::LShr, bit & 7);
+    Some(shifted.cast(CastOp::Trunc, Prim::Bool))
+}
