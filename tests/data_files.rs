@@ -55,7 +55,7 @@ fn folder() -> tempfile::TempDir {
 fn row_groups_and_encodings_do_not_matter() {
     let folder = folder();
     let batch = batch(1_000);
-    let expected = Table::from_batches("expected", &[batch.clone()]).unwrap();
+    let expected = Table::from_batches("expected", std::slice::from_ref(&batch)).unwrap();
     let plain = || WriterProperties::builder().set_dictionary_enabled(false).set_encoding(Encoding::PLAIN);
     let variants = [
         WriterProperties::builder(),
