@@ -17,6 +17,7 @@ pub mod print;
 pub mod ty;
 pub mod verify;
 
+pub use infer::{aggregate_result, binary_result, compare_as, promote};
 pub use literal::Literal;
 pub use op::*;
 pub use parse::{ParseError, parse};
@@ -150,11 +151,14 @@ impl Graph {
         (0..self.nodes.len() as u32).map(Node).filter(|n| needed[n.index()]).collect()
     }
 
-    /// Inputs of a node, and the parameters and results of its region.
+    /// Inputs of a node, the parameters and results of its region, and the tables whose rows its type names on its own
+    /// account.
     pub fn dependencies(&self, node: Node) -> Vec<Node> {
         let mut all = self.inputs(node).to_vec();
-        if let Op::Loop(region) = self.op(node) {
-            all.extend(region.params.iter().chain(&region.results));
+        match self.op(node) {
+            Op::Loop(region) => all.extend(region.params.iter().chain(&region.results)),
+            Op::Param { ty, .. } => ty.rows(&mut all),
+            _ => {}
         }
         all
     }

@@ -24,8 +24,9 @@ impl Display for Graph {
             true => (0..self.len() as u32).map(Node).collect(),
             false => self.reachable(),
         };
-        let mut printer =
-            Printer { graph: self, owned: owned(self, &nodes), names: vec![None; self.len()], next: 0, f };
+        let free = free_regions(self);
+        let owned = owned(self, &nodes, &free);
+        let mut printer = Printer { graph: self, free, owned, names: vec![None; self.len()], next: 0, f };
         for &node in &nodes {
             if !printer.owned.contains(&node) {
                 printer.define(node, 0)?;
@@ -40,13 +41,12 @@ impl Display for Graph {
 }
 
 /// The nodes that are shown inside a region.
-fn owned(graph: &Graph, nodes: &[Node]) -> HashSet<Node> {
-    let free = free_regions(graph);
+fn owned(graph: &Graph, nodes: &[Node], free: &[BTreeSet<u32>]) -> HashSet<Node> {
     let loops = nodes.iter().filter_map(|&node| match graph.op(node) {
         Op::Loop(region) => Some(region),
         _ => None,
     });
-    loops.flat_map(|region| body(graph, region, &free)).collect()
+    loops.flat_map(|region| body(graph, region, free)).collect()
 }
 
 /// Parameters of a region and the nodes under its results that depend on them, in order.
@@ -64,6 +64,7 @@ fn body(graph: &Graph, region: &Region, free: &[BTreeSet<u32>]) -> BTreeSet<Node
 
 struct Printer<'a, 'f> {
     graph: &'a Graph,
+    free: Vec<BTreeSet<u32>>,
     owned: HashSet<Node>,
     /// New number of each node that has been shown.
     names: Vec<Option<u32>>,
@@ -81,21 +82,21 @@ impl Printer<'_, '_> {
         if self.names[node.index()].is_some() {
             return Ok(());
         }
-        for &input in self.graph.inputs(node) {
-            self.define(input, depth)?;
-        }
-        match self.graph.op(node) {
-            Op::Loop(region) => self.define_loop(node, region, depth),
-            _ => {
-                self.head(node, depth)?;
-                writeln!(self.f)
+        if let Op::Loop(region) = self.graph.op(node) {
+            for &input in self.graph.inputs(node) {
+                self.define(input, depth)?;
             }
+            return self.define_loop(node, region, depth);
         }
+        for needed in self.graph.dependencies(node) {
+            self.define(needed, depth)?;
+        }
+        self.head(node, depth)?;
+        writeln!(self.f)
     }
 
     fn define_loop(&mut self, node: Node, region: &Region, depth: usize) -> fmt::Result {
-        let free = free_regions(self.graph);
-        let inside = body(self.graph, region, &free);
+        let inside = body(self.graph, region, &self.free);
         // What the region needs from outside stands before the loop; nodes of regions around it have been shown.
         for &inner in &inside {
             for input in self.graph.dependencies(inner) {
@@ -111,7 +112,7 @@ impl Printer<'_, '_> {
         }
         self.head(node, depth)?;
         writeln!(self.f, " {{")?;
-        let nested = nested_bodies(self.graph, &inside, &free);
+        let nested = nested_bodies(self.graph, &inside, &self.free);
         for &inner in inside.iter().filter(|inner| !nested.contains(inner)) {
             self.define(inner, depth + 1)?;
         }

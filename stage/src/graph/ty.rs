@@ -175,6 +175,20 @@ impl Ty {
         }
     }
 
+    /// Adds the nodes whose rows are dimensions of the type.
+    pub fn rows(&self, nodes: &mut Vec<Node>) {
+        let mut add = |dim: &Dim| {
+            if let Dim::Rows(node) = dim {
+                nodes.push(*node);
+            }
+        };
+        match self {
+            Ty::Tensor { shape, .. } => shape.iter().for_each(add),
+            Ty::Table { rows, .. } => add(rows),
+            Ty::Tuple(items) => items.iter().for_each(|item| item.rows(nodes)),
+        }
+    }
+
     /// The same type with other nodes as the makers of its rows.
     pub fn map_rows(&self, rename: &impl Fn(Node) -> Node) -> Ty {
         match self {

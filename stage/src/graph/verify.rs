@@ -63,6 +63,7 @@ pub(super) fn free_regions(graph: &Graph) -> Vec<BTreeSet<u32>> {
         let mut mine = of(graph.inputs(node));
         match graph.op(node) {
             Op::Param { region, .. } => {
+                mine = of(&graph.dependencies(node));
                 mine.insert(*region);
             }
             Op::Loop(region) => {
