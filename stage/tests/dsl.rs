@@ -344,7 +344,7 @@ fn the_first_mistake_is_reported_with_its_place() {
 #[test]
 fn mistakes_name_the_column() {
     let wrong_type = mistake(|s| s.output("t", lineitem(s).sum(|r| r.f64("l_discount"))));
-    assert_eq!(wrong_type, "rep: column \"l_discount\" is [rows(v0)] decimal(12,2), expected f64");
+    assert_eq!(wrong_type, "bridge.column: column \"l_discount\" is [rows(v0)] decimal(12,2), expected f64");
     let other_table = mistake(|s| {
         let t = lineitem(s);
         let small = t.filter(|r| r.decimal("l_quantity").lt(24));
@@ -370,4 +370,21 @@ fn stages_do_not_mix() {
     let s = Stage::new();
     s.output("x", s.constant(2.0) + foreign);
     assert_eq!(s.finish().unwrap_err().error.to_string(), "scalar.add: its operands belong to different stages");
+}
+
+#[test]
+fn casts_of_handles_are_checked() {
+    let typed = mistake(|s| s.output("x", s.constant(1.5).dyn_().typed::<I64>()));
+    assert_eq!(typed, "typed: the value is f64, expected i64");
+    let column = mistake(|s| s.output("x", s.input::<F32>("x", [2, 3]).as_column()));
+    assert_eq!(column, "as_column: the tensor is [2, 3] f32, expected f32");
+}
+
+#[test]
+fn a_loop_keeps_its_types() {
+    let error = mistake(|s| {
+        let grown = s.loop_(3, s.constant(dec("1.5")), |_, x| x * dec("1.1"));
+        s.output("x", grown);
+    });
+    assert_eq!(error, "control.loop: carried value 0 becomes decimal(4,2), expected decimal(2,1)");
 }

@@ -6,8 +6,8 @@
 //! | [`literal`] | constants |
 //! | [`op`] | the complete vocabulary, with meaning and type rules |
 //! | [`infer`] | the type rules as code: the only way to make a node goes through them |
-//! | [`verify`] | what a well-formed graph is |
-//! | [`print`](mod@print), [`parse`] | the text form, both ways |
+//! | [`verify`](mod@verify) | what a well-formed graph is |
+//! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
 pub mod infer;
 pub mod literal;
@@ -101,6 +101,11 @@ impl Graph {
     /// Declares a result of the program.
     pub fn output(&mut self, name: impl Into<String>, node: Node) {
         self.outputs.push((name.into(), node));
+    }
+
+    /// Forgets the results of the program; the nodes stay.
+    pub fn clear_outputs(&mut self) {
+        self.outputs.clear();
     }
 
     /// The results of the program.

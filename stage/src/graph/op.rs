@@ -319,7 +319,7 @@ pub enum Op {
     },
     /// `(a, b)`: matrix product of the last two dimensions, leading ones broadcast: [.., m, k] x [.., k, n].
     MatMul,
-    /// `(x, w[, bias])`: x [n, c, h, w], w [o, c / groups, kh, kw], bias [o] gives [n, o, oh, ow] (cross-correlation).
+    /// `(x, w[, bias])`: `x [n, c, h, w]`, `w [o, c / groups, kh, kw]`, `bias [o]` gives `[n, o, oh, ow]` (cross-correlation).
     Conv2d(Conv2d),
     /// `(x)`: x [n, c, h, w].
     Pool2d(Pool2d),

@@ -32,7 +32,7 @@ impl<'s, T: ElementMarker> Rep<'s, Tensor<T>> {
     /// A tensor of one dimension over the rows of a table as a column (or one of none as a scalar).
     #[track_caller]
     pub fn as_column(self) -> Rep<'s, T> {
-        self.checked("a tensor")
+        self.checked("as_column", "the tensor")
     }
 }
 

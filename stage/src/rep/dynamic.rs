@@ -10,6 +10,6 @@ impl<'s> Rep<'s, Dyn> {
     /// The typed handle on the same value; an error if it is of another type.
     #[track_caller]
     pub fn typed<T: Marker>(self) -> Rep<'s, T> {
-        self.checked("the value")
+        self.checked("typed", "the value")
     }
 }

@@ -71,7 +71,7 @@ impl<'s> Row<'s> {
     #[track_caller]
     pub fn get<T: Marker>(self, name: &str) -> Rep<'s, T> {
         let column: Rep<'s, Dyn> = self.table.stage().make(Op::Column(name.to_owned()), &[self.table.dyn_()]);
-        column.checked(&format!("column {name:?}"))
+        column.checked("bridge.column", &format!("column {name:?}"))
     }
 
     /// A column with a tensor in every row, as one tensor whose first dimension is the rows.

@@ -79,11 +79,11 @@ impl<'s, T> Rep<'s, T> {
         Rep { stage: self.stage, node: self.node, marker: PhantomData }
     }
 
-    /// The same node under another marker, if its type is one of the marker's; `what` names it in the error.
+    /// The same node under another marker, if its type is one of the marker's; `op` and `what` name it in the error.
     #[track_caller]
-    pub(super) fn checked<U: Marker>(self, what: &str) -> Rep<'s, U> {
+    pub(super) fn checked<U: Marker>(self, op: &str, what: &str) -> Rep<'s, U> {
         match self.ty() {
-            Some(ty) if !U::accepts(&ty) => self.stage.fail("rep", format!("{what} is {ty}, expected {}", U::name())),
+            Some(ty) if !U::accepts(&ty) => self.stage.fail(op, format!("{what} is {ty}, expected {}", U::name())),
             _ => self.retag(),
         }
     }

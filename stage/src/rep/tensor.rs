@@ -226,7 +226,7 @@ impl<'s, T: ElementMarker + FloatLike> Rep<'s, Tensor<T>> {
         self.stage().make(Op::MatMul, &[self.dyn_(), other.dyn_()])
     }
 
-    /// Convolution of images [n, c, h, w] with a weight [o, c / groups, kh, kw] and perhaps a bias [o].
+    /// Convolution of images `[n, c, h, w]` with a weight `[o, c / groups, kh, kw]` and perhaps a bias `[o]`.
     #[track_caller]
     pub fn conv2d(
         self,

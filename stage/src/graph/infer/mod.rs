@@ -1,6 +1,6 @@
 //! Type rules: what every operation asks of its operands and what it gives.
 //!
-//! [`infer`] is the only door to a new node. The rules follow the families of [`Op`], one file each; the sentences in
+//! `Graph::add` asks them: they are the only door to a new node. The rules follow the families of [`Op`], one file each; the sentences in
 //! `op.rs` are the specification. No input makes a rule panic.
 
 mod control;
