@@ -260,7 +260,7 @@ fn float_casts() {
     assert_eq!(cast::<f64, f32>(CastOp::FpTrunc, 0.1), 0.1f32);
     assert_eq!(cast::<f32, bf16>(CastOp::FpTrunc, 1.0039), bf16::from_f32(1.0039));
     // Just above halfway between two halves: going through f32 would round it down.
-    assert_eq!(cast::<f64, f16>(CastOp::FpTrunc, 2049.000_000_01), f16::from_f32(2050.0));
+    assert_eq!(cast::<f64, f16>(CastOp::FpTrunc, 2_049.000_000_01), f16::from_f32(2050.0));
     assert_eq!(cast::<f16, i32>(CastOp::FpToSi, f16::from_f32(-7.9)), -7);
 }
 

@@ -259,8 +259,8 @@ pub fn cast(op: CastOp, from: Prim, to: Prim) -> Option<Fn1> {
         CastOp::SExt => sign_extend(from, to),
         CastOp::Trunc if from.is_int() => truncate(to),
         CastOp::SiToFp => ints!(from, I => match to {
-            Prim::F16 => Some(|a| f16::from_f32(narrow_to_odd(to_odd(I::of(a) as i128))).cell()),
-            Prim::BF16 => Some(|a| bf16::from_f32(narrow_to_odd(to_odd(I::of(a) as i128))).cell()),
+            Prim::F16 => Some(|a| f16::from_f32(narrow_to_odd(to_odd(I::of(a)))).cell()),
+            Prim::BF16 => Some(|a| bf16::from_f32(narrow_to_odd(to_odd(I::of(a)))).cell()),
             _ => floats!(to, T => Some(|a| (I::of(a) as T).cell())),
         }),
         CastOp::UiToFp if from.is_int() => match to {
@@ -280,7 +280,8 @@ pub fn cast(op: CastOp, from: Prim, to: Prim) -> Option<Fn1> {
 
 /// An integer as an `f64` that rounds to narrower floats as the integer itself does: where bits are lost, the last
 /// one that is kept is set.
-fn to_odd(value: i128) -> f64 {
+fn to_odd(value: impl Into<i128>) -> f64 {
+    let value = value.into();
     let magnitude = magnitude_to_odd(value.unsigned_abs());
     if value < 0 { -magnitude } else { magnitude }
 }

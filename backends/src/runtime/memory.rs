@@ -7,6 +7,7 @@
 use super::run::{MemoryUse, Run, RunError};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -36,6 +37,47 @@ pub(super) struct Reservation<'a> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.memory.used.fetch_sub(self.bytes as u64, Relaxed);
+    }
+}
+
+/// Memory that the runtime itself needs for a while, zeroed, out of the run's budget.
+pub(super) struct Scratch<'a, T> {
+    run: &'a Run,
+    ptr: *mut T,
+    len: usize,
+}
+
+impl<'a, T: Copy> Scratch<'a, T> {
+    /// Room for `len` items.
+    ///
+    /// # Safety
+    /// Zero bytes are a `T`.
+    pub(super) unsafe fn zeroed(run: &'a Run, len: usize, who: &str) -> Result<Scratch<'a, T>, RunError> {
+        let ptr = run.allocate_for(len.saturating_mul(size_of::<T>()), who)?.cast();
+        Ok(Scratch { run, ptr, len })
+    }
+}
+
+impl<T> Deref for Scratch<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the block is that long, and zero bytes are values.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+}
+
+impl<T> DerefMut for Scratch<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above, and nobody else has the block.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr, self.len) }
+    }
+}
+
+impl<T> Drop for Scratch<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: the block ends with its owner. That it is known to the run was seen to by `zeroed`.
+        let _known = unsafe { self.run.free(self.ptr.cast()) };
     }
 }
 

@@ -151,6 +151,11 @@ impl Run {
         self.memory.allocate(bytes, false).ok_or_else(|| self.out_of_memory(self.operator(operator), bytes))
     }
 
+    /// Like [`Run::allocate`], for the runtime itself.
+    pub(super) fn allocate_for(&self, bytes: usize, who: &str) -> Result<*mut u8, RunError> {
+        self.memory.allocate(bytes, true).ok_or_else(|| self.out_of_memory(who, bytes))
+    }
+
     /// Frees memory of this run early.
     ///
     /// # Safety

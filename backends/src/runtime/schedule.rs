@@ -103,8 +103,11 @@ impl Seat {
     }
 
     /// The thread of this seat: works when called, leaves when nobody calls.
+    ///
+    /// It does not yield while it waits: on a busy machine that would cost it the processor for longer than to sleep
+    /// and be woken by the pool.
     fn attend(&self, worker: i64, dissolved: &AtomicBool) {
-        let mut pause = Pause::new();
+        let mut since = Instant::now();
         loop {
             if self.pass(CALLED, RUNNING) {
                 let job = self.job.load(Ordering::Relaxed).cast::<Job<'_>>();
@@ -112,13 +115,13 @@ impl Seat {
                 // RUNNING any more, and gave this seat a worker number of its own.
                 unsafe { (*job).work_as(worker) };
                 self.state.store(WAITING, Ordering::Release);
-                pause = Pause::new();
-            } else if (pause.since.elapsed() > PATIENCE || dissolved.load(Ordering::Relaxed))
-                && self.pass(WAITING, ABSENT)
-            {
+                since = Instant::now();
+            }
+            let leave = since.elapsed() > PATIENCE || dissolved.load(Ordering::Relaxed);
+            if leave && self.pass(WAITING, ABSENT) {
                 return;
             }
-            pause.step();
+            std::hint::spin_loop();
         }
     }
 
@@ -127,30 +130,11 @@ impl Seat {
         if self.pass(CALLED, WAITING) {
             return;
         }
-        let mut pause = Pause::new();
+        let mut rounds = 0u32;
         while self.state.load(Ordering::Acquire) == RUNNING {
-            pause.step();
-        }
-    }
-}
-
-/// Waiting for another thread: at first by spinning, then by giving way.
-struct Pause {
-    since: Instant,
-    steps: u32,
-}
-
-impl Pause {
-    fn new() -> Pause {
-        Pause { since: Instant::now(), steps: 0 }
-    }
-
-    fn step(&mut self) {
-        self.steps += 1;
-        if self.steps.is_multiple_of(256) {
-            std::thread::yield_now();
-        } else {
-            std::hint::spin_loop();
+            rounds += 1;
+            // The thread that is waited for may need this very processor.
+            if rounds.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
 }
