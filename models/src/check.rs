@@ -19,7 +19,7 @@ pub fn check_tensor(got: &Tensor, want: &Tensor, tolerance: f64) -> Result<f64> 
     let pairs = || got.as_slice::<f32>().and_then(|got| Ok(got.iter().zip(want.as_slice::<f32>()?)));
     let largest = pairs()?.map(|(_, want)| f64::from(want.abs())).fold(0.0, f64::max);
     let differences = pairs()?.map(|(got, want)| (f64::from(*got) - f64::from(*want)).abs());
-    let error = differences.fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) }) / largest;
+    let error = differences.fold(0.0, |a: f64, b| if a.is_nan() || a >= b { a } else { b }) / largest;
     if error <= tolerance {
         return Ok(error);
     }

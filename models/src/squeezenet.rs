@@ -6,7 +6,7 @@ use quearn_stage::rep::{Conv2d, F32, Rep, Stage, Tensor, Window};
 pub const CHANNELS: usize = 3;
 /// Classes that it tells apart.
 pub const CLASSES: usize = 1000;
-/// Height and width of the images that it is usually given; others of 17 and more pixels work as well.
+/// Height and width of the images that it is usually given; others of 25 and more pixels work as well.
 pub const IMAGE_SIZE: usize = 224;
 /// Position in torchvision's `features` of the first of [`BODY`].
 const BODY_START: usize = 2;
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn takes_any_batch_and_size() {
         let s = Stage::new();
-        let small = squeezenet1_1(&s, s.input("small", ("batch", 3, 17, 64)));
+        let small = squeezenet1_1(&s, s.input("small", ("batch", 3, 25, 64)));
         let usual = squeezenet1_1(&s, s.input("usual", [1, 3, 224, 224]));
-        assert_eq!(small.ty().unwrap().to_string(), "f32[batch, 1000]");
-        assert_eq!(usual.ty().unwrap().to_string(), "f32[1, 1000]");
+        assert_eq!(small.ty().unwrap().to_string(), "[batch, 1000] f32");
+        assert_eq!(usual.ty().unwrap().to_string(), "[1, 1000] f32");
         s.finish().unwrap();
     }
 }
