@@ -1,0 +1,177 @@
+//! Random tensor programs: convolutional networks and elementwise arithmetic with broadcasting.
+
+use super::maker::Maker;
+use crate::eval::EvalTensor;
+use quearn_stage::graph::{
+    BinaryOp, Conv2d, Dim, Literal, Node, Op, Pool2d, PoolKind, ReduceOp, Region, Scalar, Ty, UnaryOp,
+};
+
+impl Maker {
+    /// A tensor from a random program.
+    pub fn network(&mut self) -> Node {
+        if self.rng.percent(60) { self.image_network() } else { self.arithmetic() }
+    }
+
+    fn extents(&self, node: Node) -> Vec<usize> {
+        let (_, shape) = self.graph.ty(node).as_tensor().expect("a tensor");
+        shape.iter().map(|d| d.as_const().expect("networks have constant shapes") as usize).collect()
+    }
+
+    fn image_network(&mut self) -> Node {
+        let side = self.rng.below(self.size.clamp(2, 12)) + 3;
+        let shape = [self.rng.below(2) + 1, self.rng.below(3) + 1, side, side + self.rng.below(3)];
+        let mut x = self.tensor(&shape, false);
+        for _ in 0..self.rng.below(self.size.clamp(2, 6)) + 1 {
+            x = self.layer(x);
+        }
+        self.head(x)
+    }
+
+    fn layer(&mut self, x: Node) -> Node {
+        match self.rng.below(8) {
+            0..3 => self.conv(x),
+            3 => self.pool(x),
+            4 => self.batch_norm(x),
+            5 => {
+                let (a, b) = (self.conv_1x1(x), self.conv_1x1(x));
+                self.add(Op::Concat { axis: 1 }, &[a, b])
+            }
+            6 => {
+                let branch = self.activation(x);
+                self.add(Op::Binary(BinaryOp::Add), &[x, branch])
+            }
+            _ => self.activation(x),
+        }
+    }
+
+    fn activation(&mut self, x: Node) -> Node {
+        use UnaryOp::*;
+        let op = *self.rng.pick(&[Relu, Relu, Sigmoid, Tanh, Abs, Neg]);
+        self.add(Op::Unary(op), &[x])
+    }
+
+    fn conv(&mut self, x: Node) -> Node {
+        let shape = self.extents(x);
+        let groups = if shape[1].is_multiple_of(2) && self.rng.percent(25) { 2 } else { 1 };
+        let kernel = [self.rng.below(shape[2].min(3)) + 1, self.rng.below(shape[3].min(3)) + 1];
+        let out = (self.rng.below(3) + 1) * groups;
+        let mut inputs = vec![x, self.tensor(&[out, shape[1] / groups, kernel[0], kernel[1]], true)];
+        if self.rng.percent(60) {
+            inputs.push(self.tensor(&[out], true));
+        }
+        // A dilated window must still fit.
+        let dilate = |extent: usize, kernel: usize| 1 + u64::from(2 * (kernel - 1) < extent);
+        let dilation = match self.rng.percent(20) {
+            true => [dilate(shape[2], kernel[0]), dilate(shape[3], kernel[1])],
+            false => [1, 1],
+        };
+        let stride = [self.rng.below(2) as u64 + 1, self.rng.below(2) as u64 + 1];
+        let padding = [self.rng.below(2) as u64, self.rng.below(2) as u64];
+        self.add(Op::Conv2d(Conv2d { stride, padding, dilation, groups: groups as u64 }), &inputs)
+    }
+
+    fn conv_1x1(&mut self, x: Node) -> Node {
+        let channels = self.extents(x)[1];
+        let out = self.rng.below(2) + 1;
+        let w = self.tensor(&[out, channels, 1, 1], true);
+        self.add(Op::Conv2d(Conv2d::default()), &[x, w])
+    }
+
+    fn pool(&mut self, x: Node) -> Node {
+        let shape = self.extents(x);
+        let kernel = [self.rng.below(shape[2].min(3)) as u64 + 1, self.rng.below(shape[3].min(3)) as u64 + 1];
+        let stride = [self.rng.below(2) as u64 + 1, self.rng.below(2) as u64 + 1];
+        let padding = kernel.map(|k| if k > 1 { self.rng.below(2) as u64 } else { 0 });
+        let kind = *self.rng.pick(PoolKind::ALL);
+        let ceil = self.rng.percent(40);
+        self.add(Op::Pool2d(Pool2d { kind, kernel, stride, padding, ceil }), &[x])
+    }
+
+    fn batch_norm(&mut self, x: Node) -> Node {
+        let channels = self.extents(x)[1];
+        let mut inputs = vec![x];
+        inputs.extend((0..3).map(|_| self.tensor(&[channels], true)));
+        let variances = (0..channels).map(|_| self.rng.within(1, 16) as f64 / 4.0).collect();
+        inputs.push(self.input(EvalTensor::floats(Scalar::F32, &[channels], variances), true));
+        self.add(Op::BatchNorm { eps: 1e-5f64.to_bits() }, &inputs)
+    }
+
+    /// A mean over the image and a linear layer, or what there is.
+    fn head(&mut self, x: Node) -> Node {
+        if self.rng.percent(30) {
+            return x;
+        }
+        let channels = self.extents(x)[1];
+        let mean = self.add(Op::Reduce { op: ReduceOp::Mean, axes: vec![2, 3], keep: false }, &[x]);
+        let classes = self.rng.below(4) + 1;
+        let w = self.tensor(&[channels, classes], true);
+        let logits = self.add(Op::MatMul, &[mean, w]);
+        if self.rng.percent(50) { self.add(Op::Softmax { axis: 1 }, &[logits]) } else { logits }
+    }
+
+    fn arithmetic(&mut self) -> Node {
+        let rank = self.rng.below(3) + 1;
+        let shape: Vec<usize> = (0..rank).map(|_| self.rng.below(self.size.clamp(1, 8)) + 1).collect();
+        let mut x = self.tensor(&shape, false);
+        for _ in 0..self.rng.below(self.size.clamp(2, 6)) + 1 {
+            x = self.step(x);
+        }
+        x
+    }
+
+    fn step(&mut self, x: Node) -> Node {
+        let shape = self.extents(x);
+        let axis = if shape.is_empty() { 0 } else { self.rng.below(shape.len()) };
+        match self.rng.below(9) {
+            0 if !shape.is_empty() => self.add(Op::Softmax { axis }, &[x]),
+            1 if shape.len() > 1 => {
+                let (op, keep) = (*self.rng.pick(ReduceOp::ALL), self.rng.percent(50));
+                self.add(Op::Reduce { op, axes: vec![axis], keep }, &[x])
+            }
+            2 if !shape.is_empty() => self.add(Op::Concat { axis }, &[x, x]),
+            3 => self.add(Op::Transpose((0..shape.len()).rev().collect()), &[x]),
+            4 => self.add(Op::Reshape(vec![Dim::Const(shape.iter().product::<usize>() as u64)]), &[x]),
+            5 if !shape.is_empty() => self.gather(x, shape[0]),
+            6 => self.repeat(x),
+            7 => self.activation(x),
+            _ => self.combine(x, &shape),
+        }
+    }
+
+    /// With a tensor of which some extents are 1 or missing.
+    fn combine(&mut self, x: Node, shape: &[usize]) -> Node {
+        let missing = self.rng.below(shape.len() + 1);
+        let mut other = shape[missing..].to_vec();
+        other.iter_mut().for_each(|extent| {
+            if self.rng.percent(30) {
+                *extent = 1;
+            }
+        });
+        let other = self.tensor(&other, false);
+        use BinaryOp::*;
+        let op = *self.rng.pick(&[Add, Sub, Mul, Min, Max]);
+        self.add(Op::Binary(op), &[x, other])
+    }
+
+    /// Rows by number; seldom a number that is not there.
+    fn gather(&mut self, x: Node, extent: usize) -> Node {
+        let beyond = usize::from(self.rng.percent(3));
+        let index: Vec<i128> = (0..3).map(|_| self.rng.below(extent + beyond) as i128).collect();
+        let index = self.input(EvalTensor::ints(Scalar::I64, &[3], index), false);
+        self.add(Op::Gather, &[x, index])
+    }
+
+    /// `x / 2 + 1`, a few times.
+    fn repeat(&mut self, x: Node) -> Node {
+        let ty: Ty = self.graph.ty(x).clone();
+        let region = self.graph.len() as u32;
+        let round = self.add(Op::Param { region, index: 0, ty: Ty::scalar(Scalar::I64.required()) }, &[]);
+        let carried = self.add(Op::Param { region, index: 1, ty }, &[]);
+        let (half, one) = (self.float(Scalar::F32, 0.5), self.float(Scalar::F32, 1.0));
+        let halved = self.add(Op::Binary(BinaryOp::Mul), &[carried, half]);
+        let next = self.add(Op::Binary(BinaryOp::Add), &[halved, one]);
+        let trips = Literal::i64(self.rng.within(0, 4));
+        let trips = self.constant(trips);
+        self.add(Op::Loop(Region { params: vec![round, carried], results: vec![next] }), &[trips, x])
+    }
+}
