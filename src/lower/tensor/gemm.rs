@@ -1,0 +1,395 @@
+//! Convolutions and matrix products as one kind of stage: loops around the micro-kernel.
+//!
+//! A convolution over channels-last images is a matrix product whose A is never formed: a row is an output pixel, and
+//! the elements of its window are at constant distances from the window's first element. The rows form two axes
+//! (vertical, horizontal; or the rows of a matrix and nothing). A tile at the end of an axis is moved back so that it
+//! overlaps its neighbour and writes the same values again: one kernel serves all tiles.
+
+use super::eval::{At, Eval};
+use super::kernel::{KAxis, Kernel, Reads, Tile};
+use super::spec::{BufferId, Size, Spec};
+use quearn_stage::graph::Node;
+use quearn_stage::low::{Prim, Ty, V};
+
+/// A loop around the kernel, or one axis of its rows.
+#[derive(Clone, Debug)]
+pub struct Loop {
+    /// Extent.
+    pub size: Size,
+    /// Bytes of A for one step.
+    pub a: i64,
+    /// Bytes of B for one step.
+    pub b: i64,
+    /// Which coordinate of the result it counts, and by how much a step.
+    pub coord: Option<(usize, u64)>,
+}
+
+/// The right operand.
+#[derive(Clone, Debug)]
+pub enum Right {
+    /// Panels of `vectors` vectors of columns, made when the weights were bound; short ones are filled with zeros.
+    Packed(BufferId),
+    /// Columns adjacent in memory.
+    Stored(Spec),
+}
+
+/// A product with its epilogue.
+#[derive(Clone, Debug)]
+pub struct Gemm {
+    /// The product.
+    pub node: Node,
+    /// What is stored: the product, or an elementwise function of it.
+    pub root: Node,
+    /// Added to each column.
+    pub bias: Option<Node>,
+    /// Left operand.
+    pub a: Spec,
+    /// Bytes from the first element of `a` to that of the first row.
+    pub a_offset: i64,
+    /// Right operand.
+    pub right: Right,
+    /// Bytes from one row of B to the next.
+    pub b_row: i64,
+    /// Bytes from one panel of B to the next.
+    pub b_panel: i64,
+    /// Loops around everything; only the first may have an extent that is not known now.
+    pub outer: Vec<Loop>,
+    /// Rows; only the first axis may have an extent that is not known now, and then the second is 1.
+    pub rows: [Loop; 2],
+    /// Inner dimension.
+    pub k: Vec<KAxis>,
+    /// Number of columns, for each step of the outer loops.
+    pub cols: u64,
+    /// Coordinate of the result that counts columns.
+    pub col_axis: usize,
+    /// Element type of the products.
+    pub prim: Prim,
+    /// Register tile.
+    pub tile: Tile,
+    /// Where the result goes.
+    pub out: Spec,
+}
+
+/// Rows of the kernel for the last rows of a matrix whose extent is not known now.
+const FEW: u64 = 4;
+
+impl Gemm {
+    fn lanes(&self, ev: &Eval<'_, '_>) -> u16 {
+        ev.plan.target.vector_bytes / self.prim.bytes() as u16
+    }
+
+    fn panels(&self, ev_lanes: u16) -> u64 {
+        self.cols.div_ceil(self.tile.vectors * u64::from(ev_lanes))
+    }
+
+    /// Blocks of rows along the first axis, as a factor known now and the extent that is divided by the tile's height.
+    fn row_blocks<'b>(&self, size: V<'b>) -> V<'b> {
+        let height = self.tile.rows[0] as i64;
+        (size + (height - 1)) / height
+    }
+
+    /// Number of work items, and the floating-point operations of one.
+    pub fn work<'b>(&self, lanes: u16, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
+        let blocks = self.row_blocks(size(&self.rows[0].size)) * self.panels(lanes) as i64;
+        let items = self.outer.iter().fold(blocks, |n, l| n * size(&l.size));
+        let k: u64 = self.k.iter().map(|k| k.extent).product();
+        let width = self.rows[1].size.now().unwrap_or(1);
+        (items, 2 * k * self.tile.vectors * u64::from(lanes) * width * self.tile.rows[0])
+    }
+
+    /// Writes the code for work items `lo..hi`: columns within a panel first, then panels, then outer loops.
+    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        let b = ev.b;
+        let a = ev.address(&self.a, &[]).at(self.a_offset);
+        let right = match &self.right {
+            Right::Packed(buffer) => ev.env.buffer(*buffer),
+            Right::Stored(spec) => ev.address(spec, &[]),
+        };
+        let blocks = self.row_blocks(ev.env.size(&self.rows[0].size));
+        let panels = self.panels(self.lanes(ev)) as i64;
+        b.for_(lo, hi, |t| {
+            let (rest, block) = divide(t, blocks);
+            let (mut rest, panel) = divide(rest, b.i64(panels));
+            let mut at = Point { a, b: right, coords: vec![b.i64(0); self.out.axes.len()] };
+            for (i, outer) in self.outer.iter().enumerate().rev() {
+                let index = if i == 0 { rest } else { b.i64(0) };
+                let index = match (i, outer.size.now()) {
+                    (1.., Some(n)) => {
+                        let (quotient, remainder) = divide(rest, b.i64(n as i64));
+                        rest = quotient;
+                        remainder
+                    }
+                    _ => index,
+                };
+                at = at.moved(outer, index);
+            }
+            let column = panel * (self.tile.vectors * u64::from(self.lanes(ev))) as i64;
+            at.coords[self.col_axis] = at.coords[self.col_axis] + column;
+            at.b = at.b.index(panel, self.b_panel);
+            self.block(ev, at, column, block);
+        });
+    }
+
+    /// One block of rows times one panel.
+    fn block<'b>(&self, ev: &Eval<'_, 'b>, at: Point<'b>, column: V<'b>, block: V<'b>) {
+        let b = ev.b;
+        let masks = self.masks(ev, column);
+        let bias = self.bias_vectors(ev, &at, &masks);
+        let height = self.tile.rows[0];
+        let place = Columns { at, masks, bias };
+        let first = block * height as i64;
+        match self.rows[0].size.now() {
+            Some(n) => self.line(ev, &place, first.min(b.i64((n - height) as i64)), height),
+            None => self.unknown_rows(ev, &place, first, height),
+        }
+    }
+
+    fn unknown_rows<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, first: V<'b>, height: u64) {
+        let b = ev.b;
+        let n = ev.env.size(&self.rows[0].size);
+        let whole = |height: u64| {
+            move || {
+                self.line(ev, place, first.min(n - height as i64), height);
+                vec![]
+            }
+        };
+        let single = || {
+            b.for_(b.i64(0), n, |y| self.line(ev, place, y, 1));
+            vec![]
+        };
+        let few = || {
+            if height <= FEW {
+                return single();
+            }
+            b.if_else(
+                n.ge(n.same(FEW as i64)),
+                || {
+                    b.for_carry(b.i64(0), n, FEW as i64, &[], |y, _| {
+                        self.line(ev, place, y.min(n - FEW as i64), FEW);
+                        vec![]
+                    })
+                },
+                single,
+            )
+        };
+        b.if_else(n.ge(n.same(height as i64)), whole(height), few);
+    }
+
+    /// The tiles of `height` rows from `y` on, along the second axis of the rows.
+    fn line<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, y: V<'b>, height: u64) {
+        let b = ev.b;
+        let width = self.tile.rows[1];
+        let n = self.rows[1].size.now().unwrap_or(1);
+        let line = place.at.moved(&self.rows[0], y);
+        b.for_(b.i64(0), b.i64(n.div_ceil(width) as i64), |tx| {
+            let x = (tx * width as i64).min(b.i64((n - width) as i64));
+            self.tile(ev, &place.with(line.moved(&self.rows[1], x)), [height, width]);
+        });
+    }
+
+    fn tile<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, rows: [u64; 2]) {
+        let [dy, dx] = [self.rows[0].a, self.rows[1].a];
+        let offsets = (0..rows[0] as i64).flat_map(|y| (0..rows[1] as i64).map(move |x| y * dy + x * dx));
+        let kernel = Kernel {
+            prim: self.prim,
+            lanes: self.lanes(ev),
+            rows: offsets.collect(),
+            vectors: self.tile.vectors as usize,
+            k: merged(&self.k),
+            b_row: self.b_row,
+        };
+        let stored = matches!(self.right, Right::Stored(_));
+        let right = match &self.right {
+            Right::Packed(buffer) => *buffer,
+            Right::Stored(spec) => spec.buffer,
+        };
+        let reads = Reads {
+            masks: if stored { &place.masks } else { &[] },
+            a_invariant: ev.env.invariant(self.a.buffer),
+            b_invariant: ev.env.invariant(right),
+        };
+        let sums = kernel.run(ev.b, place.at.a, place.at.b, reads);
+        for (row, sums) in sums.chunks(kernel.vectors).enumerate() {
+            let (y, x) = (row as u64 / rows[1], row as u64 % rows[1]);
+            let coords = place.at.stepped(&self.rows, [y, x]);
+            self.store_row(ev, place, &coords, sums);
+        }
+    }
+
+    fn store_row<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, coords: &[V<'b>], sums: &[V<'b>]) {
+        let lanes = self.lanes(ev);
+        for (v, &sum) in sums.iter().enumerate() {
+            let mut coords = coords.to_vec();
+            coords[self.col_axis] = coords[self.col_axis] + v as i64 * i64::from(lanes);
+            let at = At { coords, vec: Some(self.col_axis), lanes, mask: place.masks[v] };
+            let value = place.bias.get(v).map_or(sum, |&bias| sum + bias);
+            ev.finish(self.node, value, self.root, &self.out, &at);
+        }
+    }
+
+    /// For each vector of the panel the lanes that are columns.
+    fn masks<'b>(&self, ev: &Eval<'_, 'b>, column: V<'b>) -> Vec<Option<V<'b>>> {
+        let lanes = self.lanes(ev);
+        let short = !self.cols.is_multiple_of(self.tile.vectors * u64::from(lanes));
+        let iota = ev.b.iota(Ty::vector(Prim::I32, lanes));
+        let mask = |v: u64| {
+            let left = ev.b.i64((self.cols - v * u64::from(lanes)) as i64) - column;
+            iota.lt(left.sext(Prim::I32).splat(lanes))
+        };
+        (0..self.tile.vectors).map(|v| short.then(|| mask(v))).collect()
+    }
+
+    fn bias_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &Point<'b>, masks: &[Option<V<'b>>]) -> Vec<V<'b>> {
+        let Some(bias) = self.bias else { return vec![] };
+        let lanes = self.lanes(ev);
+        let vector = |(v, mask): (usize, &Option<V<'b>>)| {
+            let coords = vec![at.coords[self.col_axis] + v as i64 * i64::from(lanes)];
+            ev.eval(bias, &At { coords, vec: Some(0), lanes, mask: *mask })
+        };
+        masks.iter().enumerate().map(vector).collect()
+    }
+}
+
+/// Quotient and remainder of a number that is not negative.
+pub fn divide<'b>(t: V<'b>, by: V<'b>) -> (V<'b>, V<'b>) {
+    if by.as_int() == Some(1) {
+        return (t, t.same(0));
+    }
+    let quotient = t.bin(quearn_stage::low::BinOp::UDiv, by);
+    (quotient, t - quotient * by)
+}
+
+/// Axes that follow each other without a gap in A become one.
+fn merged(k: &[KAxis]) -> Vec<KAxis> {
+    let mut axes: Vec<KAxis> = vec![];
+    for &axis in k.iter().filter(|k| k.extent > 1) {
+        match axes.last_mut() {
+            Some(outer) if outer.a == axis.a * axis.extent as i64 => {
+                *outer = KAxis { extent: outer.extent * axis.extent, a: axis.a };
+            }
+            _ => axes.push(axis),
+        }
+    }
+    if axes.is_empty() {
+        axes.push(KAxis { extent: 1, a: 0 });
+    }
+    axes
+}
+
+/// Addresses and coordinates while loops are entered.
+#[derive(Clone)]
+struct Point<'b> {
+    a: V<'b>,
+    b: V<'b>,
+    coords: Vec<V<'b>>,
+}
+
+impl<'b> Point<'b> {
+    fn moved(&self, along: &Loop, index: V<'b>) -> Point<'b> {
+        let mut coords = self.coords.clone();
+        if let Some((axis, step)) = along.coord {
+            coords[axis] = coords[axis] + index * step as i64;
+        }
+        let stepped = |ptr: V<'b>, stride: i64| if stride == 0 { ptr } else { ptr.index(index, stride) };
+        Point { a: stepped(self.a, along.a), b: stepped(self.b, along.b), coords }
+    }
+
+    fn stepped(&self, rows: &[Loop; 2], by: [u64; 2]) -> Vec<V<'b>> {
+        let mut coords = self.coords.clone();
+        for (row, by) in rows.iter().zip(by) {
+            if let Some((axis, step)) = row.coord {
+                coords[axis] = coords[axis] + (by * step) as i64;
+            }
+        }
+        coords
+    }
+}
+
+/// A panel's columns: where they are, which lanes exist, and what is added to them.
+struct Columns<'b> {
+    at: Point<'b>,
+    masks: Vec<Option<V<'b>>>,
+    bias: Vec<V<'b>>,
+}
+
+impl<'b> Columns<'b> {
+    fn with(&self, at: Point<'b>) -> Columns<'b> {
+        Columns { at, masks: self.masks.clone(), bias: self.bias.clone() }
+    }
+}
+
+/// The packing of a weight into panels `[group][panel][k…][column]`, filled up with zeros.
+#[derive(Clone, Debug)]
+pub struct Pack {
+    /// The weight.
+    pub source: Spec,
+    /// Panels.
+    pub out: BufferId,
+    /// Groups, and bytes from one to the next.
+    pub groups: (u64, i64),
+    /// Columns of a group, and bytes from one to the next.
+    pub cols: (u64, i64),
+    /// Inner dimension, outermost first: extents and bytes.
+    pub k: Vec<(u64, i64)>,
+    /// Vectors of columns in a panel.
+    pub vectors: u64,
+    /// Element type of the panels.
+    pub prim: Prim,
+}
+
+impl Pack {
+    fn panels(&self, lanes: u16) -> u64 {
+        self.cols.0.div_ceil(self.vectors * u64::from(lanes))
+    }
+
+    /// Lanes of a vector of the target.
+    pub fn lanes(&self, vector_bytes: u16) -> u16 {
+        vector_bytes / self.prim.bytes() as u16
+    }
+
+    /// Size of all panels.
+    pub fn bytes(&self, vector_bytes: u16) -> u64 {
+        let k: u64 = self.k.iter().map(|k| k.0).product();
+        self.work(vector_bytes) * k * self.vectors * u64::from(vector_bytes)
+    }
+
+    /// Number of work items: panels.
+    pub fn work(&self, vector_bytes: u16) -> u64 {
+        self.groups.0 * self.panels(self.lanes(vector_bytes))
+    }
+
+    /// Writes the code for panels `lo..hi`. All shapes are handed in, so that one function packs all weights.
+    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        let (b, number) = (ev.b, |n: i64| ev.env.number(n));
+        let lanes = self.lanes(ev.plan.target.vector_bytes);
+        let mut k = self.k.clone();
+        k.resize(3, (1, 0));
+        let panels = number(self.panels(lanes) as i64);
+        let (cols, col_step) = (number(self.cols.0 as i64), number(self.cols.1));
+        let (group_step, vectors) = (number(self.groups.1), number(self.vectors as i64));
+        let k: Vec<(V<'b>, V<'b>)> = k.iter().map(|&(n, step)| (number(n as i64), number(step))).collect();
+        let [source, out] = [ev.env.buffer(self.source.buffer), ev.env.buffer(self.out)];
+        let source = source.index(number(self.source.offset), 1);
+        let rows = k[0].0 * k[1].0 * k[2].0;
+        let offsets = b.iota(Ty::vector(Prim::I64, lanes)) * col_step.splat(lanes);
+        let vector = i64::from(lanes) * self.prim.bytes() as i64;
+        b.for_(lo, hi, |t| {
+            let (group, panel) = divide(t, panels);
+            let from = source.index(group * group_step, 1);
+            let to = out.index(t * rows * vectors, vector);
+            b.for_(b.i64(0), rows, |row| {
+                let (rest, k2) = divide(row, k[2].0);
+                let (k0, k1) = divide(rest, k[1].0);
+                let from = from.index(k0 * k[0].1 + k1 * k[1].1 + k2 * k[2].1, 1);
+                b.for_(b.i64(0), vectors, |v| {
+                    let column = (panel * vectors + v) * i64::from(lanes);
+                    let left = (cols - column).max(b.i64(0)).min(b.i64(lanes.into()));
+                    let mask = b.iota(Ty::vector(Prim::I32, lanes)).lt(left.sext(Prim::I32).splat(lanes));
+                    let at = At { coords: vec![], vec: None, lanes, mask: Some(mask) };
+                    let value = ev.load_lanes(&self.source, from.index(column * col_step, 1), offsets, &at);
+                    b.store(to.index(row * vectors + v, vector), 0, value);
+                });
+            });
+        });
+    }
+}

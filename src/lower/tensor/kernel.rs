@@ -1,0 +1,170 @@
+//! The register-tiled micro-kernel under convolutions and matrix products.
+//!
+//! `rows` x `vectors` accumulators stay in registers while the whole inner dimension is run through. An element of A
+//! is broadcast from where it lies (no packing: the rows of the tile are at constant distances from one address);
+//! B is read as vectors of neighbouring columns.
+
+use super::target::Target;
+use quearn_stage::low::{Builder, Prim, Ty, V};
+
+/// One axis of the inner dimension.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct KAxis {
+    /// Extent.
+    pub extent: u64,
+    /// Bytes from one element of A to the next along it.
+    pub a: i64,
+}
+
+/// A kernel's constants.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Kernel {
+    /// Element type, `F32` or `F64`.
+    pub prim: Prim,
+    /// Lanes of a vector.
+    pub lanes: u16,
+    /// Bytes from the tile's address in A to each of its rows.
+    pub rows: Vec<i64>,
+    /// Vectors of columns.
+    pub vectors: usize,
+    /// The inner dimension, outermost axis first. B is contiguous over all of them.
+    pub k: Vec<KAxis>,
+    /// Bytes from one row of B to the next.
+    pub b_row: i64,
+}
+
+impl Kernel {
+    /// The sums of products, row by row, `vectors` each.
+    pub fn run<'b>(&self, b: &'b Builder, a: V<'b>, panel: V<'b>, reads: Reads<'_, 'b>) -> Vec<V<'b>> {
+        let zero = b.zero(Ty::vector(self.prim, self.lanes));
+        let init = vec![zero; self.rows.len() * self.vectors];
+        let loads = Loads { kernel: self, b, reads };
+        loads.axis(0, a, panel, init)
+    }
+
+    /// Bytes of B under one step of axis `axis`.
+    fn b_step(&self, axis: usize) -> i64 {
+        self.k[axis + 1..].iter().map(|k| k.extent as i64).product::<i64>() * self.b_row
+    }
+
+    /// Steps of the innermost loop that are written out.
+    fn unroll(&self) -> u64 {
+        let extent = self.k.last().map_or(1, |k| k.extent);
+        let most = (96 / (self.rows.len() * self.vectors).max(1) as u64).clamp(1, 8);
+        if extent <= most + 1 {
+            return extent;
+        }
+        (2..=most).rev().find(|u| extent % u == 0).unwrap_or(most)
+    }
+}
+
+struct Loads<'k, 'b> {
+    kernel: &'k Kernel,
+    b: &'b Builder,
+    reads: Reads<'k, 'b>,
+}
+
+/// How the operands may be read.
+#[derive(Clone, Copy)]
+pub struct Reads<'k, 'b> {
+    /// For each vector of columns the lanes that exist in B; none: all do.
+    pub masks: &'k [Option<V<'b>>],
+    /// Does nothing write A while the function runs?
+    pub a_invariant: bool,
+    /// Does nothing write B while the function runs?
+    pub b_invariant: bool,
+}
+
+impl<'b> Loads<'_, 'b> {
+    fn axis(&self, axis: usize, a: V<'b>, panel: V<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
+        let Some(k) = self.kernel.k.get(axis) else { return self.step(a, panel, acc) };
+        if axis + 1 == self.kernel.k.len() {
+            return self.innermost(*k, a, panel, acc);
+        }
+        let (lo, hi) = (self.b.i64(0), self.b.i64(k.extent as i64));
+        let b_step = self.kernel.b_step(axis);
+        self.b.for_carry(lo, hi, 1, &acc, |i, acc| {
+            self.axis(axis + 1, a.index(i, k.a), panel.index(i, b_step), acc.to_vec())
+        })
+    }
+
+    fn innermost(&self, k: KAxis, a: V<'b>, panel: V<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
+        let b_row = self.kernel.b_row;
+        let unroll = self.kernel.unroll();
+        let whole = k.extent / unroll * unroll;
+        let (lo, hi) = (self.b.i64(0), self.b.i64(whole as i64));
+        let acc = self.b.for_carry(lo, hi, unroll as i64, &acc, |i, acc| {
+            let (a, panel) = (a.index(i, k.a), panel.index(i, b_row));
+            (0..unroll as i64).fold(acc.to_vec(), |acc, u| self.step(a.at(u * k.a), panel.at(u * b_row), acc))
+        });
+        let done = |acc, u: i64| self.step(a.at(u * k.a), panel.at(u * b_row), acc);
+        (whole as i64..k.extent as i64).fold(acc, done)
+    }
+
+    /// One rank-1 update.
+    fn step(&self, a: V<'b>, panel: V<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
+        let Kernel { prim, lanes, vectors, .. } = *self.kernel;
+        let ty = Ty::vector(prim, lanes);
+        let columns: Vec<V<'b>> = (0..vectors).map(|v| self.column(panel, v, ty)).collect();
+        let rows = self.kernel.rows.iter().enumerate();
+        let updated = rows.flat_map(|(r, &offset)| {
+            let x = load(self.b, Ty::scalar(prim), a, offset, self.reads.a_invariant).splat(lanes);
+            let acc = &acc[r * vectors..(r + 1) * vectors];
+            columns.iter().zip(acc).map(|(c, acc)| x.fma(*c, *acc)).collect::<Vec<_>>()
+        });
+        updated.collect()
+    }
+
+    fn column(&self, panel: V<'b>, v: usize, ty: Ty) -> V<'b> {
+        let offset = (v * ty.bytes()) as i64;
+        let invariant = self.reads.b_invariant;
+        match self.reads.masks.get(v) {
+            Some(&Some(mask)) => self.b.masked_load(ty, panel.at(offset), mask, invariant),
+            _ => load(self.b, ty, panel, offset, invariant),
+        }
+    }
+}
+
+fn load<'b>(b: &'b Builder, ty: Ty, ptr: V<'b>, offset: i64, invariant: bool) -> V<'b> {
+    if invariant { b.load_invariant(ty, ptr, offset) } else { b.load(ty, ptr, offset) }
+}
+
+/// Shape of a register tile: rows as a block of `rows[0]` x `rows[1]`, and vectors of columns.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Tile {
+    /// Extents of the block of rows.
+    pub rows: [u64; 2],
+    /// Vectors of columns.
+    pub vectors: u64,
+}
+
+/// The tile that costs the least for an output of `rows` (two axes) by `cols` columns and `k` products each.
+pub fn choose_tile(target: Target, lanes: u16, rows: [u64; 2], cols: u64, k: u64) -> Tile {
+    let all = cols.div_ceil(lanes.into());
+    let mut best = (f64::INFINITY, Tile { rows: [1, 1], vectors: 1 });
+    for vectors in 1..=all.min(4) {
+        let room = (u64::from(target.registers) - 1 - vectors) / vectors;
+        for y in 1..=room.min(rows[0]) {
+            for x in 1..=(room / y).min(rows[1]) {
+                let tile = Tile { rows: [y, x], vectors };
+                let cost = tile_cost(tile, rows, all, k);
+                if cost < best.0 {
+                    best = (cost, tile);
+                }
+            }
+        }
+    }
+    best.1
+}
+
+/// Estimated cycles: two vector operations and two loads a cycle, four cycles of latency, and some work around
+/// each tile.
+fn tile_cost(tile: Tile, rows: [u64; 2], vectors: u64, k: u64) -> f64 {
+    let Tile { rows: [y, x], vectors: v } = tile;
+    let fma = (y * x * v) as f64 / 2.0;
+    let load = (y * x + v) as f64 / 2.0;
+    let step = fma.max(load).max(4.0) + 0.25;
+    let tiles = rows[0].div_ceil(y) * rows[1].div_ceil(x) * vectors.div_ceil(v);
+    let around = 20.0 + (y * x * v) as f64;
+    tiles as f64 * (k as f64 * step + around)
+}

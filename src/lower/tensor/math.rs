@@ -1,0 +1,186 @@
+//! Elementary functions as vector polynomials, lane by lane, accurate to a few units in the last place.
+//!
+//! The `f32` polynomials are those of Cephes (Moshier, single precision: `expf`, `logf`) with Cody-Waite reduction,
+//! and of Eigen (`tanh`, a rational minimax approximation); `erf` is the rational of Eigen as well. `f64` goes through the low
+//! program's own `exp` and `log`.
+
+use quearn_stage::low::{BinOp, CastOp, Prim, Ty, UnOp, V};
+
+/// A float constant of the type of `x`.
+pub fn like<'b>(x: V<'b>, value: f64) -> V<'b> {
+    x.builder().float(x.ty(), value)
+}
+
+/// `c[0] x^n + … + c[n]` by Horner's rule.
+fn poly<'b>(x: V<'b>, coefficients: &[f64]) -> V<'b> {
+    let (first, rest) = coefficients.split_first().expect("a polynomial has coefficients");
+    rest.iter().fold(like(x, *first), |acc, &c| acc.fma(x, like(x, c)))
+}
+
+/// Clamps, and keeps NaN.
+fn clamp<'b>(x: V<'b>, lo: f64, hi: f64) -> V<'b> {
+    let (lo, hi) = (like(x, lo), like(x, hi));
+    let below = x.lt(lo).select(lo, x);
+    below.gt(hi).select(hi, below)
+}
+
+/// e^x.
+pub fn exp<'b>(x: V<'b>) -> V<'b> {
+    if x.ty().prim != Prim::F32 {
+        return x.un(UnOp::Exp);
+    }
+    let b = x.builder();
+    // Beyond these e^x is infinity, or zero after two scalings.
+    let clamped = clamp(x, -104.0, 89.0);
+    let n = (clamped * like(x, std::f64::consts::LOG2_E)).un(UnOp::Round);
+    let r = n.fma(like(x, -0.693_359_375), clamped);
+    let r = n.fma(like(x, 2.121_944_400_546_906e-4), r);
+    let p = poly(
+        r,
+        &[
+            1.987_569_150_0e-4,
+            1.398_199_950_7e-3,
+            8.333_451_907_3e-3,
+            4.166_579_589_4e-2,
+            1.666_666_545_9e-1,
+            5.000_000_120_1e-1,
+        ],
+    );
+    let p = p.fma(r * r, r) + like(x, 1.0);
+    // 2^n in two halves, because n may reach below the exponents of normal numbers.
+    let n = n.cast(CastOp::FpToSi, Prim::I32);
+    let half = n.bin(BinOp::AShr, n.same(1));
+    let scale = |e: V<'b>| (e + 127).shl(23).bitcast(Ty { prim: Prim::F32, lanes: e.ty().lanes });
+    let y = p * scale(half) * scale(n - half);
+    x.ne(x).select(x, x.gt(like(x, 88.8)).select(b.float(x.ty(), f64::INFINITY), y))
+}
+
+/// Natural logarithm.
+pub fn log<'b>(x: V<'b>) -> V<'b> {
+    if x.ty().prim != Prim::F32 {
+        return x.un(UnOp::Log);
+    }
+    let int = x.ty().with_prim(Prim::I32);
+    let b = x.builder();
+    // Denormals are scaled into the normal range first.
+    let tiny = x.lt(like(x, f64::from(f32::MIN_POSITIVE)));
+    let scaled = tiny.select(x * like(x, 8_388_608.0), x);
+    let bits = scaled.bitcast(int);
+    let exponent = bits.lshr(23) - tiny.select(b.int(int, 23), b.int(int, 0)) - 126;
+    let mantissa = ((bits & 0x7f_ffff) | b.int(int, 0x3f00_0000)).bitcast(x.ty());
+    let low = mantissa.lt(like(x, std::f64::consts::FRAC_1_SQRT_2));
+    let e = (exponent - low.select(b.int(int, 1), b.int(int, 0))).cast(CastOp::SiToFp, Prim::F32);
+    let m = low.select(mantissa + mantissa, mantissa) - like(x, 1.0);
+    let z = m * m;
+    let p = poly(
+        m,
+        &[
+            7.037_683_629_2e-2,
+            -1.151_461_031_0e-1,
+            1.167_699_874_0e-1,
+            -1.242_014_084_6e-1,
+            1.424_932_278_7e-1,
+            -1.666_805_766_5e-1,
+            2.000_071_476_5e-1,
+            -2.499_999_399_3e-1,
+            3.333_333_117_4e-1,
+        ],
+    );
+    let y = e.fma(like(x, -2.121_944_400_546_906e-4), p * m * z);
+    let y = z.fma(like(x, -0.5), y);
+    let y = e.fma(like(x, 0.693_359_375), m + y);
+    let infinite = x.eq(like(x, f64::INFINITY));
+    let zero = x.eq(like(x, 0.0));
+    let bad = x.lt(like(x, 0.0)) | x.ne(x);
+    let y = infinite.select(x, y);
+    let y = zero.select(like(x, f64::NEG_INFINITY), y);
+    bad.select(like(x, f64::NAN), y)
+}
+
+/// 1 / (1 + e^-x).
+pub fn sigmoid<'b>(x: V<'b>) -> V<'b> {
+    let one = like(x, 1.0);
+    one / (one + exp(-x))
+}
+
+/// Hyperbolic tangent.
+pub fn tanh<'b>(x: V<'b>) -> V<'b> {
+    let one = like(x, 1.0);
+    if x.ty().prim != Prim::F32 {
+        // (1 - e) / (1 + e) with e = e^-2|x| never overflows; below 1/64 the series is exact to 1e-16 relative.
+        let magnitude = x.un(UnOp::Abs);
+        let e = exp(magnitude * like(x, -2.0));
+        let large = (one - e) / (one + e);
+        let z = x * x;
+        let series = poly(z, &[-17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0]) * magnitude;
+        let y = magnitude.lt(like(x, 0.015_625)).select(series, large);
+        return x.lt(like(x, 0.0)).select(-y, y);
+    }
+    let c = clamp(x, -7.905_311_107_635_498, 7.905_311_107_635_498);
+    let z = c * c;
+    let p = poly(
+        z,
+        &[
+            -2.760_768_477_423_55e-16,
+            2.000_187_904_824_77e-13,
+            -8.604_671_522_137_35e-11,
+            5.122_297_090_371_14e-8,
+            1.485_722_357_179_79e-5,
+            6.372_619_288_754_36e-4,
+            4.893_524_558_917_86e-3,
+        ],
+    );
+    let q = poly(z, &[1.198_258_394_667_02e-6, 1.185_347_056_866_54e-4, 2.268_434_632_439e-3, 4.893_525_185_543_85e-3]);
+    let y = c * p / q;
+    x.un(UnOp::Abs).lt(like(x, 0.0004)).select(x, y)
+}
+
+/// Error function.
+pub fn erf<'b>(x: V<'b>) -> V<'b> {
+    if x.ty().prim != Prim::F32 {
+        return erf_f64(x);
+    }
+    let c = clamp(x, -4.0, 4.0);
+    let z = c * c;
+    let p = poly(
+        z,
+        &[
+            -2.726_142_380_132_61e-10,
+            2.770_681_424_959_02e-8,
+            -2.101_024_029_063_43e-6,
+            -5.692_506_621_949_46e-5,
+            -7.349_906_309_269_79e-4,
+            -2.954_600_048_541_88e-3,
+            -1.609_603_312_621_94e-2,
+        ],
+    );
+    let q = poly(
+        z,
+        &[
+            -1.456_607_184_649_96e-5,
+            -2.133_740_240_991_61e-4,
+            -1.682_827_037_916_31e-3,
+            -7.373_329_163_725_52e-3,
+            -1.426_473_906_801_57e-2,
+        ],
+    );
+    c * p / q
+}
+
+/// Abramowitz and Stegun 7.1.26 is too coarse for `f64`; this is the series (7.1.6) below 2.5 and the continued
+/// fraction (7.1.14) above, each to about 1e-13.
+fn erf_f64<'b>(x: V<'b>) -> V<'b> {
+    let a = x.un(UnOp::Abs);
+    let z = x * x;
+    let gauss = exp(-z);
+    let two_over_root_pi = std::f64::consts::FRAC_2_SQRT_PI;
+    let series = (1..46).rev().fold(like(x, 1.0), |acc, n| {
+        let term = z * like(x, 2.0 / f64::from(2 * n + 1));
+        term.fma(acc, like(x, 1.0))
+    });
+    let small = series * a * gauss * like(x, two_over_root_pi);
+    let fraction = (1..60).rev().fold(a, |acc, n| a + like(x, f64::from(n) / 2.0) / acc);
+    let large = like(x, 1.0) - gauss / fraction * like(x, two_over_root_pi / 2.0);
+    let y = a.lt(like(x, 2.5)).select(small, large);
+    x.lt(like(x, 0.0)).select(-y, y)
+}

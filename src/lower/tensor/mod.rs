@@ -1,0 +1,36 @@
+//! Tensor operators: staged kernels over tensors in memory, and everything else fused into them.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`program`] | whole tensor programs: [`lower_program`], passes over stages, memory |
+//! | [`tile`] | tensor operators inside a query pipeline: [`lower_tile`] |
+//! | [`planner`], [`plan`], [`spec`], [`arena`] | what is materialised, in which layout, where |
+//! | [`stage`] | stages as functions, shared where they agree |
+//! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
+//! | [`nest`] | loops over the elements of a tensor |
+//! | [`gemm`], [`kernel`] | convolutions and matrix products |
+//! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
+//! | [`target`] | the vector unit |
+//!
+//! Invariant: a stage's function gets everything through its record and writes one buffer; the values it gives do not
+//! depend on how its work items are shared among workers.
+
+pub mod arena;
+pub mod eval;
+pub mod gemm;
+pub mod kernel;
+pub mod math;
+pub mod nest;
+pub mod plan;
+pub mod planner;
+pub mod pool;
+pub mod program;
+pub mod reduce;
+pub mod scalar;
+pub mod spec;
+pub mod stage;
+pub mod target;
+pub mod tile;
+
+pub use program::lower_program;
+pub use tile::{View, lower_tile, tile_arena_bytes};

@@ -1,0 +1,241 @@
+//! What a tensor program does, before any code is written: which nodes are materialised, where, in which layout, and
+//! by which stages; everything else is fused into its consumers.
+//!
+//! Graph semantics are those of PyTorch (channels first). Images are laid out with channels innermost and with a halo
+//! of zeros where a convolution needs padding, so that no inner loop tests bounds. Operands of a concatenation are
+//! written in place, into slices of its result.
+
+use super::gemm::{Gemm, Pack};
+use super::nest::Nest;
+use super::pool::Pool;
+use super::reduce::{ArgMax, Reduce, Softmax};
+use super::spec::{BufferId, Size, Spec, storage};
+use super::target::Target;
+use crate::lower::error::LowerError;
+use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape};
+use std::collections::HashMap;
+
+/// Where a buffer is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// An input or weight; `itemed` if its leading dimension is the one that the program runs over.
+    Input {
+        /// Name.
+        name: String,
+        /// Bytes of one item, if it has items.
+        item_bytes: Option<i64>,
+    },
+    /// A result of the program.
+    Output {
+        /// Position in the graph's outputs.
+        index: usize,
+        /// Bytes of one item, if it has items.
+        item_bytes: Option<i64>,
+    },
+    /// A part of the arena, reused when nobody needs it any more.
+    Arena,
+    /// Made when the weights are bound, and kept.
+    Prepared,
+    /// Given by the caller: a column of a tile.
+    Leaf(Node),
+}
+
+/// Memory of one or more tensors.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Where it is.
+    pub place: Place,
+    /// Size, or size of one item.
+    pub bytes: u64,
+    /// Is that the size of one of several items?
+    pub per_item: bool,
+    /// What it holds, for `explain`.
+    pub label: String,
+}
+
+/// A piece of the program that writes one buffer, in parallel.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Short name for functions.
+    pub name: String,
+    /// Nodes computed by it, for `explain`.
+    pub nodes: Vec<Node>,
+    /// What it does.
+    pub kind: Kind,
+}
+
+/// What a stage does.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Evaluates a node at every index.
+    Map {
+        /// Node.
+        root: Node,
+        /// Where the result goes.
+        out: Spec,
+        /// How the result is visited.
+        nest: Nest,
+    },
+    /// A convolution or matrix product.
+    Gemm(Box<Gemm>),
+    /// A pooling.
+    Pool(Box<Pool>),
+    /// A reduction.
+    Reduce(Box<Reduce>),
+    /// A softmax.
+    Softmax(Box<Softmax>),
+    /// A position of the maximum.
+    ArgMax(Box<ArgMax>),
+    /// The zeros around an image.
+    Halo(Spec),
+    /// Packing of a weight.
+    Pack(Box<Pack>),
+}
+
+/// The leading dimension that a program runs over, and how much of it at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Items {
+    /// The dimension; `None` for a program that is one item.
+    pub dim: Option<Dim>,
+    /// Its extent in one pass over the stages.
+    pub size: Size,
+}
+
+/// A planned program.
+pub struct Plan<'g> {
+    /// The graph.
+    pub graph: &'g Graph,
+    /// The processor.
+    pub target: Target,
+    /// What it runs over.
+    pub items: Items,
+    /// Tensors in memory.
+    pub homes: HashMap<Node, Spec>,
+    /// Buffers.
+    pub buffers: Vec<Buffer>,
+    /// Run once when the weights are bound.
+    pub prepare: Vec<Stage>,
+    /// Run for every chunk of items, in order.
+    pub stages: Vec<Stage>,
+}
+
+impl<'g> Plan<'g> {
+    /// Where a node is in memory.
+    pub fn home(&self, node: Node) -> Option<&Spec> {
+        self.homes.get(&node)
+    }
+
+    /// Type of the elements of a node.
+    pub fn scalar(&self, node: Node) -> Scalar {
+        scalar_of(self.graph, node)
+    }
+
+    /// Dimensions of a node.
+    pub fn shape(&self, node: Node) -> &'g [Dim] {
+        shape_of(self.graph, node)
+    }
+
+    /// The node in the user's terms.
+    pub fn describe(&self, node: Node) -> String {
+        format!("{} {node}", self.graph.op(node).name())
+    }
+
+    /// The error that `what` cannot be done for `node`.
+    pub fn unsupported(&self, node: Node, what: impl Into<String>) -> LowerError {
+        LowerError::Unsupported { node: self.describe(node), what: what.into() }
+    }
+
+    /// Buffer of an id.
+    pub fn buffer(&self, id: BufferId) -> &Buffer {
+        &self.buffers[id.0 as usize]
+    }
+}
+
+/// Type of the elements of a tensor node.
+pub fn scalar_of(graph: &Graph, node: Node) -> Scalar {
+    graph.ty(node).as_tensor().map_or(Scalar::F32, |(elem, _)| elem.scalar)
+}
+
+/// Dimensions of a tensor node.
+pub fn shape_of(graph: &Graph, node: Node) -> &[Dim] {
+    graph.ty(node).as_tensor().map_or(&[], |(_, shape)| shape)
+}
+
+/// Is the operation computed element by element from elements at the same (or a broadcast) index?
+pub fn is_elementwise(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::If | Op::Cast(_) | Op::BatchNorm { .. }
+    )
+}
+
+/// Do all rows along the leading dimension go through the graph on their own? Then the program can run over any part
+/// of them at a time. Gives the dimension and the nodes that have it.
+pub fn find_items(graph: &Graph, nodes: &[Node], roots: &[Node]) -> Option<(Dim, Vec<bool>)> {
+    let dim = shape_of(graph, *roots.first()?).first()?.clone();
+    let mut itemed = vec![false; graph.len()];
+    for &node in nodes {
+        itemed[node.index()] = has_items(graph, node, &dim, &itemed)?;
+    }
+    roots.iter().all(|r| itemed[r.index()]).then_some((dim, itemed))
+}
+
+/// Has the node items (given which of its inputs have)? `None` if the operation mixes them.
+fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bool> {
+    let inputs = graph.inputs(node);
+    let shape = shape_of(graph, node);
+    let leads = shape.first() == Some(dim);
+    let flags: Vec<bool> = inputs.iter().map(|i| itemed[i.index()]).collect();
+    let rank = |i: usize| shape_of(graph, inputs[i]).len();
+    match graph.op(node) {
+        Op::Input { weight, .. } => return Some(leads && !weight),
+        Op::Column(_) | Op::Param { .. } | Op::Item(_) => return Some(leads),
+        _ if !flags.contains(&true) => return Some(false),
+        _ if !leads => return None,
+        _ => {}
+    }
+    let whole = |i: usize| !flags[i] || rank(i) == shape.len();
+    let ok = match graph.op(node) {
+        Op::MatMul => match (flags[0], flags[1]) {
+            (true, false) => rank(1) == 2 || rank(0) == shape.len() && rank(1) < rank(0),
+            (_, b) => (0..2).all(|i| !flags[i] || rank(i) == shape.len()) && (!b || shape.len() > 2),
+        },
+        Op::Conv2d(_) | Op::Pool2d(_) => flags[0] && !flags[1..].contains(&true),
+        Op::Softmax { axis } | Op::ArgMax { axis } => *axis != 0,
+        Op::Concat { axis } => *axis != 0 && !flags.contains(&false),
+        Op::Stack => !flags.contains(&false),
+        Op::Reduce { axes, .. } => !axes.contains(&0),
+        Op::Reshape(_) => true,
+        Op::Transpose(perm) => perm[0] == 0,
+        Op::Gather => flags[1] && !flags[0],
+        op if is_elementwise(op) => (0..inputs.len()).all(whole),
+        _ => false,
+    };
+    ok.then_some(true)
+}
+
+/// The same shape as row-major sizes, with the leading dimension as `items` where it is theirs.
+pub fn sizes_of(graph: &Graph, node: Node, items: &Items, itemed: bool) -> Result<Vec<Size>, LowerError> {
+    let shape: &Shape = &shape_of(graph, node).to_vec();
+    let size = |(i, dim): (usize, &Dim)| match dim {
+        _ if i == 0 && itemed && Some(dim) == items.dim.as_ref() => Ok(items.size.clone()),
+        Dim::Const(n) => Ok(Size::Now(*n)),
+        Dim::Named(name) if i == 0 && matches!(graph.op(node), Op::Input { .. }) => Ok(Size::Dim(name.clone())),
+        _ => Err(LowerError::Unsupported {
+            node: format!("{} {node}", graph.op(node).name()),
+            what: format!("dimension {i}, whose size `{dim}` is not known when the program is built,"),
+        }),
+    };
+    shape.iter().enumerate().map(size).collect()
+}
+
+/// Checks that tensors can hold elements of the node's type.
+pub fn check_elem(graph: &Graph, node: Node) -> Result<(), LowerError> {
+    let fail = |what: String| Err(LowerError::Unsupported { node: format!("{} {node}", graph.op(node).name()), what });
+    match graph.ty(node).as_tensor() {
+        None => fail(format!("{} in a tensor program", graph.ty(node))),
+        Some((elem, _)) if elem.nullable => fail("a tensor with NULLs".into()),
+        Some((elem, _)) if storage(elem.scalar).is_none() => fail(format!("a tensor of {elem}")),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,380 @@
+//! A planned program as code: its functions, the layout of its memory, and the passes over its stages.
+
+use super::arena::{self, Layout, Live};
+use super::plan::{Items, Place, Plan, Stage, find_items};
+use super::planner::{self, Request};
+use super::spec::{BufferId, Size};
+use super::stage::{Compiled, Functions, Param, record_bytes, record_offset};
+use super::target::Target;
+use crate::lower::error::LowerError;
+use crate::lower::frame::{Bind, Slot, run_handle, workers};
+use crate::lower::{Cx, PipelineNote};
+use quearn_backends::abi;
+use quearn_stage::graph::{Dim, Graph, Node, Op};
+use quearn_stage::low::{Builder, FuncId, Ty, V};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+type Result<T> = std::result::Result<T, LowerError>;
+
+/// Rows of a matrix that go through a network together.
+const ROWS: u64 = 256;
+
+/// How a program runs over its leading dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Schedule {
+    /// What one pass over the stages covers.
+    pub(super) items: Items,
+    /// Items of a pass, at most; `None`: all.
+    pub(super) rows: Option<u64>,
+}
+
+/// Where the nodes' leading dimension is the program's.
+type Itemed = Vec<bool>;
+
+/// Chooses what one pass covers: one image, some rows of a matrix, or everything.
+pub(super) fn schedule(graph: &Graph, nodes: &[Node], roots: &[Node]) -> (Schedule, Itemed) {
+    let images = nodes.iter().any(|n| matches!(graph.op(*n), Op::Conv2d(_) | Op::Pool2d(_)));
+    let Some((dim, itemed)) = find_items(graph, nodes, roots) else { return whole(graph, nodes) };
+    let known = dim.as_const();
+    let (size, rows) = match known {
+        _ if images => (Size::Now(1), Some(1)),
+        Some(n) if n <= 2 * ROWS => (Size::Now(n), Some(n)),
+        Some(n) if n % ROWS == 0 => (Size::Now(ROWS), Some(ROWS)),
+        _ => (Size::Items, Some(ROWS)),
+    };
+    (Schedule { items: Items { dim: Some(dim), size }, rows }, itemed)
+}
+
+/// One pass over everything, with at most one dimension of unknown extent, always the leading one.
+fn whole(graph: &Graph, nodes: &[Node]) -> (Schedule, Itemed) {
+    let leading = |n: &Node| super::plan::shape_of(graph, *n).first().cloned();
+    let dim = nodes.iter().filter_map(leading).find(|d| d.as_const().is_none());
+    let mut itemed = vec![false; graph.len()];
+    for node in nodes {
+        itemed[node.index()] = dim.is_some() && leading(node) == dim;
+    }
+    (Schedule { items: Items { dim, size: Size::Items }, rows: None }, itemed)
+}
+
+/// A program that is ready to be called.
+pub(super) struct Program<'g> {
+    pub(super) plan: Plan<'g>,
+    pub(super) schedule: Schedule,
+    stages: Vec<Compiled>,
+    prepare: Vec<Compiled>,
+    fixed: Layout,
+    per_item: Layout,
+    /// Slots of bound and prepared buffers, by buffer.
+    slots: HashMap<BufferId, Slot>,
+    dims: HashMap<String, Slot>,
+}
+
+/// What a pass runs on.
+pub(super) struct Pass<'a, 'b> {
+    pub(super) frame: V<'b>,
+    /// Memory for what is materialised; none when weights are prepared.
+    pub(super) arena: Option<V<'b>>,
+    /// Items that places in the arena have room for.
+    pub(super) room: V<'b>,
+    /// First item.
+    pub(super) first: V<'b>,
+    /// Number of items.
+    pub(super) count: V<'b>,
+    /// Addresses of leaves and of results that are not bound; of item 0.
+    pub(super) given: &'a dyn Fn(&Place) -> Option<V<'b>>,
+}
+
+/// What a program is made from.
+pub(super) struct Source<'a, 'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) nodes: &'a [Node],
+    pub(super) roots: &'a [(Node, Option<usize>)],
+    pub(super) leaves: &'a HashMap<Node, Vec<i64>>,
+    pub(super) schedule: (Schedule, Itemed),
+    pub(super) target: Target,
+}
+
+impl<'g> Source<'_, 'g> {
+    pub(super) fn plan(&self) -> Result<Plan<'g>> {
+        let request = Request {
+            graph: self.graph,
+            nodes: self.nodes,
+            roots: self.roots,
+            leaves: self.leaves,
+            items: (self.schedule.0.items.clone(), self.schedule.1.clone()),
+            target: self.target,
+        };
+        planner::plan(&request)
+    }
+}
+
+/// Places of a plan's buffers: those of fixed size, and those that grow with the number of items (per item).
+pub(super) fn layouts(plan: &Plan<'_>, params: &[&[Param]]) -> [Layout; 2] {
+    let mut live: Vec<Live> = vec![];
+    for (stage, params) in params.iter().enumerate() {
+        for buffer in Stage::places(plan, params) {
+            match live.iter_mut().find(|l| l.buffer == buffer) {
+                Some(found) => found.last = stage,
+                None => live.push(Live { buffer, bytes: plan.buffer(buffer).bytes, first: stage, last: stage }),
+            }
+        }
+    }
+    [false, true].map(|per_item| {
+        arena::place(live.iter().filter(|l| plan.buffer(l.buffer).per_item == per_item).copied().collect())
+    })
+}
+
+impl<'g> Program<'g> {
+    /// Plans the program and adds its functions to the module.
+    pub(super) fn new(cx: &Cx<'g>, source: &Source<'_, 'g>) -> Result<Program<'g>> {
+        let plan = source.plan()?;
+        let mut functions = Functions::default();
+        let mut compile = |stages: &[Stage]| -> Result<Vec<Compiled>> {
+            stages.iter().map(|s| functions.compile(cx, &plan, s)).collect()
+        };
+        let prepare = compile(&plan.prepare)?;
+        let stages = compile(&plan.stages)?;
+        let params: Vec<&[Param]> = stages.iter().map(|s| s.params.as_slice()).collect();
+        let [fixed, per_item] = layouts(&plan, &params);
+        let mut program = Program {
+            schedule: source.schedule.0.clone(),
+            plan,
+            stages,
+            prepare,
+            fixed,
+            per_item,
+            slots: HashMap::new(),
+            dims: HashMap::new(),
+        };
+        program.bind(cx);
+        Ok(program)
+    }
+
+    fn bind(&mut self, cx: &Cx<'_>) {
+        for (i, buffer) in self.plan.buffers.iter().enumerate() {
+            let slot = match &buffer.place {
+                Place::Input { name, .. } => cx.frame.bind(Bind::Tensor { name: name.clone() }),
+                Place::Prepared => cx.frame.slot(Ty::PTR),
+                _ => continue,
+            };
+            self.slots.insert(BufferId(i as u32), slot);
+        }
+        for params in self.stages.iter().chain(&self.prepare).map(|s| &s.params) {
+            for param in params {
+                if let Param::Size(Size::Dim(name)) = param {
+                    let slot = cx.frame.bind(Bind::Dim { name: name.clone() });
+                    self.dims.insert(name.clone(), slot);
+                }
+            }
+        }
+    }
+
+    /// Binds the results of a whole program.
+    fn bind_outputs(&mut self, cx: &Cx<'_>) {
+        for (i, buffer) in self.plan.buffers.iter().enumerate() {
+            if let Place::Output { index, .. } = buffer.place {
+                self.slots.insert(BufferId(i as u32), cx.frame.bind(Bind::Output { index }));
+            }
+        }
+    }
+
+    /// Arena bytes: a constant, and what each item adds.
+    pub(super) fn arena_bytes(&self) -> [u64; 2] {
+        [self.fixed.bytes, self.per_item.bytes]
+    }
+
+    fn size<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, size: &Size) -> V<'b> {
+        match size {
+            Size::Now(n) => b.i64(*n as i64),
+            Size::Items => pass.count,
+            Size::Dim(name) => self.dims.get(name).map_or(pass.count, |slot| slot.get(b, pass.frame)),
+        }
+    }
+
+    fn address<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, id: BufferId) -> V<'b> {
+        let place = &self.plan.buffer(id).place;
+        let base = match (place, self.slots.get(&id)) {
+            (Place::Arena, _) => return self.arena_address(b, pass, id),
+            // Written by the function that prepares, which reads it too.
+            (Place::Prepared, Some(slot)) if pass.arena.is_none() => slot.read(b, pass.frame),
+            (_, Some(slot)) => slot.get(b, pass.frame),
+            (place, None) => (pass.given)(place).unwrap_or_else(|| b.null()),
+        };
+        match place {
+            Place::Input { item_bytes: Some(n), .. } | Place::Output { item_bytes: Some(n), .. } => {
+                base.index(pass.first, *n)
+            }
+            _ => base,
+        }
+    }
+
+    fn arena_address<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, id: BufferId) -> V<'b> {
+        let arena = pass.arena.unwrap_or_else(|| b.null());
+        match (self.fixed.offsets.get(&id), self.per_item.offsets.get(&id)) {
+            (Some(&offset), _) => arena.at(offset as i64),
+            (None, Some(&offset)) => arena.at(self.fixed.bytes as i64).index(pass.room, offset as i64),
+            (None, None) => arena,
+        }
+    }
+
+    /// Writes the calls of all stages.
+    pub(super) fn pass<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>) {
+        self.calls(b, pass, &self.plan.stages, &self.stages);
+    }
+
+    fn calls<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, stages: &[Stage], compiled: &[Compiled]) {
+        let Some(params) = compiled.iter().map(|c| c.params.len()).max() else { return };
+        let record = b.alloca(record_bytes(params), 64);
+        b.store(record, abi::FRAME_RUN, run_handle(b, pass.frame));
+        b.store(record, abi::FRAME_WORKERS, workers(b, pass.frame));
+        for (stage, compiled) in stages.iter().zip(compiled) {
+            for (i, param) in compiled.params.iter().enumerate() {
+                let value = match param {
+                    Param::Buffer(id) => self.address(b, pass, *id),
+                    Param::Size(size) => self.size(b, pass, size),
+                    Param::Number(n) => b.i64(*n),
+                };
+                b.store(record, record_offset(i), value);
+            }
+            let (n, grain) = stage.work(&self.plan, b.i64(1), &|s| self.size(b, pass, s));
+            b.par_for(compiled.func, record, n, b.i64(grain as i64));
+        }
+    }
+
+    /// Writes what happens when weights are bound.
+    fn prepare<'b>(&self, cx: &Cx<'_>, b: &'b Builder, frame: V<'b>) {
+        for (i, buffer) in self.plan.buffers.iter().enumerate() {
+            if let (Place::Prepared, Some(slot)) = (&buffer.place, self.slots.get(&BufferId(i as u32))) {
+                let memory = cx.alloc(b, frame, b.i64(buffer.bytes as i64), &buffer.label);
+                slot.set(b, frame, memory);
+            }
+        }
+        let (zero, one) = (b.i64(0), b.i64(1));
+        let pass = Pass { frame, arena: None, room: one, first: zero, count: one, given: &|_| None };
+        self.calls(b, &pass, &self.plan.prepare, &self.prepare);
+    }
+
+    /// Adds the preparing step and the notes for `explain`; both ways in need them.
+    pub(super) fn register(self: &Rc<Self>, cx: &Cx<'g>) {
+        if !self.plan.prepare.is_empty() {
+            let program = Rc::clone(self);
+            cx.prepare_step(move |cx, b, frame| program.prepare(cx, b, frame));
+        }
+        for (stage, compiled) in self.plan.stages.iter().zip(&self.stages) {
+            cx.note(self.note(stage, compiled));
+        }
+    }
+
+    fn note(&self, stage: &Stage, compiled: &Compiled) -> PipelineNote {
+        let buffer = self.plan.buffer(stage.output());
+        let each = if buffer.per_item { " per item" } else { "" };
+        let place = if buffer.place == Place::Arena { " in the arena" } else { "" };
+        let written = format!("{}: {} bytes{each}{place}", buffer.label, buffer.bytes);
+        PipelineNote {
+            name: format!("{} ({})", stage.name, compiled.func),
+            fused: stage.nodes.iter().map(|n| self.plan.describe(*n)).collect(),
+            materialised: vec![written],
+        }
+    }
+
+    /// The function that takes chunks of items through all stages.
+    fn forward(&self, cx: &Cx<'g>, arena: Slot, total: Option<Slot>) -> FuncId {
+        let [fixed, per_item] = self.arena_bytes();
+        cx.task("forward", |b, frame, worker, lo, hi| {
+            let total = total.map(|slot| slot.get(b, frame));
+            let rows = self.schedule.rows.map(|n| b.i64(n as i64));
+            let room = rows.or(total).unwrap_or_else(|| b.i64(1));
+            let bytes = room * per_item as i64 + fixed as i64;
+            b.for_(lo, hi, |chunk| {
+                let first = chunk * room;
+                let count = match (&self.schedule.items.size, total) {
+                    (Size::Items, Some(total)) => room.min(total - first),
+                    _ => room,
+                };
+                let arena = arena.get(b, frame).index(worker * bytes, 1);
+                let pass = Pass { frame, arena: Some(arena), room, first, count, given: &|_| None };
+                self.pass(b, &pass);
+            });
+        })
+    }
+}
+
+/// Lowers a whole tensor program; `outputs` are positions, names and nodes of results.
+///
+/// Inputs are read row-major from `Bind::Tensor`, results written row-major to `Bind::Output`, named dimensions taken
+/// from `Bind::Dim`.
+pub fn lower_program<'g>(cx: &Cx<'g>, outputs: &[(usize, String, Node)]) -> Result<()> {
+    let roots: Vec<(Node, Option<usize>)> = outputs.iter().map(|(i, _, n)| (*n, Some(*i))).collect();
+    let tops: Vec<Node> = outputs.iter().map(|(_, _, n)| *n).collect();
+    let nodes = needed(cx.graph, &tops, &|_| false);
+    let source = Source {
+        graph: cx.graph,
+        nodes: &nodes,
+        roots: &roots,
+        leaves: &HashMap::new(),
+        schedule: schedule(cx.graph, &nodes, &tops),
+        target: Target::host(),
+    };
+    let mut program = Program::new(cx, &source)?;
+    program.bind_outputs(cx);
+    let program = Rc::new(program);
+    program.register(cx);
+    let total = total_slot(cx, &program)?;
+    let arena = cx.frame.slot(Ty::PTR);
+    let forward = program.forward(cx, arena, total);
+    cx.step(move |cx, b, frame| program.run(cx, b, frame, forward, [Some(arena), total]));
+    Ok(())
+}
+
+/// The slot of the leading dimension, where its extent is not known now.
+fn total_slot(cx: &Cx<'_>, program: &Program<'_>) -> Result<Option<Slot>> {
+    match &program.schedule.items.dim {
+        Some(Dim::Named(name)) => Ok(Some(cx.frame.bind(Bind::Dim { name: name.clone() }))),
+        Some(Dim::Const(n)) if program.schedule.items.size == Size::Items => {
+            let slot = cx.frame.slot(Ty::I64);
+            let n = *n as i64;
+            cx.step(move |_, b, frame| slot.set(b, frame, b.i64(n)));
+            Ok(Some(slot))
+        }
+        Some(dim @ Dim::Rows(_)) => Err(LowerError::Unsupported {
+            node: "a tensor program".into(),
+            what: format!("the dimension {dim} of a table outside a pipeline"),
+        }),
+        _ => Ok(None),
+    }
+}
+
+impl<'g> Program<'g> {
+    fn run<'b>(&self, cx: &Cx<'g>, b: &'b Builder, frame: V<'b>, forward: FuncId, slots: [Option<Slot>; 2]) {
+        let [arena, total] = slots;
+        let [fixed, per_item] = self.arena_bytes();
+        let known = self.schedule.items.dim.as_ref().and_then(Dim::as_const);
+        let total = total.map(|slot| slot.read(b, frame)).or(known.map(|n| b.i64(n as i64)));
+        let (room, chunks) = match (self.schedule.rows, total) {
+            (Some(rows), Some(total)) => (b.i64(rows as i64), (total + (rows as i64 - 1)) / rows as i64),
+            (_, total) => (total.unwrap_or_else(|| b.i64(1)), b.i64(1)),
+        };
+        let workers = workers(b, frame);
+        let bytes = (room * per_item as i64 + fixed as i64) * workers;
+        if let Some(arena) = arena {
+            arena.set(b, frame, cx.alloc(b, frame, bytes.max(b.i64(1)), "intermediate tensors"));
+        }
+        // Few chunks: one after another, each by all workers. Many: each worker its own, alone.
+        let few = chunks.lt(workers * 2);
+        let grain = few.select(chunks, b.i64(1)).max(b.i64(1));
+        b.par_for(forward, frame, chunks, grain);
+    }
+}
+
+/// The nodes that `roots` need, inputs before users; `stop` are not looked into.
+pub(super) fn needed(graph: &Graph, roots: &[Node], stop: &dyn Fn(Node) -> bool) -> Vec<Node> {
+    let mut needed = vec![false; graph.len()];
+    let mut stack = roots.to_vec();
+    while let Some(node) = stack.pop() {
+        if !std::mem::replace(&mut needed[node.index()], true) && !stop(node) {
+            stack.extend(graph.inputs(node));
+        }
+    }
+    (0..graph.len() as u32).map(Node).filter(|n| needed[n.index()]).collect()
+}

@@ -1,0 +1,305 @@
+//! Reductions along axes: sums, means, minima and maxima; softmax; position of the maximum.
+
+use super::eval::{At, Eval};
+use super::math;
+use super::nest::Nest;
+use super::pool::{highest, lowest};
+use super::scalar::fail_if;
+use super::spec::{Size, Spec};
+use quearn_stage::graph::{Node, ReduceOp, Scalar};
+use quearn_stage::low::{self, CastOp, FailKind, OvfOp, Prim, Ty, V};
+
+/// A reduction with its epilogue.
+#[derive(Clone, Debug)]
+pub struct Reduce {
+    /// The reduction.
+    pub node: Node,
+    /// What is stored.
+    pub root: Node,
+    /// What is reduced.
+    pub x: Node,
+    /// Fold.
+    pub op: ReduceOp,
+    /// Reduced axes of `x`, outermost in memory first.
+    pub axes: Vec<usize>,
+    /// For each axis of `x` that of the result, if there is one.
+    pub kept: Vec<Option<usize>>,
+    /// Extents of `x`.
+    pub sizes: Vec<Size>,
+    /// The reduced axis that is folded in vectors: the one along which `x` is contiguous.
+    pub vector: Option<usize>,
+    /// Where the result goes.
+    pub out: Spec,
+    /// How the result is visited: in vectors only if no reduced axis is.
+    pub nest: Nest,
+}
+
+impl Reduce {
+    /// Elements of `x` that one work item reads, about.
+    pub fn elements(&self) -> u64 {
+        self.nest.elements() * self.axes.iter().map(|&i| self.sizes[i].now().unwrap_or(4096)).product::<u64>()
+    }
+
+    /// Writes the code for work items `lo..hi`.
+    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        self.nest.emit(ev, lo, hi, &mut |at| self.element(ev, at));
+    }
+
+    fn element<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+        let coords = self.kept.iter().map(|k| k.map_or(ev.b.i64(0), |k| at.coords[k])).collect();
+        let vec = at.vec.and_then(|v| self.kept.iter().position(|k| *k == Some(v)));
+        let inner = At { coords, vec, ..at.clone() };
+        let lanes = if self.vector.is_some() { ev.lanes() } else { at.lanes };
+        let init = self.start(ev, lanes);
+        let folded = self.fold_axes(ev, 0, &inner, init);
+        let folded = if self.vector.is_some() { self.across(ev, folded) } else { folded };
+        let value = match self.op {
+            ReduceOp::Mean => folded / self.count(ev, folded.ty()),
+            _ => folded,
+        };
+        ev.finish(self.node, value, self.root, &self.out, at);
+    }
+
+    fn count<'b>(&self, ev: &Eval<'_, 'b>, ty: Ty) -> V<'b> {
+        let n = self.axes.iter().fold(ev.b.i64(1), |n, &i| n * ev.env.size(&self.sizes[i]));
+        n.cast(CastOp::SiToFp, ty.prim).splat(ty.lanes)
+    }
+
+    fn start<'b>(&self, ev: &Eval<'_, 'b>, lanes: u16) -> V<'b> {
+        let ty = ev.ty(self.node, lanes);
+        match self.op {
+            ReduceOp::Sum | ReduceOp::Mean => ev.b.zero(ty),
+            ReduceOp::Min => highest(ev, ty),
+            ReduceOp::Max => lowest(ev, ty),
+        }
+    }
+
+    fn fold_axes<'b>(&self, ev: &Eval<'_, 'b>, depth: usize, at: &At<'b>, acc: V<'b>) -> V<'b> {
+        let b = ev.b;
+        let Some(&axis) = self.axes.get(depth) else {
+            let value = ev.eval(self.x, at);
+            return self.fold(ev, acc, value, at.mask);
+        };
+        let n = ev.env.size(&self.sizes[axis]);
+        let entered = |i: V<'b>| {
+            let mut at = at.clone();
+            at.coords[axis] = i;
+            at
+        };
+        if self.vector != Some(axis) {
+            let body = |i: V<'b>, acc: &[V<'b>]| vec![self.fold_axes(ev, depth + 1, &entered(i), acc[0])];
+            return b.for_carry(b.i64(0), n, 1, &[acc], body)[0];
+        }
+        let lanes = i64::from(ev.lanes());
+        let vector = |i: V<'b>, mask: Option<V<'b>>| At { vec: Some(axis), lanes: ev.lanes(), mask, ..entered(i) };
+        let whole = n / lanes * lanes;
+        let acc = b.for_carry(b.i64(0), whole, lanes, &[acc], |i, acc| {
+            vec![self.fold_axes(ev, depth + 1, &vector(i, None), acc[0])]
+        })[0];
+        let rest = || vec![self.fold_axes(ev, depth + 1, &vector(whole, Some(ev.lanes_below(n - whole))), acc)];
+        b.if_else(whole.lt(n), rest, || vec![acc])[0]
+    }
+
+    /// Folds a value into the accumulator, except in masked lanes.
+    fn fold<'b>(&self, ev: &Eval<'_, 'b>, acc: V<'b>, value: V<'b>, mask: Option<V<'b>>) -> V<'b> {
+        let of = ev.plan.scalar(self.x);
+        let value = match acc.ty().prim {
+            Prim::I64 => value.sext(Prim::I64),
+            _ => value,
+        };
+        let folded = match self.op {
+            ReduceOp::Sum if !of.is_float() => {
+                let message = ev.plan.describe(self.node);
+                fail_if(ev.b, acc.overflows(OvfOp::Add, value), mask, FailKind::Overflow, &message);
+                acc + value
+            }
+            ReduceOp::Sum | ReduceOp::Mean => acc + value,
+            ReduceOp::Min => keep_nan(acc, value, acc.min(value), of),
+            ReduceOp::Max => keep_nan(acc, value, acc.max(value), of),
+        };
+        mask.map_or(folded, |m| m.select(folded, acc))
+    }
+
+    /// The lanes of an accumulator folded into one.
+    fn across<'b>(&self, ev: &Eval<'_, 'b>, acc: V<'b>) -> V<'b> {
+        let float = ev.plan.scalar(self.x).is_float();
+        match self.op {
+            ReduceOp::Sum if !float => {
+                (1..acc.ty().lanes).fold(acc.extract(0), |sum, i| self.fold(ev, sum, acc.extract(i), None))
+            }
+            ReduceOp::Sum | ReduceOp::Mean => acc.reduce(low::ReduceOp::Add),
+            ReduceOp::Min | ReduceOp::Max => {
+                let op = if self.op == ReduceOp::Min { low::ReduceOp::Min } else { low::ReduceOp::Max };
+                let best = acc.reduce(op);
+                if !float {
+                    return best;
+                }
+                let nan = acc.ne(acc).reduce(low::ReduceOp::Or);
+                nan.select(math::like(best, f64::NAN), best)
+            }
+        }
+    }
+}
+
+/// A minimum or maximum in which NaN wins.
+fn keep_nan<'b>(acc: V<'b>, value: V<'b>, folded: V<'b>, of: Scalar) -> V<'b> {
+    if !of.is_float() {
+        return folded;
+    }
+    acc.ne(acc).select(acc, value.ne(value).select(value, folded))
+}
+
+/// A softmax along one axis.
+#[derive(Clone, Debug)]
+pub struct Softmax {
+    /// The softmax.
+    pub node: Node,
+    /// Operand.
+    pub x: Node,
+    /// Axis.
+    pub axis: usize,
+    /// Extent of the axis.
+    pub size: Size,
+    /// Where the result goes.
+    pub out: Spec,
+    /// How the lines along the axis are visited.
+    pub nest: Nest,
+}
+
+impl Softmax {
+    /// Work of one item, in elements, about.
+    pub fn elements(&self) -> u64 {
+        16 * self.nest.elements() * self.size.now().unwrap_or(4096)
+    }
+
+    /// Writes the code for work items `lo..hi`.
+    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        self.nest.emit(ev, lo, hi, &mut |at| {
+            if at.lanes == 1 {
+                return self.line_in_vectors(ev, at);
+            }
+            self.lines(ev, at);
+        });
+    }
+
+    fn entered<'b>(&self, at: &At<'b>, i: V<'b>) -> At<'b> {
+        let mut at = at.clone();
+        at.coords[self.axis] = i;
+        at
+    }
+
+    /// A vector of neighbouring lines at once.
+    fn lines<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+        let b = ev.b;
+        let ty = ev.ty(self.node, at.lanes);
+        let (zero, n) = (b.i64(0), ev.env.size(&self.size));
+        let max = b.for_carry(zero, n, 1, &[lowest(ev, ty)], |i, acc| {
+            vec![acc[0].max(ev.eval(self.x, &self.entered(at, i)))]
+        })[0];
+        let sum = b.for_carry(zero, n, 1, &[b.zero(ty)], |i, acc| {
+            let at = self.entered(at, i);
+            let e = math::exp(ev.eval(self.x, &at) - max);
+            ev.store_as(self.node, &self.out, &at, e);
+            vec![acc[0] + e]
+        })[0];
+        let scale = math::like(sum, 1.0) / sum;
+        b.for_(zero, n, |i| {
+            let at = self.entered(at, i);
+            let e = self.stored(ev, &at);
+            ev.store_as(self.node, &self.out, &at, e * scale);
+        });
+    }
+
+    fn stored<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) -> V<'b> {
+        ev.load_written(&self.out, at)
+    }
+
+    /// One line, in vectors along it.
+    fn line_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+        let b = ev.b;
+        let ty = ev.ty(self.node, ev.lanes());
+        let n = ev.env.size(&self.size);
+        let vector = |i: V<'b>, mask| At { vec: Some(self.axis), lanes: ev.lanes(), mask, ..self.entered(at, i) };
+        let bottom = lowest(ev, ty);
+        let max = self.fold(ev, n, bottom, &|i, mask, acc| {
+            let x = ev.eval(self.x, &vector(i, mask));
+            acc.max(mask.map_or(x, |m| m.select(x, bottom)))
+        });
+        let max = max.reduce(low::ReduceOp::Max).splat(ty.lanes);
+        let sum = self.fold(ev, n, b.zero(ty), &|i, mask, acc| {
+            let at = vector(i, mask);
+            let e = math::exp(ev.eval(self.x, &at) - max);
+            ev.store_as(self.node, &self.out, &at, e);
+            acc + mask.map_or(e, |m| m.select(e, b.zero(ty)))
+        });
+        let sum = sum.reduce(low::ReduceOp::Add);
+        let scale = (math::like(sum, 1.0) / sum).splat(ty.lanes);
+        ev.vectors(b.i64(0), n, |i, mask| {
+            let at = vector(i, mask);
+            let e = self.stored(ev, &at);
+            ev.store_as(self.node, &self.out, &at, e * scale);
+        });
+    }
+
+    fn fold<'b>(
+        &self,
+        ev: &Eval<'_, 'b>,
+        n: V<'b>,
+        init: V<'b>,
+        body: &dyn Fn(V<'b>, Option<V<'b>>, V<'b>) -> V<'b>,
+    ) -> V<'b> {
+        let b = ev.b;
+        let lanes = i64::from(ev.lanes());
+        let whole = n / lanes * lanes;
+        let acc = b.for_carry(b.i64(0), whole, lanes, &[init], |i, acc| vec![body(i, None, acc[0])])[0];
+        let rest = || vec![body(whole, Some(ev.lanes_below(n - whole)), acc)];
+        b.if_else(whole.lt(n), rest, || vec![acc])[0]
+    }
+}
+
+/// The position of the first largest element along an axis.
+#[derive(Clone, Debug)]
+pub struct ArgMax {
+    /// The node.
+    pub node: Node,
+    /// Operand.
+    pub x: Node,
+    /// Axis of `x`.
+    pub axis: usize,
+    /// Extent of the axis.
+    pub size: Size,
+    /// Where the result goes.
+    pub out: Spec,
+    /// How the result is visited.
+    pub nest: Nest,
+}
+
+impl ArgMax {
+    /// Elements of `x` that one work item reads, about.
+    pub fn elements(&self) -> u64 {
+        self.nest.elements() * self.size.now().unwrap_or(4096)
+    }
+
+    /// Writes the code for work items `lo..hi`.
+    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        let b = ev.b;
+        self.nest.emit(ev, lo, hi, &mut |at| {
+            let mut coords = at.coords.clone();
+            coords.insert(self.axis, b.i64(0));
+            let vec = at.vec.map(|v| if v >= self.axis { v + 1 } else { v });
+            let first = At { coords, vec, ..at.clone() };
+            let best = ev.eval(self.x, &first);
+            let zero = b.zero(Ty::vector(Prim::I64, at.lanes));
+            let n = ev.env.size(&self.size);
+            let found = b.for_carry(b.i64(1), n, 1, &[best, zero], |i, acc| {
+                let mut at = first.clone();
+                at.coords[self.axis] = i;
+                let x = ev.eval(self.x, &at);
+                // A NaN counts as the largest, and stays.
+                let better = x.gt(acc[0]) | (x.ne(x) & acc[0].eq(acc[0]));
+                vec![better.select(x, acc[0]), better.select(i.splat(at.lanes), acc[1])]
+            });
+            ev.store_as(self.node, &self.out, at, found[1]);
+        });
+    }
+}

@@ -1,0 +1,256 @@
+//! Stages as functions of the low-level program.
+//!
+//! A stage's function gets a *record* instead of the program's frame: the header of a frame, then the addresses, extents
+//! and numbers that the stage needs, in the order in which its code first asks for them. Stages that differ in those
+//! only (the same layer of a network, again and again) share one function.
+
+use super::eval::{Env, Eval};
+use super::nest::Nest;
+use super::plan::{Kind, Place, Plan, Stage};
+use super::spec::{BufferId, Size, Spec};
+use crate::lower::Cx;
+use crate::lower::error::LowerError;
+use quearn_backends::abi;
+use quearn_stage::low::{Block, Builder, Extern, FailSite, FuncId, Inst, Module, ModuleBuilder, Op, Prim, Ty, V, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// What a record holds at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Param {
+    /// Address of a buffer.
+    Buffer(BufferId),
+    /// An extent.
+    Size(Size),
+    /// A number.
+    Number(i64),
+}
+
+/// A stage that has been written as a function.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The function.
+    pub func: FuncId,
+    /// What its record holds.
+    pub params: Vec<Param>,
+}
+
+/// Bytes of the record of a function.
+pub fn record_bytes(params: usize) -> u32 {
+    (abi::FRAME_SLOTS as usize + 8 * params).next_multiple_of(64) as u32
+}
+
+/// Offset of the `i`-th parameter in a record.
+pub fn record_offset(i: usize) -> i64 {
+    abi::FRAME_SLOTS + 8 * i as i64
+}
+
+/// Reads what a stage needs from its record.
+struct RecordEnv<'a, 'b> {
+    b: &'b Builder,
+    record: V<'b>,
+    params: &'a RefCell<Vec<Param>>,
+}
+
+impl<'b> RecordEnv<'_, 'b> {
+    fn param(&self, param: Param, ty: Ty) -> V<'b> {
+        let mut params = self.params.borrow_mut();
+        // Equal numbers keep places of their own, so that functions do not depend on which numbers happen to agree.
+        let found = params.iter().position(|p| *p == param && !matches!(param, Param::Number(_)));
+        let place = found.unwrap_or_else(|| {
+            params.push(param);
+            params.len() - 1
+        });
+        self.b.load_hoisted(ty, self.record, record_offset(place))
+    }
+}
+
+impl<'b> Env<'b> for RecordEnv<'_, 'b> {
+    fn buffer(&self, buffer: BufferId) -> V<'b> {
+        self.param(Param::Buffer(buffer), Ty::PTR)
+    }
+
+    fn size(&self, size: &Size) -> V<'b> {
+        match size {
+            Size::Now(n) => self.b.i64(*n as i64),
+            _ => self.param(Param::Size(size.clone()), Ty::I64),
+        }
+    }
+
+    fn number(&self, number: i64) -> V<'b> {
+        self.param(Param::Number(number), Ty::I64)
+    }
+
+    fn invariant(&self, _: BufferId) -> bool {
+        // A function writes one buffer, and no stage reads the elements that it writes but through `load_written`.
+        true
+    }
+}
+
+/// Everything that tells one function from another.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    insts: Vec<(Op, Vec<Value>)>,
+    types: Vec<Ty>,
+    blocks: Vec<(Vec<Value>, Vec<Inst>, Vec<Value>)>,
+    sites: Vec<FailSite>,
+    externs: Vec<Extern>,
+    entry: Block,
+}
+
+impl Shape {
+    fn of(module: Module) -> Option<Shape> {
+        let func = module.funcs.into_iter().next()?;
+        Some(Shape {
+            insts: func.insts.into_iter().map(|i| (i.op, i.results)).collect(),
+            types: func.values.iter().map(|v| v.ty).collect(),
+            blocks: func.blocks.into_iter().map(|b| (b.params, b.insts, b.yields)).collect(),
+            sites: module.sites,
+            externs: module.externs,
+            entry: func.entry,
+        })
+    }
+}
+
+/// Writes the functions of stages, each kind once.
+#[derive(Default)]
+pub struct Functions {
+    known: HashMap<Shape, FuncId>,
+}
+
+impl Functions {
+    /// The parameters of a stage's function, without adding it to a module.
+    pub fn params(plan: &Plan<'_>, stage: &Stage) -> Result<Vec<Param>, LowerError> {
+        Functions::draft(plan, stage).map(|(_, params)| params)
+    }
+
+    fn draft(plan: &Plan<'_>, stage: &Stage) -> Result<(Module, Vec<Param>), LowerError> {
+        let (error, params) = (RefCell::new(None), RefCell::new(vec![]));
+        let module = ModuleBuilder::new();
+        module.func("draft", &crate::lower::context::TASK, |b, p| {
+            emit(plan, stage, b, [p[0], p[2], p[3]], &params, &error);
+        });
+        match error.into_inner() {
+            Some(error) => Err(error),
+            None => Ok((module.build(), params.into_inner())),
+        }
+    }
+
+    /// The function of a stage.
+    pub fn compile(&mut self, cx: &Cx<'_>, plan: &Plan<'_>, stage: &Stage) -> Result<Compiled, LowerError> {
+        let (draft, params) = Functions::draft(plan, stage)?;
+        let Some(shape) = Shape::of(draft) else {
+            return Err(LowerError::Internal { node: stage.name.clone(), what: "no function was written".into() });
+        };
+        if let Some(&func) = self.known.get(&shape) {
+            return Ok(Compiled { func, params });
+        }
+        let (error, again) = (RefCell::new(None), RefCell::new(vec![]));
+        let func = cx.task(&stage.name, |b, record, _, lo, hi| {
+            emit(plan, stage, b, [record, lo, hi], &again, &error);
+        });
+        self.known.insert(shape, func);
+        Ok(Compiled { func, params })
+    }
+}
+
+fn emit<'b>(
+    plan: &Plan<'_>,
+    stage: &Stage,
+    b: &'b Builder,
+    [record, lo, hi]: [V<'b>; 3],
+    params: &RefCell<Vec<Param>>,
+    error: &RefCell<Option<LowerError>>,
+) {
+    let env = RecordEnv { b, record, params };
+    let ev = Eval { b, plan, env: &env, known: None, error };
+    match &stage.kind {
+        Kind::Map { root, out, nest } => nest.emit(&ev, lo, hi, &mut |at| {
+            ev.store_as(*root, out, at, ev.eval(*root, at));
+        }),
+        Kind::Gemm(gemm) => gemm.emit(&ev, lo, hi),
+        Kind::Pool(pool) => pool.emit(&ev, lo, hi),
+        Kind::Reduce(reduce) => reduce.emit(&ev, lo, hi),
+        Kind::Softmax(softmax) => softmax.emit(&ev, lo, hi),
+        Kind::ArgMax(arg_max) => arg_max.emit(&ev, lo, hi),
+        Kind::Halo(spec) => halo(&ev, spec, lo, hi),
+        Kind::Pack(pack) => pack.emit(&ev, lo, hi),
+    }
+}
+
+/// Zeros around each of the images `lo..hi`: what lies before the first line, between lines, and after the last.
+fn halo<'b>(ev: &Eval<'_, 'b>, spec: &Spec, lo: V<'b>, hi: V<'b>) {
+    let (b, number) = (ev.b, |n: i64| ev.env.number(n));
+    let [image, row, pixel] = [0, 2, 3].map(|i: usize| spec.axes[i].stride);
+    let [height, width] = [2, 3].map(|i: usize| spec.axes[i].size.now().unwrap_or(1) as i64);
+    let side = spec.halo[1] as i64 * pixel;
+    let end = spec.halo[0] as i64 * row + side;
+    let base = ev.env.buffer(spec.buffer);
+    let (image, end, gap) = (number(image), number(end), number(2 * side));
+    let (first, row, lines) = (number(spec.offset + width * pixel), number(row), number(height - 1));
+    b.for_(lo, hi, |i| {
+        let at = base.index(i * image, 1);
+        zero(ev, at, end);
+        let after = at.index(first, 1);
+        b.for_(b.i64(0), lines, |y| zero(ev, after.index(y * row, 1), gap));
+        zero(ev, after.index(lines * row, 1), end);
+    });
+}
+
+/// `bytes` zeros, a multiple of 4.
+fn zero<'b>(ev: &Eval<'_, 'b>, at: V<'b>, bytes: V<'b>) {
+    let nothing = ev.b.zero(Ty::vector(Prim::I32, ev.lanes()));
+    ev.vectors(ev.b.i64(0), bytes.lshr(2), |i, mask| {
+        let at = at.index(i, 4);
+        match mask {
+            Some(mask) => ev.b.masked_store(at, mask, nothing),
+            None => ev.b.store(at, 0, nothing),
+        }
+    });
+}
+
+/// Operations (or elements) that a call of a stage's function should at least be worth: some microseconds.
+const FLOPS_A_CALL: u64 = 600_000;
+const ELEMENTS_A_CALL: u64 = 16_384;
+
+impl Stage {
+    /// Number of work items, and how many a call should take.
+    pub fn work<'b>(&self, plan: &Plan<'_>, one: V<'b>, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
+        let elements = |n: u64| (ELEMENTS_A_CALL / n.max(1)).max(1);
+        let nest = |nest: &Nest, n: u64| (nest.work(one, size), elements(n));
+        match &self.kind {
+            Kind::Map { nest: n, .. } => nest(n, n.elements()),
+            Kind::Gemm(gemm) => {
+                let lanes = plan.target.vector_bytes / gemm.prim.bytes() as u16;
+                let (n, flops) = gemm.work(lanes, size);
+                (n, (FLOPS_A_CALL / flops.max(1)).max(1))
+            }
+            Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
+            Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
+            Kind::Softmax(softmax) => nest(&softmax.nest, softmax.elements()),
+            Kind::ArgMax(arg_max) => nest(&arg_max.nest, arg_max.elements()),
+            Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
+            Kind::Pack(pack) => (one * pack.work(plan.target.vector_bytes) as i64, 1),
+        }
+    }
+
+    /// The buffer that it writes.
+    pub fn output(&self) -> BufferId {
+        match &self.kind {
+            Kind::Map { out, .. } => out.buffer,
+            Kind::Gemm(gemm) => gemm.out.buffer,
+            Kind::Pool(pool) => pool.out.buffer,
+            Kind::Reduce(reduce) => reduce.out.buffer,
+            Kind::Softmax(softmax) => softmax.out.buffer,
+            Kind::ArgMax(arg_max) => arg_max.out.buffer,
+            Kind::Halo(spec) => spec.buffer,
+            Kind::Pack(pack) => pack.out,
+        }
+    }
+
+    /// The buffers in the arena among a stage's parameters.
+    pub fn places(plan: &Plan<'_>, params: &[Param]) -> Vec<BufferId> {
+        let arena = |id: &BufferId| plan.buffer(*id).place == Place::Arena;
+        params.iter().filter_map(|p| if let Param::Buffer(id) = p { Some(*id) } else { None }).filter(arena).collect()
+    }
+}
