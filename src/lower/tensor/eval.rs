@@ -79,9 +79,14 @@ impl<'a, 'b> Eval<'a, 'b> {
                 return value;
             }
         }
-        if let Some(spec) = self.plan.home(node) {
-            return self.load(spec, at);
+        match self.plan.home(node) {
+            Some(spec) => self.load(spec, at),
+            None => self.computed(node, at),
         }
+    }
+
+    /// The elements of `node` computed from its inputs.
+    fn computed(&self, node: Node, at: &At<'b>) -> V<'b> {
         self.expand(node, at).unwrap_or_else(|| {
             let what = format!("{} of {}", self.plan.graph.op(node).name(), self.plan.graph.ty(node));
             self.unsupported(node, what, at.lanes)
@@ -253,8 +258,15 @@ impl<'a, 'b> Eval<'a, 'b> {
 
     /// Evaluates `root` where `node` has the value `value`, and stores it.
     pub fn finish(&self, node: Node, value: V<'b>, root: Node, out: &Spec, at: &At<'b>) {
-        let result = self.knowing(node, value).eval(root, at);
+        let result = if node == root { value } else { self.knowing(node, value).computed(root, at) };
         self.store_as(root, out, at, result);
+    }
+
+    /// Evaluates `root` into `out`: its own memory, or a copy.
+    pub fn fill(&self, root: Node, out: &Spec, at: &At<'b>) {
+        let copied = self.plan.home(root).is_some_and(|home| home != out);
+        let value = if copied { self.eval(root, at) } else { self.computed(root, at) };
+        self.store_as(root, out, at, value);
     }
 
     /// Stores a value of `node`, whose type may be wider in memory than in the graph.

@@ -165,9 +165,7 @@ fn emit<'b>(
     let env = RecordEnv { b, record, params };
     let ev = Eval { b, plan, env: &env, known: None, error };
     match &stage.kind {
-        Kind::Map { root, out, nest } => nest.emit(&ev, lo, hi, &mut |at| {
-            ev.store_as(*root, out, at, ev.eval(*root, at));
-        }),
+        Kind::Map { root, out, nest } => nest.emit(&ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
         Kind::Gemm(gemm) => gemm.emit(&ev, lo, hi),
         Kind::Pool(pool) => pool.emit(&ev, lo, hi),
         Kind::Reduce(reduce) => reduce.emit(&ev, lo, hi),
