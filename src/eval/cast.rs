@@ -95,7 +95,7 @@ fn cast_float(x: f64, to: Scalar) -> Result<Datum, FailKind> {
         Scalar::Decimal { scale, .. } => (x * 10f64.powi(scale.into())).round(),
         _ => x.trunc(),
     };
-    // 2^127; whatever is below fits an i128.
+    // A little less than 2^127: what is below fits an i128, what is above fits no type.
     let representable = whole.abs() < 1.7e38;
     fit(representable.then_some(whole as i128), to, FailKind::BadCast)
 }

@@ -28,6 +28,14 @@ impl Maker {
         }
     }
 
+    /// The class of some column that predicates may read; seldom any class, whose leaves may all be constants.
+    pub fn class_in(&mut self, rel: &Rel) -> Class {
+        let readable = |c: &&Col| c.exact && c.elem.scalar != Scalar::Interval;
+        let classes: Vec<Class> = rel.columns.iter().filter(readable).map(|c| Class::of(c.elem.scalar)).collect();
+        let any = classes.is_empty() || self.rng.percent(10);
+        *self.rng.pick(if any { &Class::ORDERED } else { &classes })
+    }
+
     fn pair(&mut self, rel: &Rel, class: Class, depth: usize, exact: bool) -> [Node; 2] {
         [self.expr(rel, class, depth, exact), self.expr(rel, class, depth, exact)]
     }
@@ -102,7 +110,7 @@ impl Maker {
                 self.add(Op::Like(pattern.into()), &[text])
             }
             _ => {
-                let class = *self.rng.pick(&Class::ORDERED);
+                let class = self.class_in(rel);
                 let op = *self.rng.pick(CompareOp::ALL);
                 let operands = self.pair(rel, class, depth, true);
                 self.add(Op::Compare(op), &operands)

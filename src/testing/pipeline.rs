@@ -34,7 +34,12 @@ impl Maker {
 
     /// Rows that satisfy a random predicate.
     pub fn filter(&mut self, rel: Rel) -> Rel {
-        let pred = self.expr(&rel, Class::Bool, 3, true);
+        let mut pred = self.expr(&rel, Class::Bool, 3, true);
+        if self.rng.percent(60) {
+            // Two chances: a pipeline whose filters leave nothing shows little.
+            let other = self.expr(&rel, Class::Bool, 2, true);
+            pred = self.add(Op::Binary(BinaryOp::Or), &[pred, other]);
+        }
         Rel { node: self.add(Op::Filter, &[rel.node, pred]), columns: rel.columns }
     }
 
@@ -57,7 +62,7 @@ impl Maker {
             }
         }
         for _ in 0..self.rng.below(3) + 1 {
-            let class = *self.rng.pick(&Class::ORDERED);
+            let class = self.class_in(&rel);
             let exact = class != Class::Float || self.rng.percent(50);
             let node = self.expr(&rel, class, 4, exact);
             columns.push((self.name("e"), node, exact));
@@ -87,13 +92,13 @@ impl Maker {
         {
             return joined;
         }
-        let keys = 1 + self.rng.below(2);
+        let keys = 1 + usize::from(self.rng.percent(25));
         let (mut left_keys, mut right_keys) = (vec![], vec![]);
         for _ in 0..keys {
             let class = self.shared_class(&left, &right);
             let depth = usize::from(self.rng.percent(15));
-            left_keys.push(self.expr(&left, class, depth, true));
-            right_keys.push(self.expr(&right, class, depth, true));
+            left_keys.push(self.key(&left, class, depth));
+            right_keys.push(self.key(&right, class, depth));
         }
         let mut inputs = vec![left.node, right.node];
         inputs.extend(left_keys.into_iter().chain(right_keys));
@@ -102,6 +107,17 @@ impl Maker {
         }
         let node = self.add(Op::Join { kind, keys }, &inputs);
         self.joined_columns(node, kind, left, right)
+    }
+
+    /// A join key: a column, if there is one of the class, or an expression.
+    fn key(&mut self, rel: &Rel, class: Class, depth: usize) -> Node {
+        let fits = |c: &&Col| c.exact && Class::of(c.elem.scalar) == class;
+        let columns: Vec<&Col> = rel.columns.iter().filter(fits).collect();
+        if depth > 0 || columns.is_empty() {
+            return self.expr(rel, class, depth, true);
+        }
+        let column = *self.rng.pick(&columns);
+        self.column(rel, column)
     }
 
     /// Joined on a key that has one name on both sides, so that it comes out once.
@@ -151,7 +167,7 @@ impl Maker {
     fn aggregate(&mut self, rel: Rel) -> Rel {
         let (mut keys, mut inputs, mut columns) = (vec![], vec![rel.node], vec![]);
         for _ in 0..self.rng.below(3) {
-            let class = *self.rng.pick(&Class::ORDERED);
+            let class = self.class_in(&rel);
             let depth = usize::from(self.rng.percent(30));
             let key = self.expr(&rel, class, depth, true);
             let name = self.name("k");
@@ -210,7 +226,8 @@ impl Maker {
         }
         let mut node = self.add(Op::Sort(keys), &inputs);
         if self.rng.percent(70) {
-            let (offset, count) = (self.rng.below(3) as u64, self.rng.below(self.size + 1) as u64);
+            let offset = if self.rng.percent(30) { self.rng.below(4) as u64 } else { 0 };
+            let count = if self.rng.percent(5) { 0 } else { self.rng.below(2 * self.size) as u64 + 1 };
             node = self.add(Op::Limit { offset, count }, &[node]);
         }
         Rel { node, columns: rel.columns }

@@ -66,8 +66,8 @@ impl Maker {
 
     fn values(&mut self, scalar: Scalar, rows: usize) -> EvalTensor {
         let spread = match self.rng.below(20) {
-            0 => Spread::Extreme,
-            1..8 => Spread::Few,
+            0 | 1 => Spread::Extreme,
+            2..8 => Spread::Few,
             8..13 => Spread::Skewed,
             _ => Spread::Many,
         };
