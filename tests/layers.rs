@@ -34,7 +34,7 @@ const BORDERS: &[Border] = &[
     border("src/io/", &["quearn_stage"], &["graph"]),
     border("src/eval/", &["crate"], &["eval", "data"]),
     border("src/eval/", &["quearn_backends"], &[]),
-    border("src/rewrite/", &["crate"], &["rewrite", "data"]),
+    border("src/rewrite/", &["crate"], &["rewrite", "data", "eval"]),
     border("src/rewrite/", &["quearn_stage"], &["graph"]),
     border("src/rewrite/", &["quearn_backends"], &[]),
     border("src/lower/", &["crate"], &["lower", "data"]),
