@@ -1,0 +1,95 @@
+//! Small questions about expressions, and conjunctions taken apart and put together.
+
+use super::patch::Patch;
+use quearn_stage::graph::{BinaryOp, Dim, Graph, Node, Op, Ty};
+use std::collections::HashSet;
+
+/// Does the operation work on one element at a time, with broadcasting?
+pub fn is_elementwise(op: &Op) -> bool {
+    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_))
+        || matches!(op, Op::Like(_) | Op::Substring { .. } | Op::If)
+}
+
+/// The parts of a predicate that all must be true.
+pub fn conjuncts(graph: &Graph, predicate: Node) -> Vec<Node> {
+    let mut parts = vec![];
+    let mut stack = vec![predicate];
+    while let Some(node) = stack.pop() {
+        match graph.op(node) {
+            Op::Binary(BinaryOp::And) => stack.extend(graph.inputs(node).iter().rev()),
+            _ if parts.contains(&node) => {}
+            _ => parts.push(node),
+        }
+    }
+    parts
+}
+
+/// The predicate that is true where all parts are; `None` if there are none.
+pub fn conjunction(patch: &mut Patch, parts: &[Node]) -> Option<Node> {
+    let (first, rest) = parts.split_first()?;
+    Some(rest.iter().fold(*first, |all, part| patch.add(Op::Binary(BinaryOp::And), &[all, *part])))
+}
+
+/// `table` filtered by all parts, or `table` itself if there are none.
+pub fn filtered(patch: &mut Patch, table: Node, parts: &[Node]) -> Node {
+    match conjunction(patch, parts) {
+        Some(predicate) => patch.add(Op::Filter, &[table, predicate]),
+        None => table,
+    }
+}
+
+/// The row dimension of a table.
+pub fn rows_of(graph: &Graph, table: Node) -> Option<&Dim> {
+    graph.ty(table).as_table().map(|(_, rows)| rows)
+}
+
+/// Is the node a table that has the column?
+pub fn has_column(graph: &Graph, table: Node, column: &str) -> bool {
+    graph.ty(table).as_table().is_some_and(|(fields, _)| fields.iter().any(|field| field.name == column))
+}
+
+/// The expression of a projection's column; `None` for another table.
+pub fn projected(graph: &Graph, table: Node, column: &str) -> Option<Node> {
+    let Op::Project { names } = graph.op(table) else { return None };
+    let at = names.iter().position(|name| name == column)?;
+    Some(graph.inputs(table)[1 + at])
+}
+
+/// The projections on top of each other from `table` down, and the table below them, which makes their rows.
+pub fn projections(graph: &Graph, table: Node) -> (Vec<Node>, Node) {
+    let (mut chain, mut base) = (vec![], table);
+    while matches!(graph.op(base), Op::Project { .. }) {
+        chain.push(base);
+        base = graph.inputs(base)[0];
+    }
+    (chain, base)
+}
+
+/// Does an expression hold a tensor operator, that is, more than columns, constants, inputs and elementwise operations
+/// (columns of projections looked through)?
+pub fn is_model(graph: &Graph, expression: Node) -> bool {
+    let mut seen = HashSet::new();
+    let mut stack = vec![expression];
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
+        match graph.op(node) {
+            Op::Column(name) => stack.extend(projected(graph, graph.inputs(node)[0], name)),
+            // What happens inside another table is not work of this one.
+            Op::Single | Op::Const(_) | Op::Input { .. } | Op::Param { .. } => {}
+            op if is_elementwise(op) => stack.extend(graph.inputs(node)),
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// Does the type mention the dimension?
+pub fn mentions(ty: &Ty, dim: &Dim) -> bool {
+    match ty {
+        Ty::Tensor { shape, .. } => shape.contains(dim),
+        Ty::Table { rows, .. } => rows == dim,
+        Ty::Tuple(items) => items.iter().any(|item| mentions(item, dim)),
+    }
+}

@@ -1,0 +1,162 @@
+//! Rewrites: every rule takes a graph to an equal one that is cheaper to run.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `patch` | a change as a value |
+//! | `rebuild` | the only place where a change is applied |
+//! | `options` | a switch per rule, by name |
+//! | `report` | which rule fired how often; what went wrong |
+//! | `rows` | an expression over the rows of one table as one over the rows of another |
+//! | [`fails`] | which expressions can fail |
+//! | `users`, `needed`, `expression` | questions that several rules ask |
+//! | `relational`, `tensor`, `cross` | the rules, one file each |
+//!
+//! # What "equal" means
+//!
+//! Outputs keep their names, types and values: tables as bags (after a sort: as sequences), floats up to rounding
+//! where a rule says so. With the two ways of counting failures of [`crate::eval::Errors`]:
+//!
+//! 1. *No new failure.* Where the original runs without any failure (`Errors::All`), so does the rewritten graph.
+//! 2. *No lost failure.* Where a result, predicate, key or aggregate of the original fails (`Errors::Needed`), the
+//!    rewritten graph fails too.
+//! 3. In between (only columns that nobody reads, or rows that are dropped, fail) it may do either.
+//!
+//! So a predicate that [can fail](fails::can_fail) stays where it is, and nothing that drops rows moves in front of it.
+//! One rule, `filter_before_model`, is exempt from 2: rows that a filter drops are not shown to the model, whether or
+//! not the model, or another part of the same predicate, would have failed on them.
+
+mod cross;
+mod expression;
+pub mod fails;
+mod needed;
+mod options;
+mod patch;
+mod rebuild;
+mod relational;
+mod report;
+mod rows;
+mod tensor;
+mod users;
+
+pub use options::RewriteOptions;
+pub use patch::Patch;
+pub use report::{RewriteError, RewriteReport};
+
+use quearn_stage::graph::{Graph, GraphError, Node, verify};
+use rebuild::rebuild;
+
+/// A rule: its name, why it is there and at its place, and the change it proposes.
+pub struct Rule {
+    /// The name of its file, by which it is switched.
+    pub name: &'static str,
+    /// Why it is there, and why at this place.
+    pub reason: &'static str,
+    apply: Apply,
+}
+
+/// What a rule looks at.
+enum Apply {
+    /// One node and what is below it.
+    Node(fn(&Graph, Node) -> Option<Patch>),
+    /// The graph as a whole.
+    Graph(fn(&Graph) -> Option<Patch>),
+}
+
+/// Every rule, in the order of a round.
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "fold_constants",
+        reason: "what is known now is not computed later; first, since it decides predicates and exposes the rest",
+        apply: Apply::Node(relational::fold_constants),
+    },
+    Rule {
+        name: "fuse_elementwise",
+        reason: "transposes, reshapes and casts that cancel no longer stand between operators that match each other",
+        apply: Apply::Node(tensor::fuse_elementwise),
+    },
+    Rule {
+        name: "merge_filters",
+        reason: "one predicate per place, so that the next two rules see all its parts at once",
+        apply: Apply::Node(relational::merge_filters),
+    },
+    Rule {
+        name: "push_filter",
+        reason: "rows are dropped before they are joined, sorted or grouped",
+        apply: Apply::Node(relational::push_filter),
+    },
+    Rule {
+        name: "filter_before_model",
+        reason: "rows are dropped before the model runs on them",
+        apply: Apply::Node(cross::filter_before_model),
+    },
+    Rule {
+        name: "merge_projections",
+        reason: "filters that moved leave projections on top of each other",
+        apply: Apply::Node(relational::merge_projections),
+    },
+    Rule {
+        name: "fold_batch_norm",
+        reason: "a normalisation by weights becomes part of the weights, once bound; after transposes have cancelled",
+        apply: Apply::Node(tensor::fold_batch_norm),
+    },
+    Rule {
+        name: "prune_model_inputs",
+        reason: "a model output that nobody reads is not computed, and its inputs are not scanned",
+        apply: Apply::Graph(cross::prune_model_inputs),
+    },
+    Rule {
+        name: "prune_projection",
+        reason: "columns that nobody reads are not kept or scanned; last, since every other rule changes who reads what",
+        apply: Apply::Graph(relational::prune_projection),
+    },
+];
+
+/// Rounds after which rewriting stops although a rule still fires; chains of pushes are as deep as plans, not deeper.
+const MAX_ROUNDS: usize = 64;
+
+/// The graph after all rules that are on, run in rounds until none fires, and which ones fired.
+///
+/// # Errors
+/// A rule that made something that is no equal graph: a bug of the rule, which the error names.
+pub fn rewrite(graph: &Graph, options: &RewriteOptions) -> Result<(Graph, RewriteReport), RewriteError> {
+    let mut report = RewriteReport::default();
+    let mut current = rebuild(graph, &Patch::new(graph)).map_err(|e| RewriteError::rule("rebuild", e))?;
+    for round in 0..MAX_ROUNDS {
+        let mut fired = 0;
+        for rule in RULES.iter().filter(|rule| options.is_on(rule.name)) {
+            let Some(patch) = rule.proposal(&current) else { continue };
+            current = apply(&current, &patch).map_err(|e| RewriteError::rule(rule.name, e))?;
+            tracing::debug!(rule = rule.name, round, changes = patch.len(), nodes = current.len(), "rewrote");
+            report.count(rule.name, patch.len());
+            fired += patch.len();
+        }
+        if fired == 0 {
+            return Ok((current, report));
+        }
+    }
+    tracing::debug!(MAX_ROUNDS, "stopped rewriting while rules still fired");
+    Ok((current, report))
+}
+
+impl Rule {
+    /// The changes that the rule proposes for the whole graph at once. Each is an equation between a node and another
+    /// one made from what is below it, so that together they are as good as one after the other.
+    fn proposal(&self, graph: &Graph) -> Option<Patch> {
+        match self.apply {
+            Apply::Graph(rule) => rule(graph),
+            Apply::Node(rule) => {
+                let mut all = Patch::new(graph);
+                graph.reachable().into_iter().filter_map(|node| rule(graph, node)).for_each(|patch| all.merge(patch));
+                (all.len() > 0).then_some(all)
+            }
+        }
+    }
+}
+
+fn apply(graph: &Graph, patch: &Patch) -> Result<Graph, GraphError> {
+    let result = rebuild(graph, patch)?;
+    if cfg!(debug_assertions) {
+        verify(&result)?;
+    }
+    Ok(result)
+}

@@ -1,0 +1,13 @@
+//! Rules about tables and scalars.
+
+mod fold_constants;
+mod merge_filters;
+mod merge_projections;
+mod prune_projection;
+mod push_filter;
+
+pub use fold_constants::fold_constants;
+pub use merge_filters::merge_filters;
+pub use merge_projections::merge_projections;
+pub use prune_projection::prune_projection;
+pub use push_filter::{below_projections, push_filter};

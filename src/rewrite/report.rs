@@ -1,0 +1,63 @@
+//! What rewriting did, and how it can fail.
+
+use super::RULES;
+use quearn_stage::graph::GraphError;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Why rewriting stopped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// The user's: a switch that names no rule.
+    #[error("no rewrite rule {0:?}; there are {known}", known = names())]
+    UnknownRule(String),
+    /// Ours: a rule made something that is no equal graph.
+    #[error("rewrite rule {rule} is wrong: {source}")]
+    Rule {
+        /// The rule.
+        rule: &'static str,
+        /// What it made.
+        source: GraphError,
+    },
+}
+
+impl RewriteError {
+    pub(super) fn rule(rule: &'static str, source: GraphError) -> RewriteError {
+        RewriteError::Rule { rule, source }
+    }
+}
+
+fn names() -> String {
+    RULES.iter().map(|rule| rule.name).collect::<Vec<_>>().join(", ")
+}
+
+/// How often each rule changed a node.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct RewriteReport {
+    fired: BTreeMap<&'static str, usize>,
+}
+
+impl RewriteReport {
+    pub(super) fn count(&mut self, rule: &'static str, changes: usize) {
+        *self.fired.entry(rule).or_default() += changes;
+    }
+
+    /// How often the rule of that name fired.
+    pub fn fired(&self, name: &str) -> usize {
+        self.fired.get(name).copied().unwrap_or(0)
+    }
+
+    /// The rules that fired, in their order, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        RULES.iter().map(|rule| (rule.name, self.fired(rule.name))).filter(|(_, count)| *count > 0)
+    }
+}
+
+impl fmt::Display for RewriteReport {
+    /// `push_filter x2, prune_projection x1`, or `none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each: Vec<String> = self.iter().map(|(name, count)| format!("{name} x{count}")).collect();
+        f.write_str(if each.is_empty() { "none" } else { "" })?;
+        f.write_str(&each.join(", "))
+    }
+}
