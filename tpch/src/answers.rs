@@ -9,7 +9,7 @@ mod csv;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
-use quearn::data::{Column, Table};
+use quearn::data::{Column, Error, Table};
 use quearn_stage::graph::literal::Value;
 
 /// A result differs from the expected answer, or cannot be compared with one.
@@ -71,12 +71,23 @@ pub fn has_answers(scale: f64) -> bool {
 
 /// Compares the result of a query (1 to 22) at scale factor 0.01 or 1 with the expected answer.
 pub fn check(query: u32, scale: f64, result: &RecordBatch) -> Result<(), Mismatch> {
-    let fail = |message: String| Mismatch { query, message };
     let decimal = result.schema().fields().iter().map(|f| is_decimal(f.data_type())).collect::<Vec<_>>();
-    let table = Table::from_batches("result", std::slice::from_ref(result)).map_err(|e| fail(e.to_string()))?;
-    let row = |r: usize| table.columns().iter().map(|c| cell(c, r)).collect();
-    let rows: Vec<Vec<String>> = (0..table.rows()).map(row).collect();
+    let rows = texts(result).map_err(|e| Mismatch { query, message: e.to_string() })?;
     check_rows(query, scale, &rows, &decimal)
+}
+
+/// A result as CSV with a line of column names, as the expected answers are.
+pub fn to_csv(result: &RecordBatch) -> Result<String, Error> {
+    let names = result.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let rows = texts(result)?;
+    Ok(std::iter::once(&names).chain(&rows).map(|row| csv::line(row)).collect())
+}
+
+/// Rows of text: numbers, dates as `1994-01-01`, NULL as `\N`.
+fn texts(result: &RecordBatch) -> Result<Vec<Vec<String>>, Error> {
+    let table = Table::from_batches("result", std::slice::from_ref(result))?;
+    let row = |r: usize| table.columns().iter().map(|c| cell(c, r)).collect();
+    Ok((0..table.rows()).map(row).collect())
 }
 
 /// As [`check`], for rows of text: numbers, dates as `1994-01-01`, NULL as `\N`. `decimal` says which columns are

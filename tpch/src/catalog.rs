@@ -6,22 +6,74 @@ use crate::schema::{self, TABLES};
 use quearn::data::{Column, Error, Table};
 use quearn::io::{ReadOptions, read_parquet};
 use quearn_stage::graph::literal::int_range;
-use quearn_stage::graph::{Field, Scalar};
+use quearn_stage::graph::{Field, Graph, Op, Scalar};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// All tables at a scale factor, in the order of [`TABLES`]; those that are absent are generated first.
 pub fn load(scale: f64, progress: Progress) -> Result<Vec<Table>> {
+    let all = TABLES.iter().map(|table| (*table, schema::fields(table)));
+    load_each(scale, all, progress)
+}
+
+/// The tables that programs scan, with only the columns that they scan; tables that are absent are generated first.
+pub fn load_scanned<'g>(
+    scale: f64,
+    graphs: impl IntoIterator<Item = &'g Graph>,
+    progress: Progress,
+) -> Result<Vec<Table>> {
+    let scanned = scanned(graphs);
+    let tables = TABLES.iter().filter_map(|table| Some((*table, scanned.get(table)?)));
+    let read = |(table, columns): (&'static str, &BTreeSet<&str>)| {
+        let mut fields = schema::fields(table);
+        // One is read in any case: it tells how many rows there are.
+        let first = fields[0].name.clone();
+        fields.retain(|f| columns.contains(f.name.as_str()) || (columns.is_empty() && f.name == first));
+        (table, fields)
+    };
+    load_each(scale, tables.map(read), progress)
+}
+
+/// Columns by table.
+fn scanned<'g>(graphs: impl IntoIterator<Item = &'g Graph>) -> BTreeMap<&'g str, BTreeSet<&'g str>> {
+    let mut scanned: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for graph in graphs {
+        for node in graph.reachable() {
+            if let Op::Scan { table, fields } = graph.op(node) {
+                scanned.entry(table).or_default().extend(fields.iter().map(|f| f.name.as_str()));
+            }
+        }
+    }
+    scanned
+}
+
+fn load_each(
+    scale: f64,
+    tables: impl Iterator<Item = (&'static str, Vec<Field>)>,
+    progress: Progress,
+) -> Result<Vec<Table>> {
     let folder = generate::generate(scale, progress)?;
-    TABLES.iter().map(|table| load_table(&folder, table)).collect()
+    let mut loaded = vec![];
+    for (name, fields) in tables {
+        let about = generate::rows(name, scale);
+        progress(name, 0, about);
+        let table = load_columns(&folder, name, &fields)?;
+        progress(name, table.rows() as u64, about.max(table.rows() as u64));
+        loaded.push(table);
+    }
+    Ok(loaded)
 }
 
 /// A table from a folder of Parquet files.
 pub fn load_table(folder: &Path, table: &str) -> Result<Table> {
-    let fields = schema::fields(table);
+    load_columns(folder, table, &schema::fields(table))
+}
+
+fn load_columns(folder: &Path, table: &str, fields: &[Field]) -> Result<Table> {
     let columns = Some(fields.iter().map(|f| f.name.clone()).collect());
     let options = ReadOptions { columns, ..ReadOptions::default() };
     let read = read_parquet(folder.join(format!("{table}.parquet")), &options)?;
-    let columns = read.into_columns().into_iter().zip(&fields);
+    let columns = read.into_columns().into_iter().zip(fields);
     let columns = columns.map(|(column, field)| typed(column, field)).collect::<Result<Vec<_>, _>>()?;
     Ok(Table::new(table, columns)?)
 }

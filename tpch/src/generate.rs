@@ -133,7 +133,7 @@ impl Sink {
 }
 
 /// Rows of a table; `lineitem` has 1 to 7 for every order, 4 on average.
-fn rows(table: &str, scale: f64) -> u64 {
+pub(crate) fn rows(table: &str, scale: f64) -> u64 {
     let base = match table {
         schema::REGION => return 5,
         schema::NATION => return 25,

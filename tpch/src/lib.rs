@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  generate --> Parquet cache --> catalog --> tables in memory
+//!  queries: a number --> a graph, for a session that has the tables
 //!  answers: expected results, compared with what a query returned
 //! ```
 
@@ -9,6 +10,7 @@ pub mod answers;
 pub mod catalog;
 mod error;
 pub mod generate;
+pub mod queries;
 pub mod schema;
 
 pub use error::{Error, Result};

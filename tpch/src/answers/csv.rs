@@ -21,8 +21,23 @@ fn parse_line(line: &str) -> Vec<String> {
     cells
 }
 
+/// A row as a line, which [`parse`] reads back.
+pub(super) fn line(row: &[String]) -> String {
+    let quoted = |cell: &String| match cell.contains([',', '"']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.clone(),
+    };
+    row.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n"
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn lines() {
+        let row = ["a", "b,c", "d\"e", ""].map(String::from).to_vec();
+        assert_eq!(super::parse(&super::line(&row)), [row]);
+    }
+
     #[test]
     fn quotes() {
         assert_eq!(super::parse("a,\"b,\"\"c\"\"\",\n"), [["a", "b,\"c\"", ""]]);

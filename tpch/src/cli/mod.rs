@@ -1,0 +1,75 @@
+//! The command line.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `generate`, `run`, `check`, `bench`, `explain` | the commands |
+//! | `machine` | settings of the session, and a session with the tables that queries need |
+//! | `report` | measurements as JSON, in the form that the peers' measurements have |
+//! | `host` | facts about this machine and process |
+//! | `progress` | bars while tables are generated and loaded |
+
+mod bench;
+mod check;
+mod explain;
+mod generate;
+mod host;
+mod machine;
+mod progress;
+mod report;
+mod run;
+
+use clap::{Parser, Subcommand};
+use quearn_tpch::Result;
+use quearn_tpch::queries;
+
+/// TPC-H queries, compiled by Quearn.
+#[derive(Parser)]
+#[command(name = "quearn-tpch", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generate the tables as Parquet files under $QUEARN_CACHE (default ~/.cache/quearn); those that are there stay.
+    Gen(generate::Generate),
+    /// Run queries and print their results.
+    Run(run::Run),
+    /// Compare the results of queries with the expected answers, without printing them.
+    Check(check::Check),
+    /// Measure queries.
+    Bench(bench::Bench),
+    /// Print a query at a level of the compiler.
+    Explain(explain::Explain),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Gen(command) => command.run(),
+            Command::Run(command) => command.run(),
+            Command::Check(command) => command.run(),
+            Command::Bench(command) => command.run(),
+            Command::Explain(command) => command.run(),
+        }
+    }
+}
+
+/// Which queries.
+#[derive(clap::Args)]
+struct Selection {
+    /// Numbers of queries, such as 1,6; all by default.
+    #[arg(long, value_delimiter = ',')]
+    query: Vec<u32>,
+}
+
+impl Selection {
+    fn numbers(&self) -> Vec<u32> {
+        match self.query.is_empty() {
+            true => queries::numbers(),
+            false => self.query.clone(),
+        }
+    }
+}
