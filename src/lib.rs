@@ -1,6 +1,25 @@
 //! Quearn: queries and tensor programs in one staged language, compiled together.
 
+pub mod compile;
 pub mod data;
+mod error;
 pub mod eval;
+pub mod executable;
+pub mod explain;
 pub mod io;
 pub mod lower;
+pub mod options;
+pub mod prelude;
+pub mod results;
+pub mod rewrite;
+mod session;
+#[doc(hidden)]
+pub mod testing;
+
+pub use arrow;
+pub use error::{Error, Result};
+pub use executable::Tensors;
+pub use explain::Level;
+pub use options::{BackendKind, Options};
+pub use results::{Outcome, Outputs};
+pub use session::{Program, Session, SessionBuilder};

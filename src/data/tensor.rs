@@ -58,6 +58,17 @@ impl Tensor {
         Ok(Tensor { scalar, shape: shape.to_vec(), data: data.into() })
     }
 
+    /// A tensor of little-endian values in row-major order, sharing the buffer if it is 64-byte aligned.
+    pub fn from_buffer(scalar: Scalar, shape: Vec<u64>, data: Buffer) -> Result<Tensor> {
+        let width = Phys::of(scalar).map_or(0, Phys::bytes);
+        let whole = width > 0 && byte_len(&shape, width) == Some(data.len() as u64);
+        // Bools need their values checked.
+        if !whole || scalar == Scalar::Bool || data.as_ptr().align_offset(64) != 0 {
+            return Tensor::from_bytes(scalar, &shape, &data);
+        }
+        Ok(Tensor { scalar, shape, data })
+    }
+
     /// Type of an element.
     pub fn scalar(&self) -> Scalar {
         self.scalar

@@ -1,11 +1,11 @@
 //! What all staged operators share while one program is lowered.
 
-use super::frame::{Bind, Frame, run_handle};
+use super::frame::{Frame, run_handle};
 use super::relational::dictionary::Table as DictTable;
 use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
-use crate::data::Catalog;
+use crate::data::{Catalog, Phys, Values};
 use quearn_stage::graph::{Graph, Node};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
 use std::cell::RefCell;
@@ -18,9 +18,18 @@ pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
 /// A piece of the main (or prepare) function, run in order.
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
 
-/// A value range (inclusive) of a column that the program relies on. Checked before every run.
+/// What a program relies on. Checked before every run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
+    /// A column is stored in a form.
+    Stored {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+        /// Form.
+        form: Form,
+    },
     /// All values lie in a range.
     Range {
         /// Table.
@@ -53,6 +62,55 @@ pub enum Fact {
         /// Rows.
         rows: u64,
     },
+}
+
+/// How a column is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Values of one width.
+    Fixed(Phys),
+    /// Text, with 64-bit offsets or not.
+    Text {
+        /// 64-bit offsets?
+        wide: bool,
+    },
+    /// Codes of a dictionary.
+    Coded(Phys),
+}
+
+impl Form {
+    /// The form of stored values.
+    pub fn of(values: &Values) -> Form {
+        match values {
+            Values::Fixed { phys, .. } => Form::Fixed(*phys),
+            Values::Text { wide, .. } => Form::Text { wide: *wide },
+            Values::Coded { phys, .. } => Form::Coded(*phys),
+        }
+    }
+}
+
+impl Fact {
+    /// Does it hold for the tables of a catalog?
+    pub fn holds(&self, catalog: &Catalog) -> bool {
+        let column = |table: &str, column: &str| catalog.table(table).and_then(|t| t.column(column).ok());
+        match self {
+            Fact::Stored { table, column: name, form } => {
+                column(table, name).is_some_and(|c| Form::of(&c.values) == *form)
+            }
+            Fact::Range { table, column: name, min, max } => column(table, name).is_some_and(|c| {
+                let code = |d: &std::sync::Arc<crate::data::Dictionary>| (0, d.len().saturating_sub(1) as i128);
+                let (low, high) = match &c.values {
+                    Values::Coded { dict, .. } => code(dict),
+                    // A column without values has no value outside.
+                    _ => (c.stats.min.unwrap_or(*min), c.stats.max.unwrap_or(*max)),
+                };
+                low >= *min && high <= *max
+            }),
+            Fact::NoNulls { table, column: name } => column(table, name).is_some_and(|c| c.stats.nulls == 0),
+            Fact::Unique { table, column: name } => column(table, name).is_some_and(|c| c.stats.unique),
+            Fact::MaxRows { table, rows } => catalog.table(table).is_some_and(|t| t.rows() as u64 <= *rows),
+        }
+    }
 }
 
 /// One line of `explain` about a pipeline: what it does in one loop and what it writes out.
@@ -209,17 +267,10 @@ impl<'g> Cx<'g> {
             bindings: self.frame.bindings(),
             outputs,
             operators: self.operators.take(),
+            dictionaries: self.dictionaries.take(),
             facts: self.facts.take(),
             pipelines: self.notes.take(),
             module: self.module.build(),
         }
     }
-}
-
-/// True if a binding is needed when weights are prepared, not only when the program runs.
-pub fn is_weight(graph: &Graph, bind: &Bind) -> bool {
-    let Bind::Tensor { name } = bind else { return false };
-    (0..graph.len() as u32).map(Node).any(|n| {
-        matches!(graph.op(n), quearn_stage::graph::Op::Input { name: other, weight: true, .. } if other == name)
-    })
 }

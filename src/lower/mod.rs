@@ -6,6 +6,7 @@
 //! | [`frame`] | the memory through which generated code sees data and state |
 //! | [`context`] | what all operators share: module, frame, steps of the main function, facts |
 //! | [`error`] | why a graph cannot be lowered |
+//! | [`outputs`] | the results of a program; the entry point |
 //! | [`relational`] | table operators: pipelines of tiles, data-centric |
 //! | [`tensor`] | tensor operators: staged kernels |
 //!
@@ -15,11 +16,13 @@
 pub mod context;
 pub mod error;
 pub mod frame;
+pub mod outputs;
 pub mod relational;
 pub mod tensor;
 
 pub use context::{Cx, Fact, PipelineNote};
 pub use error::{LowerError, Result};
+pub use outputs::lower;
 
 use frame::{Bind, Slot};
 use quearn_stage::graph::Elem;
@@ -42,6 +45,8 @@ pub struct Lowered {
     pub outputs: Vec<Output>,
     /// Names of the operators that runtime calls refer to.
     pub operators: Vec<String>,
+    /// Table and column of each dictionary that results refer to.
+    pub dictionaries: Vec<(String, String)>,
     /// What the program relies on.
     pub facts: Vec<Fact>,
     /// What was fused and what is materialised.

@@ -1,28 +1,350 @@
 //! Tensor operators on the rows of a pipeline: rows gather in a tile, the operators run on the whole tile, then the
 //! pipeline goes on row by row.
+//!
+//! A tile belongs to a worker: columns that the operators read (their left operand, ready in place), rows with what the
+//! rest of the pipeline needs, and scratch memory for intermediate tensors. Nothing else is written between the query
+//! and the model.
 
-use super::env::Env;
-use super::pipeline::Consume;
-use crate::lower::context::Cx;
+use super::env::{Env, Place};
+use super::expr::{cast, column, eval};
+use super::layout::RowLayout;
+use super::pipeline::{self, Consume};
+use super::value::{Repr, Value};
+use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
-use quearn_stage::graph::Node;
-use quearn_stage::low::V;
+use crate::lower::frame::{Slot, round_up, workers};
+use crate::lower::tensor::{self, View, storage};
+use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
+use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
+use std::collections::BTreeSet;
+use std::rc::Rc;
 
-/// Rows of the source in a tile when the pipeline runs a model: few, as each row is much work.
-pub const TILE_ROWS: i64 = 16;
+/// Bytes of intermediate tensors that a tile aims at: they stay in the second-level cache.
+const TILE_BYTES: u64 = 1 << 20;
+
+/// Rows of the source that make a morsel, for each row of a tile: some are filtered out on the way.
+const SOURCE_ROWS: i64 = 4;
+
+fn is_tensor_op(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::MatMul
+            | Op::Conv2d(_)
+            | Op::Pool2d(_)
+            | Op::BatchNorm { .. }
+            | Op::Softmax { .. }
+            | Op::Concat { .. }
+            | Op::Reduce { .. }
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::ArgMax { .. }
+            | Op::Gather
+            | Op::Stack
+            | Op::Input { .. }
+    )
+}
+
+fn shape_len(cx: &Cx<'_>, node: Node) -> usize {
+    cx.graph.ty(node).as_tensor().map_or(0, |(_, shape)| shape.len())
+}
+
+/// Is the node one value a row, computed from columns without tensor operators? Such nodes are the leaves of a tile.
+pub fn is_row_value(cx: &Cx<'_>, node: Node) -> bool {
+    match cx.graph.op(node) {
+        Op::Column(_) => true,
+        Op::Const(_) => false,
+        op if is_tensor_op(op) => false,
+        _ => {
+            let inputs = cx.graph.inputs(node);
+            shape_len(cx, node) == 1
+                && inputs.iter().all(|&i| matches!(cx.graph.op(i), Op::Const(_)) || is_row_value(cx, i))
+        }
+    }
+}
 
 /// The tensor operators behind the columns of a projection whose results are one value a row.
-pub fn roots(_cx: &Cx<'_>, _project: Node) -> Vec<Node> {
-    vec![]
+pub fn roots(cx: &Cx<'_>, project: Node) -> Vec<Node> {
+    let Op::Project { names } = cx.graph.op(project) else { return vec![] };
+    let inputs = &cx.graph.inputs(project)[1..];
+    let needed = names.iter().zip(inputs).filter(|(name, _)| cx.needed.contains(project, name));
+    let mut found = BTreeSet::new();
+    let mut stack: Vec<Node> = needed.map(|(_, e)| *e).collect();
+    while let Some(node) = stack.pop() {
+        if is_tensor_op(cx.graph.op(node)) || shape_len(cx, node) > 1 {
+            found.insert(node);
+        } else if !matches!(cx.graph.op(node), Op::Column(_)) {
+            stack.extend(cx.graph.inputs(node));
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Columns of a tile that tensor operators read.
+struct Leaf {
+    node: Node,
+    elem: Scalar,
+    prim: Prim,
+    /// Offset of the column in the worker's memory.
+    offset: i64,
+}
+
+/// What the rest of the pipeline needs of a row.
+struct Kept {
+    table: Node,
+    name: String,
+    elem: Elem,
+}
+
+struct Tile {
+    roots: Vec<Node>,
+    leaves: Vec<Leaf>,
+    kept: Vec<Kept>,
+    rows: i64,
+    arena: i64,
+    rows_at: i64,
+    /// Slot with the address of the first worker's memory.
+    memory: Slot,
+    /// Slot with the distance to the next worker's.
+    stride: Slot,
+}
+
+fn unsupported(cx: &Cx<'_>, node: Node, what: &str) -> LowerError {
+    LowerError::Unsupported { node: cx.describe(node), what: what.to_owned() }
+}
+
+/// Rows of a tile: as many as keep its intermediate tensors small.
+fn tile_rows(cx: &Cx<'_>, roots: &[Node]) -> Result<i64> {
+    let one = tensor::tile_arena_bytes(cx, roots, 1)?;
+    let each = tensor::tile_arena_bytes(cx, roots, 2)?.saturating_sub(one).max(1);
+    Ok((TILE_BYTES / each).clamp(4, 1024) as i64)
+}
+
+/// Rows of the source in a morsel of a pipeline with this projection.
+pub fn source_rows(cx: &Cx<'_>, project: Node) -> Result<i64> {
+    Ok(tile_rows(cx, &roots(cx, project))? * SOURCE_ROWS)
+}
+
+impl Tile {
+    fn plan(cx: &Cx<'_>, project: Node) -> Result<Tile> {
+        let roots = roots(cx, project);
+        if let Some(root) = roots.iter().find(|r| shape_len(cx, **r) != 1) {
+            return Err(unsupported(cx, *root, "a tensor (more than one value a row) as a column"));
+        }
+        let rows = tile_rows(cx, &roots)?;
+        let mut at = 64;
+        let mut leaves = vec![];
+        for node in leaf_nodes(cx, &roots) {
+            let GraphTy::Tensor { elem, shape } = cx.graph.ty(node) else { continue };
+            if shape.len() != 1 || elem.nullable {
+                return Err(unsupported(cx, node, "a column of tensors or of NULLs as an operand of a tensor operator"));
+            }
+            let wrong = || unsupported(cx, node, "a column of this type as an operand of a tensor operator");
+            let prim = storage(elem.scalar).ok_or_else(wrong)?;
+            leaves.push(Leaf { node, elem: elem.scalar, prim, offset: at });
+            at = round_up(at + rows * prim.bytes() as i64, 64);
+        }
+        let arena = at;
+        at = round_up(at + tensor::tile_arena_bytes(cx, &roots, rows as u64)? as i64, 64);
+        let (memory, stride) = (cx.frame.slot(Ty::PTR), cx.frame.slot(Ty::I64));
+        Ok(Tile { roots, leaves, kept: kept(cx, project), rows, arena, rows_at: at, memory, stride })
+    }
+
+    /// The worker's memory: a row count, then what `plan` laid out.
+    fn of<'b>(&self, b: &'b Builder, frame: V<'b>, worker: V<'b>) -> V<'b> {
+        let stride = self.stride.get(b, frame);
+        self.memory.get(b, frame).index(worker * stride, 1)
+    }
+
+    fn allocate(&self, cx: &Cx<'_>, layout: &RowLayout, operator: &str) {
+        let bytes = round_up(self.rows_at + self.rows * layout.width(), 64);
+        let (memory, stride, operator) = (self.memory, self.stride, operator.to_owned());
+        cx.step(move |cx, b, frame| {
+            stride.set(b, frame, b.i64(bytes));
+            memory.set(b, frame, cx.alloc(b, frame, workers(b, frame) * bytes, &operator));
+        });
+    }
+
+    /// Writes the current row into the tile at position `n`; the layout of rows is made with the first one.
+    fn append<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, tile: V<'b>, n: V<'b>, layout: &mut RowLayout) -> Result<()> {
+        let b = env.b;
+        for leaf in &self.leaves {
+            let value = eval(cx, env, leaf.node)?;
+            let at = tile.at(leaf.offset).index(n, leaf.prim.bytes() as i64);
+            b.store(at, 0, leaf_value(value, leaf.prim));
+        }
+        let mut values = vec![];
+        for kept in &self.kept {
+            values.push(column::column(cx, env, kept.table, &kept.name)?);
+        }
+        if layout.fields.is_empty() {
+            for (kept, value) in self.kept.iter().zip(&values) {
+                layout.add(&kept.name, kept.elem, value);
+            }
+        }
+        let row = tile.at(self.rows_at).index(n, layout.width());
+        for (field, value) in layout.fields.iter().zip(&values) {
+            field.store(b, row, value);
+        }
+        Ok(())
+    }
+
+    /// The function that runs the operators on a tile and hands its rows on.
+    fn flush(&self, cx: &Cx<'_>, layout: &RowLayout, consume: &mut Consume<'_>) -> Result<FuncId> {
+        let mut outcome = Ok(());
+        let func = cx.task("tile", |b, frame, worker, _, hi| {
+            outcome = self.hand_on(cx, &Env::new(b, frame, worker), hi, layout, consume);
+        });
+        outcome?;
+        Ok(func)
+    }
+
+    fn hand_on<'b>(
+        &self,
+        cx: &Cx<'_>,
+        env: &Env<'b>,
+        n: V<'b>,
+        layout: &RowLayout,
+        consume: &mut Consume<'_>,
+    ) -> Result<()> {
+        let b = env.b;
+        let tile = self.of(b, env.frame, env.worker);
+        let leaf = |node: Node| {
+            let leaf = self.leaves.iter().find(|l| l.node == node)?;
+            let strides = vec![leaf.prim.bytes() as i64];
+            Some(View { base: tile.at(leaf.offset), elem: leaf.elem, strides, inner: vec![] })
+        };
+        let views = tensor::lower_tile(cx, b, env.frame, tile.at(self.arena), n, &self.roots, &leaf)?;
+        pipeline::for_each(b, (b.i64(0), n), |i| {
+            let row = tile.at(self.rows_at).index(i, layout.width());
+            let mut env = self.bind(env, row, layout);
+            for (root, view) in self.roots.iter().zip(&views) {
+                env.remember(*root, element(cx, b, *root, view, i)?);
+            }
+            env = env.branch();
+            consume(&env)
+        })
+    }
+
+    /// The environment in which the kept columns of every table are at hand.
+    fn bind<'b>(&self, env: &Env<'b>, row: V<'b>, layout: &RowLayout) -> Env<'b> {
+        let tables: BTreeSet<Node> = self.kept.iter().map(|k| k.table).collect();
+        tables.into_iter().fold(env.branch(), |env, table| {
+            let kept = self.kept.iter().zip(&layout.fields).filter(|(k, _)| k.table == table);
+            let values = kept.map(|(k, field)| (k.name.clone(), field.load(env.b, row, None))).collect();
+            env.bind(table, Place::Values(Rc::new(values)))
+        })
+    }
+}
+
+/// The machine value in the type that tensors store.
+fn leaf_value<'b>(value: Value<'b>, prim: Prim) -> V<'b> {
+    let v = value.scalar();
+    match (v.ty().prim, prim) {
+        (from, to) if from == to => v,
+        (from, to) if from.is_float() && to.is_float() => {
+            v.cast(if to.bytes() < from.bytes() { CastOp::FpTrunc } else { CastOp::FpExt }, to)
+        }
+        (_, to) => v.sext(to),
+    }
+}
+
+/// The value of a root for one row of a tile.
+fn element<'b>(cx: &Cx<'_>, b: &'b Builder, root: Node, view: &View<'b>, row: V<'b>) -> Result<Value<'b>> {
+    let prim = storage(view.elem).ok_or_else(|| unsupported(cx, root, "this type as a column"))?;
+    let v = b.load(Ty::scalar(prim), view.base.index(row, view.strides[0]), 0);
+    let v = match view.elem {
+        Scalar::U8 => v.zext(Prim::I32),
+        Scalar::F16 | Scalar::BF16 => v.cast(CastOp::FpExt, Prim::F32),
+        _ => v,
+    };
+    // The position of a largest element lies inside its axis: the keys of a group-by can index an array.
+    let range = match cx.graph.op(root) {
+        Op::ArgMax { axis } => {
+            let (_, shape) = cx.graph.ty(cx.graph.inputs(root)[0]).as_tensor().unwrap_or((view.elem.required(), &[]));
+            shape.get(*axis).and_then(|d| d.as_const()).map(|n| super::value::Range::new(0, n.max(1) as i128 - 1))
+        }
+        _ => None,
+    };
+    let value = match range.or(super::value::Range::of(view.elem)) {
+        Some(range) => Value::int(v, range),
+        None => Value::prim(v),
+    };
+    Ok(match value.repr {
+        Repr::Prim(_) if range.is_none() => cast::widest(value, view.elem.required()),
+        _ => value,
+    })
+}
+
+fn leaf_nodes(cx: &Cx<'_>, roots: &[Node]) -> BTreeSet<Node> {
+    let mut leaves = BTreeSet::new();
+    let mut stack = roots.to_vec();
+    while let Some(node) = stack.pop() {
+        if is_row_value(cx, node) {
+            leaves.insert(node);
+        } else {
+            stack.extend(cx.graph.inputs(node));
+        }
+    }
+    leaves
+}
+
+/// Needed columns of the projection's input and of the projections below it, which have the same rows.
+fn kept(cx: &Cx<'_>, project: Node) -> Vec<Kept> {
+    let mut all = vec![];
+    let mut table = project;
+    while matches!(cx.graph.op(table), Op::Project { .. }) {
+        table = cx.graph.inputs(table)[0];
+        for field in column::fields(cx, table) {
+            if cx.needed.contains(table, &field.name) && field.shape.is_empty() {
+                all.push(Kept { table, name: field.name.clone(), elem: field.elem });
+            }
+        }
+    }
+    all
 }
 
 /// Produces the rows of a projection with tensor operators.
 pub fn produce<'b>(
     cx: &Cx<'_>,
-    _env: &Env<'b>,
+    env: &Env<'b>,
     project: Node,
-    _tile: (V<'b>, V<'b>),
-    _consume: &mut Consume<'_>,
+    range: (V<'b>, V<'b>),
+    consume: &mut Consume<'_>,
 ) -> Result<()> {
-    Err(LowerError::Internal { node: cx.describe(project), what: "no tensor operators".into() })
+    let tile = Tile::plan(cx, project)?;
+    let input = cx.graph.inputs(project)[0];
+    let mut layout = RowLayout::default();
+    let mut flush = None;
+    pipeline::produce(cx, env, input, range, &mut |env| {
+        let b = env.b;
+        let memory = tile.of(b, env.frame, env.worker);
+        let n = b.load(Ty::I64, memory, 0);
+        tile.append(cx, env, memory, n, &mut layout)?;
+        b.store(memory, 0, n + 1);
+        let func = tile.flush(cx, &layout, consume)?;
+        flush = Some(func);
+        let full = (n + 1).eq(b.i64(tile.rows));
+        b.if_(full, || run_tile(b, env.frame, memory, func, b.i64(tile.rows)));
+        Ok(())
+    })?;
+    let func = flush.ok_or_else(|| unsupported(cx, project, "a projection of no rows"))?;
+    let (b, frame) = (env.b, env.frame);
+    let memory = tile.of(b, frame, env.worker);
+    let rest = b.load(Ty::I64, memory, 0);
+    b.if_(rest.gt(b.i64(0)), || run_tile(b, frame, memory, func, rest));
+    let operator = format!("the tile of {}", cx.describe(project));
+    tile.allocate(cx, &layout, &operator);
+    let bytes = tile.rows_at + tile.rows * layout.width();
+    cx.note(PipelineNote {
+        name: "tile".to_owned(),
+        fused: tile.roots.iter().map(|r| cx.describe(*r)).collect(),
+        materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker", tile.rows)],
+    });
+    Ok(())
+}
+
+/// Runs the operators on a tile of `n` rows, on this worker, and empties it.
+fn run_tile<'b>(b: &'b Builder, frame: V<'b>, memory: V<'b>, func: FuncId, n: V<'b>) {
+    b.store(memory, 0, b.i64(0));
+    b.par_for(func, frame, n, n);
 }

@@ -1,14 +1,14 @@
 //! Results: the rows of a table as per-worker lists, in the logical types of its columns.
 
 use super::env::Env;
-use super::expr::{cast, column};
+use super::expr::{cast, column, eval};
 use super::layout::RowLayout;
 use super::materialise::{self, Lists};
 use super::pipeline::{self, Sink};
 use crate::lower::Output;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
-use quearn_stage::graph::{Field, Node};
+use quearn_stage::graph::{Elem, Field, Node};
 
 struct Emit {
     table: Node,
@@ -55,4 +55,23 @@ pub fn lower(cx: &Cx<'_>, name: &str, table: Node) -> Result<Output> {
     let mut sink = Emit { table, fields, lists, layout: RowLayout::default() };
     pipeline::run(cx, "output", table, &mut sink)?;
     Ok(Output::Table { name: name.to_owned(), lists: lists.address, layout: sink.layout })
+}
+
+/// Emits a function that gives one scalar out, as a table of one row.
+pub fn scalar(cx: &Cx<'_>, name: &str, elem: Elem, node: Node) -> Result<Output> {
+    let lists = Lists::new(cx, "the result");
+    let mut layout = RowLayout::default();
+    let mut outcome = Ok(());
+    let func = cx.task("scalar", |b, frame, worker, _, _| {
+        outcome = eval(cx, &Env::new(b, frame, worker), node).map(|value| {
+            let value = cast::widest(value, elem);
+            layout.add(name, elem, &value);
+            let list = lists.of(b, frame, worker);
+            let row = materialise::append(cx, b, frame, list, layout.width(), "the result");
+            layout.fields[0].store(b, row, &value);
+        });
+    });
+    outcome?;
+    cx.step(move |_, b, frame| b.par_for(func, frame, b.i64(1), b.i64(1)));
+    Ok(Output::Table { name: name.to_owned(), lists: lists.address, layout })
 }

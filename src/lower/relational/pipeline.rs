@@ -106,16 +106,17 @@ impl Extent {
 
 fn extent(cx: &Cx<'_>, table: Node) -> Result<Extent> {
     let mut at = table;
-    let mut heavy = false;
+    let mut grain = TILE_ROWS;
     loop {
         match cx.graph.op(at) {
             Op::Scan { table, .. } => {
                 let rows = cx.frame.bind(Bind::Rows { table: table.clone() });
-                let grain = if heavy { batch::TILE_ROWS } else { TILE_ROWS };
                 return Ok(Extent::Rows { rows, grain });
             }
             Op::Project { .. } => {
-                heavy |= !batch::roots(cx, at).is_empty();
+                if !batch::roots(cx, at).is_empty() {
+                    grain = grain.min(batch::source_rows(cx, at)?);
+                }
                 at = cx.graph.inputs(at)[0];
             }
             Op::Filter | Op::Join { .. } => at = cx.graph.inputs(at)[0],

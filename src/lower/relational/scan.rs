@@ -4,7 +4,7 @@ use super::dictionary::DictRef;
 use super::env::Env;
 use super::value::{Range, Repr, Value};
 use crate::data::{Column, Phys, Stats, Table, Values};
-use crate::lower::context::{Cx, Fact};
+use crate::lower::context::{Cx, Fact, Form};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Part};
 use quearn_stage::graph::{Field, Node, Op, Scalar};
@@ -84,6 +84,11 @@ pub fn load<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>) 
         column: name.to_owned(),
         message: e.to_string(),
     })?;
+    cx.rely_on(Fact::Stored {
+        table: table.name().to_owned(),
+        column: name.to_owned(),
+        form: Form::of(&column.values),
+    });
     let value = match &column.values {
         Values::Fixed { phys, .. } => fixed(cx, env, table, column, *phys, row),
         Values::Text { wide, .. } => text(cx, env, table, column, *wide, row),

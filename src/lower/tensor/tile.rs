@@ -31,7 +31,7 @@ pub struct View<'b> {
 const ALIGN: u64 = 64;
 
 fn is_leaf(cx: &Cx<'_>, node: Node) -> bool {
-    matches!(cx.graph.op(node), Op::Column(_))
+    crate::lower::relational::batch::is_row_value(cx, node)
 }
 
 /// Extents of a node behind the rows, which have to be known.

@@ -1,0 +1,56 @@
+//! The compiler on one screen: every line is a stage of the picture in `ARCHITECTURE.md`.
+
+use crate::data::Catalog;
+use crate::error::Result;
+use crate::lower::{self, Lowered};
+use crate::options::Options;
+use crate::rewrite::{self, RewriteReport};
+use quearn_backends::{Backend, Code, CompileOptions};
+use quearn_stage::graph::{self, Graph};
+use std::time::Instant;
+
+/// A compiled program with everything that `explain` shows.
+pub struct Compiled {
+    /// The graph after rewriting.
+    pub graph: Graph,
+    /// Which rewrites fired.
+    pub report: RewriteReport,
+    /// The low-level program and how to bind it.
+    pub lowered: Lowered,
+    /// What runs.
+    pub code: Box<dyn Code>,
+    /// Milliseconds of each phase.
+    pub phases: Vec<(&'static str, f64)>,
+}
+
+/// Compiles a graph for the tables of a catalog.
+pub fn compile(graph: &Graph, catalog: &Catalog, options: &Options, backend: &dyn Backend) -> Result<Compiled> {
+    let mut phases = vec![];
+    let mut watch = Watch(Instant::now());
+
+    graph::verify(graph)?;
+    let graph = lower::outputs::as_tables(graph)?;
+    let (graph, report) = rewrite::rewrite(&graph, &options.rewrites)?;
+    phases.push(("rewrite", watch.lap()));
+
+    let lowered = lower::lower(&graph, catalog)?;
+    phases.push(("lower", watch.lap()));
+
+    let settings = CompileOptions { level: options.level, threads: 0 };
+    let code = backend.compile(&lowered.module, &settings)?;
+    phases.push(("backend", watch.lap()));
+
+    tracing::debug!(?phases, functions = lowered.module.funcs.len(), "compiled");
+    Ok(Compiled { graph, report, lowered, code, phases })
+}
+
+struct Watch(Instant);
+
+impl Watch {
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let passed = now.duration_since(self.0).as_secs_f64() * 1e3;
+        self.0 = now;
+        passed
+    }
+}

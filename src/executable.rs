@@ -1,0 +1,280 @@
+//! Running a compiled program: binding data to the frame, calling the code, taking the results.
+
+use crate::data::{Catalog, Column, Tensor, Values};
+use crate::error::{Error, Result};
+use crate::lower::frame::{Bind, Part, Slot};
+use crate::lower::{Lowered, Output};
+use crate::results::{self, Outcome, Outputs};
+use quearn_backends::Code;
+use quearn_backends::abi::FrameHeader;
+use quearn_backends::runtime::{Run, RunConfig, RunError};
+use quearn_stage::graph::{Dim, Graph, Node, Op, Ty};
+use quearn_stage::low::{FuncId, Module};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+
+/// Named tensors: weights and inputs.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// The block of memory through which generated code sees a run.
+pub(crate) struct Frame {
+    memory: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the frame owns its memory; what its slots point to is kept alive, unchanged, by whoever runs the program.
+unsafe impl Send for Frame {}
+// SAFETY: as above; a shared frame is only copied from.
+unsafe impl Sync for Frame {}
+
+impl Frame {
+    fn new(bytes: i64) -> Frame {
+        let size = (bytes as usize).max(size_of::<FrameHeader>());
+        let layout = Layout::from_size_align(size, 64).expect("a frame is small");
+        // SAFETY: the size is not zero.
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        Frame { memory, layout }
+    }
+
+    fn copy_from(&mut self, other: &Frame) {
+        let bytes = self.layout.size().min(other.layout.size());
+        // SAFETY: both own at least `bytes` bytes, in different allocations.
+        unsafe { self.memory.copy_from_nonoverlapping(other.memory, bytes) };
+    }
+
+    fn write<T: Copy>(&mut self, offset: i64, value: T) {
+        assert!(offset >= 0 && offset as usize + size_of::<T>() <= self.layout.size(), "a slot lies in its frame");
+        // SAFETY: checked to be inside the allocation.
+        unsafe { self.memory.as_ptr().add(offset as usize).cast::<T>().write_unaligned(value) };
+    }
+
+    /// The value of a slot after a run.
+    pub(crate) fn read<T: Copy>(&self, slot: Slot) -> T {
+        assert!(slot.offset as usize + size_of::<T>() <= self.layout.size(), "a slot lies in its frame");
+        // SAFETY: checked to be inside the allocation, which was zeroed.
+        unsafe { self.memory.as_ptr().add(slot.offset as usize).cast::<T>().read_unaligned() }
+    }
+
+    fn header(&mut self, run: &Run) {
+        let header = run.header();
+        self.write(quearn_backends::abi::FRAME_RUN, header.run);
+        self.write(quearn_backends::abi::FRAME_WORKERS, header.workers);
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `new`.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}
+
+/// The state that depends on weights only: packed weights and the like, made once.
+pub(crate) struct Prepared {
+    frame: Frame,
+    weights: Tensors,
+    /// Owns the memory that the frame points to.
+    _run: Run,
+}
+
+/// What a run needs beside the program.
+pub(crate) struct Job<'a> {
+    pub graph: &'a Graph,
+    pub lowered: &'a Lowered,
+    pub code: &'a dyn Code,
+    pub catalog: &'a Catalog,
+    pub tensors: &'a Tensors,
+    pub config: &'a dyn Fn() -> RunConfig,
+}
+
+impl Job<'_> {
+    /// Runs the part that depends on weights only.
+    pub(crate) fn prepare(&self) -> Result<Prepared> {
+        let weights: Tensors = self
+            .inputs()
+            .filter(|(_, _, weight)| *weight)
+            .map(|(name, ty, _)| Ok((name.to_owned(), self.tensor(name, ty)?.clone())))
+            .collect::<Result<_>>()?;
+        let run = Run::new((self.config)());
+        let mut frame = Frame::new(self.lowered.frame_bytes);
+        frame.header(&run);
+        for (bind, slot) in &self.lowered.bindings {
+            if let Bind::Tensor { name } = bind {
+                if let Some(tensor) = weights.get(name) {
+                    frame.write(slot.offset, tensor.data().as_ptr());
+                }
+            }
+        }
+        if let Some(func) = self.lowered.prepare {
+            self.call(func, &frame, &run)?;
+        }
+        Ok(Prepared { frame, weights, _run: run })
+    }
+
+    /// Are these the weights that the state was prepared from?
+    pub(crate) fn is_current(&self, prepared: &Prepared) -> bool {
+        prepared.weights.iter().all(|(name, old)| {
+            self.tensors.get(name).is_some_and(|new| new.data().as_ptr() == old.data().as_ptr() && new.shape() == old.shape())
+        })
+    }
+
+    /// Runs the program.
+    pub(crate) fn run(&self, prepared: &Prepared) -> Result<Outputs> {
+        let dims = self.dims()?;
+        let mut outputs = self.lowered.outputs.iter().map(|o| allocate(o, &dims)).collect::<Result<Vec<_>>>()?;
+        let run = Run::new((self.config)());
+        let mut frame = Frame::new(self.lowered.frame_bytes);
+        frame.copy_from(&prepared.frame);
+        frame.header(&run);
+        for (bind, slot) in &self.lowered.bindings {
+            self.bind(&mut frame, bind, *slot, &dims, &mut outputs)?;
+        }
+        let start = std::time::Instant::now();
+        self.call(self.lowered.main, &frame, &run)?;
+        let run_ms = start.elapsed().as_secs_f64() * 1e3;
+        let mut values = vec![];
+        for (output, memory) in self.lowered.outputs.iter().zip(outputs) {
+            values.push(match (output, memory) {
+                (Output::Table { name, lists, layout }, _) => {
+                    let source = results::Source { catalog: self.catalog, dictionaries: &self.lowered.dictionaries };
+                    let lists = frame.read::<*const u8>(*lists);
+                    // SAFETY: the run is over and alive; the program made one list a worker at this address, with rows
+                    // of this layout whose texts lie in the catalog, the frame or the run.
+                    let rows = unsafe { results::rows(lists, run.workers(), layout.width()) };
+                    (name.clone(), Outcome::Table(source.batch(layout, &rows)?))
+                }
+                (Output::Tensor { name, .. }, Some(memory)) => (name.clone(), Outcome::Tensor(memory.finish()?)),
+                (Output::Tensor { .. }, None) => unreachable!("tensor outputs were allocated"),
+            });
+        }
+        Ok(Outputs::new(values, run_ms, run.memory_use()))
+    }
+
+    fn call(&self, func: FuncId, frame: &Frame, run: &Run) -> Result<()> {
+        // SAFETY: the frame was laid out by this program, its header and all bindings are filled, and what they point to
+        // (catalog, tensors, outputs) outlives the call.
+        let status = unsafe { self.code.call(func, frame.memory.as_ptr(), run) };
+        match status {
+            0 => Ok(()),
+            Module::RUNTIME_ERROR => {
+                let unknown = || RunError::Internal("the program stopped without a reason".into());
+                Err(run.take_error().unwrap_or_else(unknown).into())
+            }
+            code => match self.lowered.module.sites.get(code as usize - 1) {
+                Some(site) => Err(Error::Failed { kind: site.kind, message: site.message.clone() }),
+                None => Err(run.take_error().unwrap_or_else(|| RunError::Internal(format!("status {code}"))).into()),
+            },
+        }
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = (&str, &Ty, bool)> {
+        self.graph.reachable().into_iter().filter_map(|n: Node| match self.graph.op(n) {
+            Op::Input { name, ty, weight } => Some((name.as_str(), ty, *weight)),
+            _ => None,
+        })
+    }
+
+    /// A tensor of the declared type and (up to named dimensions) shape.
+    fn tensor(&self, name: &str, ty: &Ty) -> Result<&Tensor> {
+        let wrong = |message: String| Error::Input { name: name.to_owned(), message };
+        let (elem, shape) = ty.as_tensor().ok_or_else(|| wrong("is no tensor".into()))?;
+        let expected = || {
+            let dims: Vec<String> = shape.iter().map(|d| d.to_string()).collect();
+            format!("{} [{}]", elem.scalar, dims.join(", "))
+        };
+        let tensor = self.tensors.get(name).ok_or_else(|| wrong(format!("not given; expected {}", expected())))?;
+        let fits = tensor.shape().len() == shape.len()
+            && shape.iter().zip(tensor.shape()).all(|(d, n)| d.as_const().is_none_or(|d| d == *n));
+        if tensor.scalar() != elem.scalar || !fits {
+            return Err(wrong(format!("expected {}, found {} {:?}", expected(), tensor.scalar(), tensor.shape())));
+        }
+        Ok(tensor)
+    }
+
+    /// Sizes of the named dimensions, from the inputs.
+    fn dims(&self) -> Result<BTreeMap<String, u64>> {
+        let mut dims: BTreeMap<String, (u64, &str)> = BTreeMap::new();
+        for (name, ty, _) in self.inputs() {
+            let tensor = self.tensor(name, ty)?;
+            for (dim, &size) in ty.as_tensor().map_or(&[][..], |(_, s)| s).iter().zip(tensor.shape()) {
+                let Dim::Named(dimension) = dim else { continue };
+                let (one, first) = *dims.entry(dimension.clone()).or_insert((size, name));
+                if one != size {
+                    let (first, second, dimension) = (first.to_owned(), name.to_owned(), dimension.clone());
+                    return Err(Error::Dimension { dimension, first, one, second, other: size });
+                }
+            }
+        }
+        Ok(dims.into_iter().map(|(name, (size, _))| (name, size)).collect())
+    }
+
+    fn bind(
+        &self,
+        frame: &mut Frame,
+        bind: &Bind,
+        slot: Slot,
+        dims: &BTreeMap<String, u64>,
+        outputs: &mut [Option<results::TensorMemory>],
+    ) -> Result<()> {
+        match bind {
+            Bind::Rows { table } => frame.write(slot.offset, self.table(table)?.rows() as i64),
+            Bind::Column { table, column, part } => {
+                bind_column(frame, slot, self.table(table)?.column(column)?, *part);
+            }
+            Bind::Dim { name } => {
+                let missing = || Error::Setting(format!("no input has the dimension \"{name}\""));
+                frame.write(slot.offset, *dims.get(name).ok_or_else(missing)? as i64);
+            }
+            Bind::Tensor { name } => {
+                let missing = || Error::Input { name: name.clone(), message: "not given".into() };
+                frame.write(slot.offset, self.tensors.get(name).ok_or_else(missing)?.data().as_ptr());
+            }
+            Bind::Output { index } => {
+                if let Some(memory) = &mut outputs[*index] {
+                    frame.write(slot.offset, memory.as_mut_ptr());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self, name: &str) -> Result<&crate::data::Table> {
+        let missing = || crate::lower::LowerError::MissingTable { table: name.into(), known: self.catalog.describe() };
+        Ok(self.catalog.table(name).ok_or_else(missing)?)
+    }
+}
+
+fn allocate(output: &Output, dims: &BTreeMap<String, u64>) -> Result<Option<results::TensorMemory>> {
+    let Output::Tensor { elem, shape, name } = output else { return Ok(None) };
+    let size = |dim: &Dim| match dim {
+        Dim::Const(n) => Ok(*n),
+        Dim::Named(d) => dims.get(d).copied().ok_or_else(|| Error::Setting(format!("no input has the dimension \"{d}\""))),
+        Dim::Rows(_) => Err(Error::Setting(format!("result \"{name}\" has as many rows as a table"))),
+    };
+    let shape = shape.iter().map(size).collect::<Result<Vec<_>>>()?;
+    results::TensorMemory::new(elem.scalar, shape).map(Some)
+}
+
+fn bind_column(frame: &mut Frame, slot: Slot, column: &Column, part: Part) {
+    let null = std::ptr::null::<u8>();
+    let dict = match &column.values {
+        Values::Coded { dict, .. } => Some(dict),
+        _ => None,
+    };
+    let pointer = match (part, &column.values) {
+        (Part::Values, Values::Fixed { data, .. }) => data.as_ptr(),
+        (Part::Values, Values::Coded { codes, .. }) => codes.as_ptr(),
+        (Part::Offsets, Values::Text { offsets, .. }) => offsets.as_ptr(),
+        (Part::Bytes, Values::Text { bytes, .. }) => bytes.as_ptr(),
+        (Part::DictOffsets, _) => dict.map_or(null, |d| d.offsets().as_ptr().cast()),
+        (Part::DictBytes, _) => dict.map_or(null, |d| d.bytes().as_ptr()),
+        (Part::Validity, _) => column.validity.as_ref().map_or(null, |v| v.bits.as_ptr()),
+        (Part::ValidityOffset, _) => {
+            return frame.write(slot.offset, column.validity.as_ref().map_or(0, |v| v.offset as i64));
+        }
+        (Part::DictLen, _) => return frame.write(slot.offset, dict.map_or(0, |d| d.len() as i64)),
+        _ => null,
+    };
+    frame.write(slot.offset, pointer);
+}

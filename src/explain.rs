@@ -1,0 +1,89 @@
+//! `explain`: a program at every level, from the graph as it was written to assembly.
+
+use crate::compile;
+use crate::data::Catalog;
+use crate::error::{Error, Result};
+use crate::lower::PipelineNote;
+use crate::options::Options;
+use quearn_backends::Backend;
+use quearn_stage::graph::Graph;
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+/// A level of the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The graph as it was written.
+    Graph,
+    /// The graph after rewriting, and which rewrites fired.
+    Rewritten,
+    /// What was fused into each loop, and what is materialised with how many bytes.
+    Pipelines,
+    /// The low-level program.
+    Low,
+    /// LLVM IR after its passes.
+    Llvm,
+    /// Assembly.
+    Asm,
+}
+
+impl Level {
+    /// Every level, from the top down, with its name on the command line.
+    pub const ALL: [(&'static str, Level); 6] = [
+        ("graph", Level::Graph),
+        ("rewritten", Level::Rewritten),
+        ("pipelines", Level::Pipelines),
+        ("low", Level::Low),
+        ("llvm", Level::Llvm),
+        ("asm", Level::Asm),
+    ];
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Level> {
+        let known = || Level::ALL.map(|(name, _)| name).join(", ");
+        let found = Level::ALL.iter().find(|(name, _)| *name == text);
+        found.map(|(_, level)| *level).ok_or_else(|| Error::Setting(format!("no level \"{text}\"; there are {}", known())))
+    }
+}
+
+/// The program at a level.
+pub(crate) fn explain(
+    graph: &Graph,
+    catalog: &Catalog,
+    options: &Options,
+    backend: &dyn Backend,
+    level: Level,
+) -> Result<String> {
+    if level == Level::Graph {
+        return Ok(graph.to_string());
+    }
+    let compiled = compile::compile(graph, catalog, options, backend)?;
+    let listing = |name: &str| {
+        let missing = || Error::Setting(format!("the {} backend has no listing \"{name}\"", backend.name()));
+        compiled.code.listing(name).ok_or_else(missing)
+    };
+    match level {
+        Level::Graph | Level::Rewritten => Ok(format!("{}\n{}", compiled.graph, compiled.report)),
+        Level::Pipelines => Ok(pipelines(&compiled.lowered.pipelines)),
+        Level::Low => Ok(compiled.lowered.module.to_string()),
+        Level::Llvm => listing("llvm"),
+        Level::Asm => listing("asm"),
+    }
+}
+
+fn pipelines(notes: &[PipelineNote]) -> String {
+    let mut text = String::new();
+    for (i, note) in notes.iter().enumerate() {
+        let _ = writeln!(text, "{i}: {}", note.name);
+        for operator in &note.fused {
+            let _ = writeln!(text, "   | {operator}");
+        }
+        for made in &note.materialised {
+            let _ = writeln!(text, "   => {made}");
+        }
+    }
+    text
+}

@@ -1,0 +1,84 @@
+//! The results of a program, brought to the forms that can be lowered: tables, and tensors of known size.
+
+use super::context::Cx;
+use super::error::{LowerError, Result};
+use super::relational;
+use super::{Lowered, Output, tensor};
+use crate::data::Catalog;
+use quearn_stage::graph::{Dim, Graph, GraphError, Node, Op, Ty};
+
+/// A graph in which results over the rows of a table are tables of one column.
+pub fn as_tables(graph: &Graph) -> std::result::Result<Graph, GraphError> {
+    let mut made = graph.clone();
+    made.clear_outputs();
+    for (name, node) in graph.outputs() {
+        let rows = match graph.ty(*node) {
+            Ty::Tensor { shape, .. } => match shape.first() {
+                Some(Dim::Rows(table)) => Some(*table),
+                _ => None,
+            },
+            _ => None,
+        };
+        let node = match rows {
+            Some(table) => made.add(Op::Project { names: vec![name.clone()] }, &[table, *node])?,
+            None => *node,
+        };
+        made.output(name.clone(), node);
+    }
+    Ok(made)
+}
+
+/// Lowers all results of a graph.
+pub fn lower(graph: &Graph, catalog: &Catalog) -> Result<Lowered> {
+    let cx = Cx::new(graph, catalog);
+    let mut outputs: Vec<Option<Output>> = vec![];
+    let mut tensors = vec![];
+    for (index, (name, node)) in graph.outputs().iter().enumerate() {
+        let output = match graph.ty(*node) {
+            Ty::Table { .. } => Some(relational::output::lower(&cx, name, *node)?),
+            Ty::Tensor { elem, shape } if reads_tables(graph, *node) => {
+                if !shape.is_empty() {
+                    let what = "a tensor of table values as a result (make it a column of a table)".to_owned();
+                    return Err(LowerError::Unsupported { node: cx.describe(*node), what });
+                }
+                Some(relational::output::scalar(&cx, name, *elem, *node)?)
+            }
+            Ty::Tensor { .. } => {
+                tensors.push((index, name.clone(), *node));
+                None
+            }
+            Ty::Tuple(_) => {
+                return Err(LowerError::Unsupported { node: cx.describe(*node), what: "a tuple as a result".into() });
+            }
+        };
+        outputs.push(output);
+    }
+    if !tensors.is_empty() {
+        tensor::lower_program(&cx, &tensors)?;
+    }
+    let outputs = outputs.into_iter().zip(graph.outputs());
+    let outputs = outputs.map(|(output, (name, node))| output.unwrap_or_else(|| tensor_output(graph, name, *node)));
+    let outputs = outputs.collect();
+    Ok(cx.finish(outputs))
+}
+
+fn tensor_output(graph: &Graph, name: &str, node: Node) -> Output {
+    match graph.ty(node) {
+        Ty::Tensor { elem, shape } => Output::Tensor { name: name.to_owned(), elem: *elem, shape: shape.clone() },
+        _ => unreachable!("only tensors are left to the tensor program"),
+    }
+}
+
+fn reads_tables(graph: &Graph, node: Node) -> bool {
+    let mut seen = vec![false; graph.len()];
+    let mut stack = vec![node];
+    while let Some(node) = stack.pop() {
+        if matches!(graph.ty(node), Ty::Table { .. }) {
+            return true;
+        }
+        if !std::mem::replace(&mut seen[node.index()], true) {
+            stack.extend(graph.dependencies(node));
+        }
+    }
+    false
+}

@@ -1,0 +1,255 @@
+//! The session: tables, weights and settings; where programs are compiled, explained and run.
+
+use crate::compile::{self, Compiled};
+use crate::data::{Catalog, Table, Tensor};
+use crate::error::{Error, Result};
+use crate::executable::{Job, Prepared, Tensors};
+use crate::explain::{self, Level};
+use crate::options::{BackendKind, Options};
+use crate::results::Outputs;
+use crate::rewrite::RewriteOptions;
+use quearn_backends::runtime::{RunConfig, thread_pool};
+use quearn_backends::{Backend, OptLevel};
+use quearn_stage::graph::Graph;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Makes a [`Session`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct SessionBuilder {
+    options: Options,
+}
+
+impl SessionBuilder {
+    /// Workers; 0 (the default) means one for each processor.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.options.threads = threads;
+        self
+    }
+
+    /// Bytes that one run may hold beside its inputs; more is an error that names the operator.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.options.memory_limit = bytes;
+        self
+    }
+
+    /// Which machine runs programs.
+    pub fn backend(mut self, backend: BackendKind) -> Self {
+        self.options.backend = backend;
+        self
+    }
+
+    /// Effort of the backend.
+    pub fn level(mut self, level: OptLevel) -> Self {
+        self.options.level = level;
+        self
+    }
+
+    /// Which rewrites are on.
+    pub fn rewrites(mut self, rewrites: RewriteOptions) -> Self {
+        self.options.rewrites = rewrites;
+        self
+    }
+
+    /// The session. An error if the backend was not built in or threads cannot be started.
+    pub fn build(mut self) -> Result<Session> {
+        if self.options.threads == 0 {
+            self.options.threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        }
+        let backend = backend(self.options.backend)?;
+        let pool = match self.options.threads {
+            1 => None,
+            n => Some(thread_pool(n).map_err(|e| Error::Setting(format!("cannot start {n} threads: {e}")))?),
+        };
+        let (catalog, tensors) = (Catalog::new(), Tensors::new());
+        Ok(Session { options: self.options, backend, pool, catalog, tensors, cancel: Arc::default() })
+    }
+}
+
+fn backend(kind: BackendKind) -> Result<Box<dyn Backend>> {
+    match kind {
+        BackendKind::Auto => Ok(quearn_backends::default_backend()),
+        BackendKind::Interp => Ok(Box::new(quearn_backends::interp::Interp)),
+        #[cfg(any(feature = "llvm", feature = "llvm19"))]
+        BackendKind::Llvm => Ok(Box::new(quearn_backends::llvm::Llvm::new())),
+        #[cfg(not(any(feature = "llvm", feature = "llvm19")))]
+        BackendKind::Llvm => Err(Error::Setting("this build has no LLVM backend (feature `llvm`)".into())),
+    }
+}
+
+/// Tables, weights and settings. Programs see the tables as they are when they run.
+pub struct Session {
+    options: Options,
+    backend: Box<dyn Backend>,
+    pool: Option<Arc<rayon::ThreadPool>>,
+    catalog: Catalog,
+    tensors: Tensors,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Settings to start from.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// Settings in force.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Name of the backend.
+    pub fn backend_name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    /// The tables.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Adds a table under its own name; one of that name is replaced.
+    pub fn add_table(&mut self, table: impl Into<Arc<Table>>) {
+        self.catalog.add(table);
+    }
+
+    /// Binds a weight or an input by name.
+    pub fn bind(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.tensors.insert(name.into(), tensor);
+    }
+
+    /// Binds all tensors of a `.safetensors` file as weights.
+    pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        self.tensors.extend(crate::io::read_safetensors(path.as_ref())?.0);
+        Ok(())
+    }
+
+    /// A flag that stops running programs at their next tile when it is set; it stays set until it is cleared.
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancel)
+    }
+
+    /// Compiles a program for the tables of this session.
+    pub fn compile(&self, graph: &Graph) -> Result<Program> {
+        let start = Instant::now();
+        let compiled = compile::compile(graph, &self.catalog, &self.options, self.backend.as_ref())?;
+        let compile_ms = start.elapsed().as_secs_f64() * 1e3;
+        let state = State { compiled: Arc::new(compiled), prepared: None, compile_ms };
+        Ok(Program { graph: graph.clone(), state: Mutex::new(state) })
+    }
+
+    /// Compiles and runs a program.
+    pub fn run(&self, graph: &Graph) -> Result<Outputs> {
+        self.compile(graph)?.run(self)
+    }
+
+    /// What a program looks like at a level.
+    pub fn explain(&self, graph: &Graph, level: Level) -> Result<String> {
+        explain::explain(graph, &self.catalog, &self.options, self.backend.as_ref(), level)
+    }
+
+    fn config(&self, operators: &Arc<[String]>) -> RunConfig {
+        RunConfig {
+            workers: self.options.threads,
+            pool: self.pool.clone(),
+            budget: self.options.memory_limit,
+            cancel: Arc::clone(&self.cancel),
+            operators: Arc::clone(operators),
+        }
+    }
+
+    /// Asks running programs to stop; see [`Session::cancel_flag`].
+    pub fn cancel(&self) {
+        self.cancel.store(true, Ordering::Relaxed);
+    }
+}
+
+struct State {
+    compiled: Arc<Compiled>,
+    prepared: Option<Arc<Prepared>>,
+    compile_ms: f64,
+}
+
+/// A compiled program. It may be run many times, from several threads at once.
+pub struct Program {
+    graph: Graph,
+    state: Mutex<State>,
+}
+
+impl Program {
+    /// Runs the program on the session's tables and tensors.
+    pub fn run(&self, session: &Session) -> Result<Outputs> {
+        self.run_with(session, &Tensors::new())
+    }
+
+    /// Runs the program with further input tensors, which come before the session's.
+    ///
+    /// A program relies on facts about the tables (how they are stored, ranges of values); where they no longer hold, it
+    /// is compiled again first.
+    pub fn run_with(&self, session: &Session, inputs: &Tensors) -> Result<Outputs> {
+        let merged;
+        let tensors = match inputs.is_empty() {
+            true => &session.tensors,
+            false => {
+                merged = session.tensors.clone().into_iter().chain(inputs.clone()).collect();
+                &merged
+            }
+        };
+        let (compiled, prepared) = self.ready(session, tensors)?;
+        let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
+        job(&compiled, session, tensors, &|| session.config(&operators)).run(&prepared)
+    }
+
+    /// Milliseconds from the graph to machine code.
+    pub fn compile_ms(&self) -> f64 {
+        self.lock().compile_ms
+    }
+
+    /// Milliseconds of each phase of compilation, the backend's own phases among them.
+    pub fn compile_phases(&self) -> Vec<(&'static str, f64)> {
+        let state = self.lock();
+        state.compiled.phases.iter().copied().chain(state.compiled.code.compile_ms()).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Code whose facts hold and whose weights are prepared.
+    fn ready(&self, session: &Session, tensors: &Tensors) -> Result<(Arc<Compiled>, Arc<Prepared>)> {
+        let mut state = self.lock();
+        if !state.compiled.lowered.facts.iter().all(|fact| fact.holds(&session.catalog)) {
+            tracing::debug!("the tables changed: compiling again");
+            *state = session.compile(&self.graph)?.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
+        let compiled = Arc::clone(&state.compiled);
+        let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
+        let config = || session.config(&operators);
+        let job = job(&compiled, session, tensors, &config);
+        let prepared = match state.prepared.take().filter(|p| job.is_current(p)) {
+            Some(prepared) => prepared,
+            None => Arc::new(job.prepare()?),
+        };
+        state.prepared = Some(Arc::clone(&prepared));
+        Ok((compiled, prepared))
+    }
+}
+
+fn job<'a>(
+    compiled: &'a Compiled,
+    session: &'a Session,
+    tensors: &'a Tensors,
+    config: &'a dyn Fn() -> RunConfig,
+) -> Job<'a> {
+    Job {
+        graph: &compiled.graph,
+        lowered: &compiled.lowered,
+        code: compiled.code.as_ref(),
+        catalog: &session.catalog,
+        tensors,
+        config,
+    }
+}
