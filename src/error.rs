@@ -21,6 +21,9 @@ pub enum Error {
     /// The program is not well-formed, with the line of the user's code.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// A rewrite broke the program: a bug in Quearn.
+    #[error(transparent)]
+    Rewrite(#[from] crate::rewrite::RewriteError),
     /// A table, column, file or tensor is not what it should be.
     #[error(transparent)]
     Data(#[from] data::Error),

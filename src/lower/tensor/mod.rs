@@ -33,4 +33,5 @@ pub mod target;
 pub mod tile;
 
 pub use program::lower_program;
+pub use spec::storage;
 pub use tile::{View, lower_tile, tile_arena_bytes};

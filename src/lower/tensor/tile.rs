@@ -7,7 +7,7 @@ use super::stage::{Functions, Param};
 use super::target::Target;
 use crate::lower::Cx;
 use crate::lower::error::LowerError;
-use quearn_stage::graph::{Node, Op, Scalar};
+use quearn_stage::graph::{Node, Scalar};
 use quearn_stage::low::{Builder, V};
 use std::collections::HashMap;
 use std::rc::Rc;
