@@ -42,7 +42,7 @@ impl Bench {
         let (start, cpu) = (Instant::now(), CpuTime::now());
         for query in numbers {
             let measured = self.measure(query, &session);
-            print(query, &measured);
+            super::print(line(query, &measured))?;
             report.queries.insert(format!("q{query:02}"), measured);
         }
         report.others = cpu.zip(CpuTime::now()).map(|(from, to)| from.until(to, start.elapsed().as_secs_f64()));
@@ -135,12 +135,12 @@ fn elapsed_ms(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-fn print(query: u32, measured: &Measured) {
+fn line(query: u32, measured: &Measured) -> String {
     let name = format!("Q{query}");
     match measured {
-        Measured::Error { error, .. } => println!("{name:4} failed: {error}"),
-        Measured::Ok(Times { compile_ms, first_ms, median_ms, min_ms, check, .. }) => println!(
-            "{name:4} median {median_ms:9.2} ms  min {min_ms:9.2}  first {first_ms:9.2}  compile {compile_ms:8.1}  {check}"
+        Measured::Error { error, .. } => format!("{name:4} failed: {error}\n"),
+        Measured::Ok(Times { compile_ms, first_ms, median_ms, min_ms, check, .. }) => format!(
+            "{name:4} median {median_ms:9.2} ms  min {min_ms:9.2}  first {first_ms:9.2}  compile {compile_ms:8.1}  {check}\n"
         ),
     }
 }

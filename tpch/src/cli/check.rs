@@ -57,7 +57,7 @@ impl Check {
                 let outcome = self.check(*query, graph, &session);
                 failed += usize::from(outcome.is_err());
                 let verdict = outcome.map_or_else(|error| format!("FAILED: {error}"), |()| "as expected".to_owned());
-                println!("Q{query} on {}: {verdict}", session.backend_name());
+                super::print(format!("Q{query} on {}: {verdict}\n", session.backend_name()))?;
             }
         }
         match failed {

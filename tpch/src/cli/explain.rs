@@ -24,12 +24,10 @@ impl Explain {
     pub fn run(self) -> Result<()> {
         let graph = queries::graph(self.query)?;
         if self.level == Level::Graph {
-            print!("{graph}");
-            return Ok(());
+            return super::print(graph.to_string());
         }
         let session = self.machine.session_for(std::slice::from_ref(&graph), self.scale)?;
         eprintln!("compiled for the tables of scale factor {} on {}", self.scale, session.backend_name());
-        println!("{}", session.explain(&graph, self.level)?.trim_end());
-        Ok(())
+        super::print(session.explain(&graph, self.level)?.trim_end().to_owned() + "\n")
     }
 }

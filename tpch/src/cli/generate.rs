@@ -17,7 +17,6 @@ impl Generate {
         let bars = Bars::new();
         let folder = generate::generate(self.scale, &bars.progress())?;
         bars.clear();
-        println!("{}", folder.display());
-        Ok(())
+        super::print(format!("{}\n", folder.display()))
     }
 }

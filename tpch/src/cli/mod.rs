@@ -19,8 +19,8 @@ mod report;
 mod run;
 
 use clap::{Parser, Subcommand};
-use quearn_tpch::Result;
-use quearn_tpch::queries;
+use quearn_tpch::{Error, Result, queries};
+use std::io::{ErrorKind, Write as _, stdout};
 
 /// TPC-H queries, compiled by Quearn.
 #[derive(Parser)]
@@ -71,5 +71,15 @@ impl Selection {
             true => queries::numbers(),
             false => self.query.clone(),
         }
+    }
+}
+
+/// Prints a text that ends in a newline. A reader that has gone away is no failure.
+fn print(text: impl AsRef<str>) -> Result<()> {
+    match stdout().write_all(text.as_ref().as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::Write { path: "standard output".into(), message: error.to_string() })
+        }
+        _ => Ok(()),
     }
 }

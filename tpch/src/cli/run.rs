@@ -52,12 +52,14 @@ impl Run {
     fn print(&self, query: u32, result: &RecordBatch, compile_ms: f64, run_ms: f64) -> Result<()> {
         let times = format!("Q{query}: {} rows, compiled in {compile_ms:.1} ms, ran {run_ms:.2} ms", result.num_rows());
         match self.format {
-            Format::Table => println!("{}\n{times}", pretty_format_batches(std::slice::from_ref(result))?),
+            Format::Table => {
+                let table = pretty_format_batches(std::slice::from_ref(result))?;
+                super::print(format!("{table}\n{times}\n"))
+            }
             Format::Csv => {
-                print!("{}", answers::to_csv(result)?);
                 eprintln!("{times}");
+                super::print(answers::to_csv(result)?)
             }
         }
-        Ok(())
     }
 }
