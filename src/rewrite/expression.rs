@@ -93,3 +93,22 @@ pub fn mentions(ty: &Ty, dim: &Dim) -> bool {
         Ty::Tuple(items) => items.iter().any(|item| mentions(item, dim)),
     }
 }
+
+/// Is somewhere in the expressions a value without these rows computed from one that has them?
+pub fn fold_rows(graph: &Graph, expressions: &[Node], rows: &Dim) -> bool {
+    let has_rows = |node: Node| mentions(graph.ty(node), rows);
+    let mut seen = HashSet::new();
+    let mut stack = expressions.to_vec();
+    while let Some(node) = stack.pop() {
+        // Below a column is another table's work.
+        if matches!(graph.op(node), Op::Column(_)) || !seen.insert(node) {
+            continue;
+        }
+        let inputs = graph.inputs(node);
+        if !has_rows(node) && inputs.iter().any(|&input| has_rows(input)) {
+            return true;
+        }
+        stack.extend(inputs);
+    }
+    false
+}

@@ -73,11 +73,15 @@ impl<'g> Needed<'g> {
         self.columns.get(&table).is_some_and(|columns| columns.contains(column))
     }
 
-    /// A patch for tables of which not all columns are read, as far as `narrower` makes them.
-    pub fn patch(&self, narrower: impl Fn(&Needed, &mut Patch, Node) -> Option<Node>) -> Option<Patch> {
+    /// A patch for the tables of which not all columns are read. All three kinds at once: what one leaves in place would
+    /// still read what another drops.
+    pub fn patch(&self) -> Option<Patch> {
         let mut patch = Patch::new(self.graph);
         for table in self.tables() {
-            if let Some(new) = narrower(self, &mut patch, table) {
+            let narrower = narrower_projection(self, &mut patch, table)
+                .or_else(|| narrower_scan(self, &mut patch, table))
+                .or_else(|| narrower_aggregate(self, &mut patch, table));
+            if let Some(new) = narrower {
                 patch = patch.replace(table, new);
             }
         }
@@ -189,7 +193,7 @@ fn is_droppable(graph: &Graph, aggregate: &Aggregate, argument: Option<Node>) ->
 }
 
 /// The scan of the columns that are read.
-pub fn narrower_scan(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node> {
+fn narrower_scan(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node> {
     let Op::Scan { table, fields } = needed.graph.op(node) else { return None };
     let kept = kept(fields, |field| needed.contains(node, &field.name))?;
     let fields = kept.into_iter().map(|at| fields[at].clone()).collect();
@@ -197,7 +201,7 @@ pub fn narrower_scan(needed: &Needed, patch: &mut Patch, node: Node) -> Option<N
 }
 
 /// The projection of the columns that are read.
-pub fn narrower_projection(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node> {
+fn narrower_projection(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node> {
     let Op::Project { names } = needed.graph.op(node) else { return None };
     let kept = kept(names, |name| needed.contains(node, name))?;
     let inputs = needed.graph.inputs(node);
@@ -207,7 +211,7 @@ pub fn narrower_projection(needed: &Needed, patch: &mut Patch, node: Node) -> Op
 }
 
 /// The grouping with the aggregates that are read or can fail.
-pub fn narrower_aggregate(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node> {
+fn narrower_aggregate(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node> {
     let Op::Aggregate { keys, aggregates } = needed.graph.op(node) else { return None };
     let all: Vec<_> = arguments(needed.graph, node, keys.len(), aggregates).collect();
     let is_read = |(aggregate, _): &(&Aggregate, Option<Node>)| needed.contains(node, &aggregate.name);

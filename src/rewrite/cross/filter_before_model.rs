@@ -4,13 +4,15 @@
 //! won. It is one of the rules for which query and model are compiled together.
 //!
 //! Preconditions: the model works row by row, so that its outputs for the rows that stay do not change (an operator that
-//! mixes rows, such as a softmax over them, keeps the filter above); the projection is read by the filter only.
+//! mixes rows, such as a softmax over them, keeps the filter above); nothing in it folds all rows into one value, such as
+//! their mean, which would need the model for the rows before the filter and again for those after it; the projection is
+//! read by the filter only.
 //!
 //! Failures: `p` sees the rows that it saw before. The model and `q` see fewer, so they no longer fail on rows that `p`
 //! drops: a filter promises nothing about rows that it drops. This is the one rule that may lose such a failure.
 
 use crate::rewrite::Patch;
-use crate::rewrite::expression::{conjuncts, is_model, projections};
+use crate::rewrite::expression::{conjuncts, fold_rows, is_model, projections, rows_of};
 use crate::rewrite::relational::below_projections;
 use quearn_stage::graph::{Graph, Node, Op};
 
@@ -20,8 +22,10 @@ pub fn filter_before_model(graph: &Graph, node: Node) -> Option<Patch> {
         return None;
     }
     let &[table, predicate] = graph.inputs(node) else { return None };
-    let (chain, _) = projections(graph, table);
-    if !chain.iter().any(|&p| graph.inputs(p)[1..].iter().any(|&e| is_model(graph, e))) {
+    let (chain, base) = projections(graph, table);
+    let expressions: Vec<Node> = chain.iter().flat_map(|&p| &graph.inputs(p)[1..]).copied().collect();
+    let holds_model = expressions.iter().any(|&e| is_model(graph, e));
+    if !holds_model || fold_rows(graph, &expressions, rows_of(graph, base)?) {
         return None;
     }
     let (kept, moved): (Vec<Node>, Vec<Node>) =

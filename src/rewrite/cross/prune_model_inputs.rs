@@ -4,11 +4,12 @@
 //! Reason: a head of a model that a query does not ask for, and the columns that feed it, cost nothing. It is the
 //! counterpart of `prune_projection` for columns made by tensor operators, and the two are switched apart.
 //!
-//! Preconditions: as there; nobody reads the column, at any distance.
+//! Preconditions: as there; nobody reads the column, at any distance. Aggregates that nobody reads go too, since they
+//! would read it.
 
 use crate::rewrite::Patch;
 use crate::rewrite::expression::is_model;
-use crate::rewrite::needed::{Needed, narrower_projection, narrower_scan};
+use crate::rewrite::needed::Needed;
 use quearn_stage::graph::{Graph, Node, Op};
 
 /// Projections without model outputs that nobody reads, and scans without the columns that only those read.
@@ -20,7 +21,5 @@ pub fn prune_model_inputs(graph: &Graph) -> Option<Patch> {
     if !graph.reachable().into_iter().any(holds_model) {
         return None;
     }
-    Needed::of(graph, |graph, expression| !is_model(graph, expression)).patch(|needed, patch, table| {
-        narrower_projection(needed, patch, table).or_else(|| narrower_scan(needed, patch, table))
-    })
+    Needed::of(graph, |graph, expression| !is_model(graph, expression)).patch()
 }

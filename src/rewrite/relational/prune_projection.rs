@@ -8,13 +8,10 @@
 
 use crate::rewrite::Patch;
 use crate::rewrite::expression::is_model;
-use crate::rewrite::needed::{Needed, narrower_aggregate, narrower_projection, narrower_scan};
+use crate::rewrite::needed::Needed;
 use quearn_stage::graph::Graph;
 
 /// Every table without the columns that nobody reads.
 pub fn prune_projection(graph: &Graph) -> Option<Patch> {
-    Needed::of(graph, is_model).patch(|needed, patch, table| {
-        let projection = narrower_projection(needed, patch, table);
-        projection.or_else(|| narrower_scan(needed, patch, table)).or_else(|| narrower_aggregate(needed, patch, table))
-    })
+    Needed::of(graph, is_model).patch()
 }

@@ -1,0 +1,98 @@
+//! Each rule on the smallest programs that show one thing: the files under `tests/files/rewrite`, named by rule.
+//!
+//! A file holds a graph, the line `; after`, and the graph that the rule alone makes of it (the same one where a
+//! precondition is missing). `QUEARN_BLESS=1` writes the second part anew, for a person to read. Programs that need no
+//! data that this file does not make are also run, before and after.
+
+use quearn::eval::{Datum, EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
+use quearn::rewrite::{RULES, RewriteOptions, rewrite};
+use quearn::testing::{Rng, same_tables, same_tensors};
+use quearn_stage::graph::{Dim, Elem, Field, Graph, Op, Scalar, Ty, parse};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+const AFTER: &str = "; after\n";
+
+#[test]
+fn files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/rewrite");
+    for rule in RULES {
+        let folder = root.join(rule.name);
+        let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        assert!(!files.is_empty(), "no test of {}", rule.name);
+        files.iter().for_each(|file| check(rule.name, file));
+    }
+}
+
+fn check(rule: &str, file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    let (before, expected) = text.split_once(AFTER).unwrap_or((&text, ""));
+    let graph = parse(before).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let (after, _) = rewrite(&graph, &RewriteOptions::none().with(rule).unwrap()).unwrap();
+    same_answers(&graph, &after).unwrap_or_else(|e| panic!("{}: {e}\n{after}", file.display()));
+    if env::var_os("QUEARN_BLESS").is_some() {
+        fs::write(file, format!("{}\n\n{AFTER}{after}", before.trim_end())).unwrap();
+    } else {
+        assert_eq!(after.to_string(), expected, "{}; QUEARN_BLESS=1 accepts the first", file.display());
+    }
+}
+
+/// Do both graphs give the same on data made for the first?
+fn same_answers(before: &Graph, after: &Graph) -> Result<(), String> {
+    for seed in 0..8 {
+        let inputs = data(before, seed);
+        let Ok(expected) = evaluate(before, &inputs) else { continue };
+        let found = evaluate(after, &inputs).map_err(|e| e.to_string())?;
+        for ((_, a), (_, b)) in expected.iter().zip(&found) {
+            match (a, b) {
+                (EvalValue::Table(a), EvalValue::Table(b)) => same_tables(a, b, false, 1e-5)?,
+                (a, b) => same_tensors(a.tensor(), b.tensor(), 1e-5)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Small random values for every scan and input.
+fn data(graph: &Graph, seed: u64) -> Inputs {
+    let mut rng = Rng::new(seed);
+    let mut inputs = Inputs::new();
+    for node in graph.reachable() {
+        match graph.op(node) {
+            Op::Scan { table, fields } => {
+                let rows = rng.below(12);
+                let column = |field: &Field| {
+                    let inner = field.shape.iter().map(|&extent| extent as usize);
+                    let shape: Vec<usize> = std::iter::once(rows).chain(inner).collect();
+                    tensor(&mut rng, field.elem, &shape)
+                };
+                let columns = fields.iter().map(column).collect();
+                inputs = inputs.table(table, EvalTable::new(fields.clone(), columns, rows));
+            }
+            Op::Input { name, ty: Ty::Tensor { elem, shape }, .. } => {
+                let shape: Vec<usize> = shape.iter().map(|dim| Dim::as_const(dim).unwrap_or(3) as usize).collect();
+                inputs = inputs.tensor(name, tensor(&mut rng, *elem, &shape));
+            }
+            _ => {}
+        }
+    }
+    inputs
+}
+
+fn tensor(rng: &mut Rng, elem: Elem, shape: &[usize]) -> EvalTensor {
+    let values = (0..shape.iter().product::<usize>()).map(|_| datum(rng, elem)).collect::<Vec<_>>();
+    EvalTensor::new(elem, shape, values)
+}
+
+/// Positive where it is a float, so that a variance is one.
+fn datum(rng: &mut Rng, elem: Elem) -> Datum {
+    match elem.scalar {
+        _ if elem.nullable && rng.percent(20) => Datum::Null,
+        Scalar::Bool => Datum::Bool(rng.percent(50)),
+        Scalar::String => Datum::str(rng.pick(&["", "a", "ab", "b"])),
+        scalar if scalar.is_float() => Datum::Float(rng.below(16) as f64 / 4.0 + 0.25),
+        _ => Datum::Int(rng.within(0, 5).into()),
+    }
+}
