@@ -147,7 +147,7 @@ impl Rule {
             Apply::Node(rule) => {
                 let mut all = Patch::new(graph);
                 graph.reachable().into_iter().filter_map(|node| rule(graph, node)).for_each(|patch| all.merge(patch));
-                (all.len() > 0).then_some(all)
+                (!all.is_empty()).then_some(all)
             }
         }
     }
