@@ -18,7 +18,8 @@ struct Shape {
 impl Shape {
     fn out(&self) -> [u64; 2] {
         let extent = |i: usize, size: u64| {
-            (size + 2 * self.conv.padding[i] - (self.kernel[i] - 1) * self.conv.dilation[i] - 1) / self.conv.stride[i] + 1
+            (size + 2 * self.conv.padding[i] - (self.kernel[i] - 1) * self.conv.dilation[i] - 1) / self.conv.stride[i]
+                + 1
         };
         [extent(0, self.h), extent(1, self.w)]
     }

@@ -162,7 +162,12 @@ impl Program {
     /// A run with its threads.
     pub fn new_run(&self, workers: usize) -> Run {
         let pool = (workers > 1).then(|| thread_pool(workers).unwrap());
-        Run::new(RunConfig { workers, pool, operators: Arc::from(self.lowered.operators.clone()), ..RunConfig::default() })
+        Run::new(RunConfig {
+            workers,
+            pool,
+            operators: Arc::from(self.lowered.operators.clone()),
+            ..RunConfig::default()
+        })
     }
 
     /// The same on a run that is there.

@@ -47,14 +47,11 @@ impl Kernel {
         self.k[axis + 1..].iter().map(|k| k.extent as i64).product::<i64>() * self.b_row
     }
 
-    /// Steps of the innermost loop that are written out.
+    /// Steps of the innermost loop that are written out: enough arithmetic to hide the loop's own instructions, and
+    /// no more, because elements that several steps share would then be kept in registers.
     fn unroll(&self) -> u64 {
-        let extent = self.k.last().map_or(1, |k| k.extent);
-        let most = (96 / (self.rows.len() * self.vectors).max(1) as u64).clamp(1, 8);
-        if extent <= most + 1 {
-            return extent;
-        }
-        (2..=most).rev().find(|u| extent % u == 0).unwrap_or(most)
+        let products = (self.rows.len() * self.vectors).max(1) as u64;
+        (16 / products).clamp(1, 8)
     }
 }
 

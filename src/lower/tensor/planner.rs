@@ -3,9 +3,7 @@
 use super::gemm::{Gemm, Loop, Pack, Right};
 use super::kernel::{self, KAxis};
 use super::nest::Nest;
-use super::plan::{
-    Buffer, Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of,
-};
+use super::plan::{Buffer, Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
 use super::pool::Pool;
 use super::reduce::{ArgMax, Reduce, Softmax};
 use super::spec::{AxisSpec, BufferId, Size, Spec, compute, intermediate, row_major};
@@ -245,7 +243,12 @@ impl<'g> Planner<'_, 'g> {
             let once = !operands[..i].contains(&operand) && !operands[i + 1..].contains(&operand);
             let same_layout = self.images.contains(&operand) == self.images.contains(&concat);
             let free = !self.slices.contains_key(&operand) && self.output_of(operand).is_none();
-            if stage && once && free && same_layout && self.constant.contains(&operand) == self.constant.contains(&concat) {
+            if stage
+                && once
+                && free
+                && same_layout
+                && self.constant.contains(&operand) == self.constant.contains(&concat)
+            {
                 self.slices.insert(operand, (concat, first));
             }
             first += self.extent(operand, axis);
@@ -295,7 +298,9 @@ impl<'g> Planner<'_, 'g> {
     fn destination(&mut self, node: Node, direct: bool) -> Result<Spec> {
         check_elem(self.graph(), node)?;
         if let Some(&(concat, first)) = self.slices.get(&node) {
-            let Op::Concat { axis } = self.graph().op(concat) else { return self.internal(node, "a slice of no concat") };
+            let Op::Concat { axis } = self.graph().op(concat) else {
+                return self.internal(node, "a slice of no concat");
+            };
             let whole = self.joined_spec(concat)?;
             return Ok(slice(&whole, *axis, first, self.extent(node, *axis)));
         }
@@ -311,8 +316,7 @@ impl<'g> Planner<'_, 'g> {
 
     fn output_spec(&mut self, node: Node, index: usize) -> Result<Spec> {
         let sizes = self.sizes(node)?;
-        let mut spec =
-            Spec { buffer: BufferId(0), offset: 0, elem: self.scalar(node), axes: vec![], halo: [0, 0] };
+        let mut spec = Spec { buffer: BufferId(0), offset: 0, elem: self.scalar(node), axes: vec![], halo: [0, 0] };
         let unit = spec.elem_bytes();
         spec.axes = row_major(&sizes, unit);
         let bytes = sizes.iter().map(|s| s.now().unwrap_or(1)).product::<u64>() * unit as u64;
@@ -724,9 +728,10 @@ impl<'g> Planner<'_, 'g> {
         // A vector of rank 1 is along the width, unless it holds a batch norm's parameters or one element.
         let pixels = shape_of(self.graph(), node).iter().skip(rank.saturating_sub(2));
         let channel_vector = rank == 1
-            && self.users.get(&node).is_some_and(|u| {
-                u.iter().all(|u| matches!(self.graph().op(*u), Op::BatchNorm { .. } | Op::Conv2d(_)))
-            });
+            && self
+                .users
+                .get(&node)
+                .is_some_and(|u| u.iter().all(|u| matches!(self.graph().op(*u), Op::BatchNorm { .. } | Op::Conv2d(_))));
         channel_vector || pixels.into_iter().all(|d| d.as_const() == Some(1))
     }
 
@@ -835,9 +840,9 @@ impl<'g> Planner<'_, 'g> {
                 self.stored(node)?;
                 continue;
             };
-            let at_home = self.plan.home(node).is_some_and(|spec| {
-                matches!(self.plan.buffer(spec.buffer).place, Place::Output { index: i, .. } if i == index)
-            });
+            let at_home = self.plan.home(node).is_some_and(
+                |spec| matches!(self.plan.buffer(spec.buffer).place, Place::Output { index: i, .. } if i == index),
+            );
             if !at_home {
                 check_elem(self.graph(), node)?;
                 let out = self.output_spec(node, index)?;

@@ -10,8 +10,8 @@ use crate::lower::error::LowerError;
 use crate::lower::frame::{Bind, Slot, run_handle, workers};
 use crate::lower::{Cx, PipelineNote};
 use quearn_backends::abi;
-use quearn_stage::graph::{Dim, Graph, Node, Op};
-use quearn_stage::low::{Builder, FuncId, Ty, V};
+use quearn_stage::graph::{self, Dim, Graph, Node};
+use quearn_stage::low::{Builder, FuncId, Op, RmwOp, Ty, V};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -34,7 +34,7 @@ type Itemed = Vec<bool>;
 
 /// Chooses what one pass covers: one image, some rows of a matrix, or everything.
 pub(super) fn schedule(graph: &Graph, nodes: &[Node], roots: &[Node]) -> (Schedule, Itemed) {
-    let images = nodes.iter().any(|n| matches!(graph.op(*n), Op::Conv2d(_) | Op::Pool2d(_)));
+    let images = nodes.iter().any(|n| matches!(graph.op(*n), graph::Op::Conv2d(_) | graph::Op::Pool2d(_)));
     let Some((dim, itemed)) = find_items(graph, nodes, roots) else { return whole(graph, nodes) };
     let known = dim.as_const();
     let (size, rows) = match known {
@@ -322,9 +322,20 @@ pub fn lower_program<'g>(cx: &Cx<'g>, outputs: &[(usize, String, Node)]) -> Resu
     program.register(cx);
     let total = total_slot(cx, &program)?;
     let arena = cx.frame.slot(Ty::PTR);
-    let forward = program.forward(cx, arena, total);
-    cx.step(move |cx, b, frame| program.run(cx, b, frame, forward, [Some(arena), total]));
+    let kept = program.pass_bytes().map(|bytes| keep_arena(cx, bytes));
+    let run = Run { program: program.forward(cx, arena, total), arena, total, kept };
+    cx.step(move |cx, b, frame| program.run(cx, b, frame, &run));
     Ok(())
+}
+
+/// Makes an arena when the weights are bound, so that runs one after another need not ask the system for memory.
+fn keep_arena(cx: &Cx<'_>, bytes: i64) -> Slot {
+    let slot = cx.frame.slot(Ty::PTR);
+    cx.prepare_step(move |cx, b, frame| {
+        let memory = cx.alloc(b, frame, b.i64(LOCK + bytes), "intermediate tensors");
+        slot.set(b, frame, memory);
+    });
+    slot
 }
 
 /// The slot of the leading dimension, where its extent is not known now.
@@ -345,25 +356,64 @@ fn total_slot(cx: &Cx<'_>, program: &Program<'_>) -> Result<Option<Slot>> {
     }
 }
 
+/// What a run of a whole program needs beside the frame.
+struct Run {
+    program: FuncId,
+    /// Where the run's arena is.
+    arena: Slot,
+    /// Extent of the leading dimension, where it is not known now.
+    total: Option<Slot>,
+    /// An arena that was made when the weights were bound, behind a word that is 1 while a run uses it.
+    kept: Option<Slot>,
+}
+
+/// Bytes before the kept arena.
+const LOCK: i64 = 64;
+
 impl<'g> Program<'g> {
-    fn run<'b>(&self, cx: &Cx<'g>, b: &'b Builder, frame: V<'b>, forward: FuncId, slots: [Option<Slot>; 2]) {
-        let [arena, total] = slots;
+    /// Bytes of the arena of a pass, if they are known now and there are any.
+    fn pass_bytes(&self) -> Option<i64> {
         let [fixed, per_item] = self.arena_bytes();
+        let rows = match (self.schedule.rows, &self.schedule.items.dim) {
+            (Some(rows), _) => rows,
+            (None, None) => 1,
+            (None, Some(_)) => return (per_item == 0 && fixed > 0).then_some(fixed as i64),
+        };
+        Some((fixed + per_item * rows) as i64).filter(|n| *n > 0)
+    }
+
+    /// Writes the main function: takes an arena, and sends the chunks through the stages.
+    fn run<'b>(&self, cx: &Cx<'g>, b: &'b Builder, frame: V<'b>, run: &Run) {
         let known = self.schedule.items.dim.as_ref().and_then(Dim::as_const);
-        let total = total.map(|slot| slot.read(b, frame)).or(known.map(|n| b.i64(n as i64)));
+        let total = run.total.map(|slot| slot.read(b, frame)).or(known.map(|n| b.i64(n as i64)));
         let (room, chunks) = match (self.schedule.rows, total) {
             (Some(rows), Some(total)) => (b.i64(rows as i64), (total + (rows as i64 - 1)) / rows as i64),
             (_, total) => (total.unwrap_or_else(|| b.i64(1)), b.i64(1)),
         };
+        let [fixed, per_item] = self.arena_bytes();
+        let bytes = (room * per_item as i64 + fixed as i64).max(b.i64(1));
         let workers = workers(b, frame);
-        let bytes = (room * per_item as i64 + fixed as i64) * workers;
-        if let Some(arena) = arena {
-            arena.set(b, frame, cx.alloc(b, frame, bytes.max(b.i64(1)), "intermediate tensors"));
-        }
         // Few chunks: one after another, each by all workers. Many: each worker its own, alone.
-        let few = chunks.lt(workers * 2);
+        let few = if chunks.as_int() == Some(1) { b.bool(true) } else { chunks.lt(workers * 2) };
+        let fresh = |n: V<'b>| cx.alloc(b, frame, n, "intermediate tensors");
+        let kept = run.kept.map(|slot| slot.get(b, frame));
+        let take = |kept: V<'b>| vec![b.cmpxchg(kept, b.i64(0), b.i64(1)).eq(b.i64(0))];
+        let taken = kept.map(|kept| b.if_else(few, || take(kept), || vec![b.bool(false)])[0]);
+        let mine = || match (kept, taken) {
+            (Some(kept), Some(taken)) => b.if_else(taken, || vec![kept.at(LOCK)], || vec![fresh(bytes)])[0],
+            _ => fresh(bytes),
+        };
+        let arena = b.if_else(few, || vec![mine()], || vec![fresh(bytes * workers)])[0];
+        run.arena.set(b, frame, arena);
         let grain = few.select(chunks, b.i64(1)).max(b.i64(1));
-        b.par_for(forward, frame, chunks, grain);
+        let par_for = Op::ParFor { func: run.program, frame: frame.id, n: chunks.id, grain: grain.id };
+        let status = b.emit(par_for, Ty::I32);
+        if let (Some(kept), Some(taken)) = (kept, taken) {
+            b.if_(taken, || {
+                b.atomic(RmwOp::Xchg, kept, b.i64(0));
+            });
+        }
+        b.check(status);
     }
 }
 

@@ -193,9 +193,9 @@ impl Softmax {
         let b = ev.b;
         let ty = ev.ty(self.node, at.lanes);
         let (zero, n) = (b.i64(0), ev.env.size(&self.size));
-        let max = b.for_carry(zero, n, 1, &[lowest(ev, ty)], |i, acc| {
-            vec![acc[0].max(ev.eval(self.x, &self.entered(at, i)))]
-        })[0];
+        let max = b
+            .for_carry(zero, n, 1, &[lowest(ev, ty)], |i, acc| vec![acc[0].max(ev.eval(self.x, &self.entered(at, i)))])
+            [0];
         let sum = b.for_carry(zero, n, 1, &[b.zero(ty)], |i, acc| {
             let at = self.entered(at, i);
             let e = math::exp(ev.eval(self.x, &at) - max);

@@ -11,7 +11,9 @@ use super::spec::{BufferId, Size, Spec};
 use crate::lower::Cx;
 use crate::lower::error::LowerError;
 use quearn_backends::abi;
-use quearn_stage::low::{Block, Builder, Extern, FailSite, FuncId, Inst, Module, ModuleBuilder, Op, Prim, Ty, V, Value};
+use quearn_stage::low::{
+    Block, Builder, Extern, FailSite, FuncId, Inst, Module, ModuleBuilder, Op, Prim, Ty, V, Value,
+};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
