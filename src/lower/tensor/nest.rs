@@ -24,14 +24,34 @@ pub struct Nest {
     chunked: bool,
 }
 
+/// Along which axis a body works on vectors of elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vectors {
+    /// One element at a time.
+    No,
+    /// The innermost one in memory.
+    Innermost,
+    /// This one, if it is longer than 1.
+    Along(usize),
+}
+
+impl From<bool> for Vectors {
+    fn from(innermost: bool) -> Vectors {
+        if innermost { Vectors::Innermost } else { Vectors::No }
+    }
+}
+
 impl Nest {
-    /// The nest over `out`; `fixed` axes are left at 0, for the body to run over. Without `vectors` the body is called
-    /// for one element at a time.
-    pub fn new(out: &Spec, fixed: &[usize], vectors: bool) -> Nest {
+    /// The nest over `out`; `fixed` axes are left at 0, for the body to run over.
+    pub fn new(out: &Spec, fixed: &[usize], vectors: Vectors) -> Nest {
         let sizes: Vec<Size> = out.axes.iter().map(|a| a.size.clone()).collect();
         let mut order: Vec<usize> = out.physical_order();
         order.retain(|i| !fixed.contains(i) && sizes[*i] != Size::Now(1));
-        let inner = if vectors { order.pop() } else { None };
+        let inner = match vectors {
+            Vectors::No => None,
+            Vectors::Innermost => order.pop(),
+            Vectors::Along(axis) => order.iter().position(|&i| i == axis).map(|at| order.remove(at)),
+        };
         let chunked = inner.is_some_and(|i| sizes[i].now().is_none_or(|n| n > 2 * CHUNK));
         let length = inner.map_or(1, |i| sizes[i].now().unwrap_or(CHUNK).min(CHUNK));
         let mut covered = length * fixed.iter().map(|&i| sizes[i].now().unwrap_or(1)).product::<u64>().max(1);

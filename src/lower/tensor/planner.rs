@@ -2,7 +2,7 @@
 
 use super::gemm::{Gemm, Loop, Pack, Right};
 use super::kernel::{self, KAxis};
-use super::nest::Nest;
+use super::nest::{Nest, Vectors};
 use super::plan::{Buffer, Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
 use super::pool::Pool;
 use super::reduce::{ArgMax, Reduce, Softmax};
@@ -361,7 +361,7 @@ impl<'g> Planner<'_, 'g> {
 
     /// Evaluates `root` into (a part of) the memory of `owner`.
     fn map(&mut self, owner: Node, root: Node, out: Spec) {
-        let nest = Nest::new(&out, &[], true);
+        let nest = Nest::new(&out, &[], Vectors::Innermost);
         self.push(owner, "map", vec![root], Kind::Map { root, out, nest });
     }
 
@@ -548,7 +548,7 @@ impl<'g> Planner<'_, 'g> {
         let mut axes = axes.to_vec();
         axes.sort_by_key(|&i| (unit == Some(i), i));
         let out = self.destination(root, true)?;
-        let nest = Nest::new(&out, &[], vector.is_none());
+        let nest = Nest::new(&out, &[], vector.is_none().into());
         let reduce = Reduce { node, root, x, op, axes, kept, sizes, vector, out: out.clone(), nest };
         self.finish(node, root, out, "reduce", Kind::Reduce(Box::new(reduce)));
         Ok(())
@@ -558,7 +558,7 @@ impl<'g> Planner<'_, 'g> {
         let x = self.inputs(node)[0];
         let size = self.sizes(x)?[axis].clone();
         let out = self.destination(node, !self.images.contains(&x))?;
-        let nest = Nest::new(&out, &[axis], out.unit_axis() != Some(axis));
+        let nest = Nest::new(&out, &[axis], (out.unit_axis() != Some(axis)).into());
         let softmax = Softmax { node, x, axis, size, out: out.clone(), nest };
         self.finish(node, node, out, "softmax", Kind::Softmax(Box::new(softmax)));
         Ok(())
@@ -569,7 +569,7 @@ impl<'g> Planner<'_, 'g> {
         let size = self.sizes(x)?[axis].clone();
         let out = self.destination(node, true)?;
         let unit = self.plan.home(x).and_then(Spec::unit_axis);
-        let nest = Nest::new(&out, &[], unit.is_some_and(|u| u != axis));
+        let nest = Nest::new(&out, &[], unit.is_some_and(|u| u != axis).into());
         let arg_max = ArgMax { node, x, axis, size, out: out.clone(), nest };
         self.finish(node, node, out, "arg_max", Kind::ArgMax(Box::new(arg_max)));
         Ok(())
@@ -605,7 +605,7 @@ impl<'g> Planner<'_, 'g> {
         let x = self.inputs(node)[0];
         let image = [self.extent(x, 2), self.extent(x, 3)];
         let out = self.destination(root, false)?;
-        let nest = Nest::new(&out, &[], true);
+        let nest = Nest::new(&out, &[], Vectors::Along(1));
         let pool = Pool { node, root, x, pool: pool.clone(), image, out: out.clone(), nest };
         self.finish(node, root, out, "pool", Kind::Pool(Box::new(pool)));
         Ok(())
@@ -846,7 +846,7 @@ impl<'g> Planner<'_, 'g> {
             if !at_home {
                 check_elem(self.graph(), node)?;
                 let out = self.output_spec(node, index)?;
-                let nest = Nest::new(&out, &[], true);
+                let nest = Nest::new(&out, &[], Vectors::Innermost);
                 let kind = Kind::Map { root: node, out, nest };
                 self.plan.stages.push(Stage { name: "map".into(), nodes: vec![node], kind });
             }

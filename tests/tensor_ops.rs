@@ -1,0 +1,369 @@
+//! Every tensor operator against the naive evaluator of the graph: random networks, and cases of its own for each family.
+
+mod tensor_harness;
+
+use quearn::eval::{Datum, EvalTensor, EvalValue, Inputs, evaluate};
+use quearn::testing::Case;
+use quearn_backends::Backend;
+use quearn_stage::graph::*;
+use std::collections::HashMap;
+use tensor_harness::*;
+
+/// The memory of a tensor.
+fn memory(tensor: &EvalTensor) -> Vec<u8> {
+    let int = |d: &Datum| if let Datum::Int(i) = d { *i } else { panic!("{d:?} is no integer") };
+    let element = |d: Datum| match (tensor.elem().scalar, &d) {
+        (Scalar::Bool, Datum::Bool(b)) => vec![u8::from(*b)],
+        (Scalar::U8 | Scalar::I8, d) => (int(d) as i8).to_le_bytes().to_vec(),
+        (Scalar::I16, d) => (int(d) as i16).to_le_bytes().to_vec(),
+        (Scalar::I32, d) => (int(d) as i32).to_le_bytes().to_vec(),
+        (Scalar::I64, d) => (int(d) as i64).to_le_bytes().to_vec(),
+        (Scalar::F16, Datum::Float(x)) => half::f16::from_f64(*x).to_le_bytes().to_vec(),
+        (Scalar::BF16, Datum::Float(x)) => half::bf16::from_f64(*x).to_le_bytes().to_vec(),
+        (Scalar::F32, Datum::Float(x)) => (*x as f32).to_le_bytes().to_vec(),
+        (Scalar::F64, Datum::Float(x)) => x.to_le_bytes().to_vec(),
+        (scalar, d) => panic!("{d:?} as {scalar}"),
+    };
+    tensor.iter().flat_map(element).collect()
+}
+
+/// The values in the memory of a tensor.
+fn values(scalar: Scalar, memory: &[u8]) -> Vec<f64> {
+    match scalar {
+        Scalar::Bool | Scalar::U8 => memory.iter().map(|&x| f64::from(x)).collect(),
+        Scalar::I8 => numbers::<i8>(memory).into_iter().map(f64::from).collect(),
+        Scalar::I16 => numbers::<i16>(memory).into_iter().map(f64::from).collect(),
+        Scalar::I32 => numbers::<i32>(memory).into_iter().map(f64::from).collect(),
+        Scalar::I64 => numbers::<i64>(memory).into_iter().map(|x| x as f64).collect(),
+        Scalar::F16 => numbers::<half::f16>(memory).into_iter().map(f64::from).collect(),
+        Scalar::BF16 => numbers::<half::bf16>(memory).into_iter().map(f64::from).collect(),
+        Scalar::F32 => numbers::<f32>(memory).into_iter().map(f64::from).collect(),
+        Scalar::F64 => numbers::<f64>(memory),
+        other => panic!("{other} in a tensor"),
+    }
+}
+
+fn tolerance(scalar: Scalar) -> f64 {
+    match scalar {
+        Scalar::F16 => 2e-3,
+        Scalar::BF16 => 2e-2,
+        Scalar::F32 => 2e-5,
+        Scalar::F64 => 1e-11,
+        _ => 0.0,
+    }
+}
+
+fn compare(what: &str, scalar: Scalar, found: &[u8], expected: &EvalTensor) {
+    let (found, expected) = (values(scalar, found), values(scalar, &memory(expected)));
+    assert_eq!(found.len(), expected.len(), "{what}: number of elements");
+    // Sums may cancel, so errors count against the largest element.
+    let largest = expected.iter().filter(|e| e.is_finite()).fold(1.0, |a: f64, e| a.max(e.abs()));
+    for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+        let same = f == e || f.is_nan() && e.is_nan() || (f - e).abs() <= tolerance(scalar) * largest;
+        assert!(same, "{what}: element {i} is {f}, expected {e}");
+    }
+}
+
+/// The graph with the leading dimension of its inputs named, if all that are no weights agree on it.
+fn run_case(graph: &Graph, inputs: &Inputs, backend: &dyn Backend, named: &[(&str, i64)], what: &str) {
+    let expected = evaluate(graph, inputs);
+    let tensors: Vec<(&str, Vec<u8>)> = inputs.tensors.iter().map(|(n, t)| (n.as_str(), memory(t))).collect();
+    let mut program = Program::new(graph, backend, &tensors, named);
+    for workers in [1, 3] {
+        match (program.try_run(workers), &expected) {
+            (Ok(found), Ok(expected)) => {
+                for (bytes, (name, value)) in found.iter().zip(expected) {
+                    let EvalValue::Tensor(tensor) = value else { panic!("{what}: {name} is no tensor") };
+                    compare(&format!("{what}, {} workers", workers), tensor.elem().scalar, bytes, tensor);
+                }
+            }
+            (Err(_), Err(_)) => {}
+            (found, expected) => panic!("{what}: {found:?}, expected {expected:?}"),
+        }
+    }
+}
+
+fn uses_loops(graph: &Graph) -> bool {
+    graph.reachable().into_iter().any(|n| matches!(graph.op(n), Op::Loop(_)))
+}
+
+fn random_networks(backend: &dyn Backend, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let case = Case::network(seed, 3 + seed as usize % 10);
+        if !uses_loops(&case.graph) {
+            run_case(&case.graph, &case.inputs, backend, &[], &format!("{} {case}", backend.name()));
+        }
+    }
+}
+
+#[test]
+fn random_networks_are_interpreted() {
+    random_networks(&quearn_backends::interp::Interp, 0..300);
+}
+
+#[cfg(feature = "llvm")]
+#[test]
+fn random_networks_are_compiled() {
+    random_networks(&quearn_backends::llvm::Llvm::new(), 300..420);
+}
+
+/// A graph with data of its own.
+struct Maker {
+    g: Graph,
+    inputs: Inputs,
+    r: Random,
+}
+
+impl Maker {
+    fn new(seed: u64) -> Maker {
+        Maker { g: Graph::new(), inputs: Inputs { tables: HashMap::new(), tensors: HashMap::new() }, r: Random(seed) }
+    }
+
+    fn tensor(&mut self, scalar: Scalar, shape: &[Dim], named: u64, weight: bool) -> Node {
+        let name = format!("t{}", self.inputs.tensors.len());
+        let extents: Vec<usize> = shape.iter().map(|d| d.as_const().unwrap_or(named) as usize).collect();
+        let n: usize = extents.iter().product();
+        let tensor = match scalar {
+            Scalar::Bool => {
+                let data: Vec<Datum> = (0..n).map(|_| Datum::Bool(self.r.int(0, 1) == 1)).collect();
+                EvalTensor::new(scalar.required(), &extents, data)
+            }
+            s if s.is_float() => {
+                let rounded = |x: f32| Literal::float(s, f64::from(x) * 3.0).unwrap().as_float().unwrap();
+                EvalTensor::floats(s, &extents, (0..n).map(|_| rounded(self.r.float())).collect())
+            }
+            Scalar::U8 => EvalTensor::ints(scalar, &extents, (0..n).map(|_| i128::from(self.r.int(0, 11)))),
+            s => EvalTensor::ints(s, &extents, (0..n).map(|_| i128::from(self.r.int(0, 22)) - 11)),
+        };
+        self.inputs.tensors.insert(name.clone(), tensor);
+        input(&mut self.g, &name, scalar, shape, weight)
+    }
+
+    fn add(&mut self, op: Op, inputs: &[Node]) -> Node {
+        self.g.add(op, inputs).unwrap()
+    }
+
+    /// Runs the graph with these outputs on every backend.
+    fn check(mut self, what: &str, outputs: &[Node], named: &[(&str, i64)]) {
+        for (i, &node) in outputs.iter().enumerate() {
+            self.g.output(format!("out{i}"), node);
+        }
+        for backend in backends() {
+            let what = format!("{} {what}\n{}", backend.name(), self.g);
+            run_case(&self.g, &self.inputs, &*backend, named, &what);
+        }
+    }
+}
+
+fn named(first: &str, rest: &[u64]) -> Vec<Dim> {
+    std::iter::once(Dim::Named(first.into())).chain(dims(rest)).collect()
+}
+
+#[test]
+fn elementwise_operations_of_floats() {
+    for (seed, scalar) in [Scalar::F32, Scalar::F64, Scalar::F16, Scalar::BF16].into_iter().enumerate() {
+        let mut m = Maker::new(seed as u64);
+        let n = 37 + seed as u64;
+        let x = m.tensor(scalar, &named("n", &[5]), n, false);
+        let y = m.tensor(scalar, &named("n", &[5]), n, false);
+        let w = m.tensor(scalar, &dims(&[5]), 0, true);
+        use UnaryOp::*;
+        let mut outputs: Vec<Node> =
+            [Neg, Abs, Exp, Tanh, Sigmoid, Relu, Erf, Floor, Ceil].map(|op| m.add(Op::Unary(op), &[x])).to_vec();
+        let positive = m.add(Op::Unary(Abs), &[x]);
+        outputs.extend([Log, Sqrt].map(|op| m.add(Op::Unary(op), &[positive])));
+        use BinaryOp::*;
+        outputs.extend([Add, Sub, Mul, Div, Min, Max].map(|op| m.add(Op::Binary(op), &[x, y])));
+        outputs.push(m.add(Op::Binary(Add), &[x, w]));
+        outputs.extend(CompareOp::ALL.iter().map(|&op| m.add(Op::Compare(op), &[x, y])));
+        let smaller = m.add(Op::Compare(CompareOp::Lt), &[x, w]);
+        outputs.push(m.add(Op::Select, &[smaller, x, y]));
+        for to in [Scalar::F32, Scalar::F64, Scalar::I32, Scalar::I64, Scalar::I8] {
+            if to != scalar {
+                outputs.push(m.add(Op::Cast(to), &[x]));
+            }
+        }
+        m.check(&format!("{scalar}"), &outputs, &[("n", n as i64)]);
+    }
+}
+
+#[test]
+fn elementwise_operations_of_integers() {
+    for (seed, scalar) in [Scalar::I8, Scalar::U8, Scalar::I16, Scalar::I32, Scalar::I64].into_iter().enumerate() {
+        let mut m = Maker::new(seed as u64);
+        let x = m.tensor(scalar, &dims(&[3, 19]), 0, false);
+        let y = m.tensor(scalar, &dims(&[19]), 0, false);
+        use BinaryOp::*;
+        let mut outputs: Vec<Node> =
+            [Add, Mul, Min, Max].into_iter().map(|op| m.add(Op::Binary(op), &[x, y])).collect();
+        outputs.push(m.add(Op::Unary(UnaryOp::Relu), &[x]));
+        outputs.extend(CompareOp::ALL.iter().map(|&op| m.add(Op::Compare(op), &[x, y])));
+        for to in [Scalar::F32, Scalar::F64, Scalar::I32, Scalar::I64] {
+            if to != scalar {
+                outputs.push(m.add(Op::Cast(to), &[x]));
+            }
+        }
+        for op in ReduceOp::ALL.iter().filter(|op| **op != ReduceOp::Mean) {
+            outputs.push(m.add(Op::Reduce { op: *op, axes: vec![1], keep: false }, &[x]));
+            outputs.push(m.add(Op::Reduce { op: *op, axes: vec![0], keep: true }, &[x]));
+        }
+        outputs.push(m.add(Op::ArgMax { axis: 1 }, &[x]));
+        m.check(&format!("{scalar}"), &outputs, &[]);
+    }
+}
+
+#[test]
+fn failures_of_integers_are_reported() {
+    for (op, right, fails) in [(BinaryOp::Add, 1, true), (BinaryOp::Add, 0, false), (BinaryOp::Div, 0, true)] {
+        let mut m = Maker::new(1);
+        let max = EvalTensor::ints(Scalar::I32, &[20], (0..20).map(|i| if i == 17 { i32::MAX.into() } else { i }));
+        m.inputs.tensors.insert("x".into(), max);
+        let x = input(&mut m.g, "x", Scalar::I32, &dims(&[20]), false);
+        let c = m.add(Op::Const(Literal::int(Scalar::I32, right).unwrap()), &[]);
+        let y = m.add(Op::Binary(op), &[x, c]);
+        assert_eq!(
+            {
+                m.g.output("probe", y);
+                evaluate(&m.g, &m.inputs).is_err()
+            },
+            fails
+        );
+        m.check("overflow", &[y], &[]);
+    }
+}
+
+#[test]
+fn reductions_over_every_set_of_axes() {
+    for set in 0..16u32 {
+        let mut m = Maker::new(set.into());
+        let x = m.tensor(Scalar::F32, &dims(&[2, 5, 3, 21]), 0, false);
+        let axes: Vec<usize> = (0..4).filter(|i| set & (1 << i) != 0).collect();
+        let outputs: Vec<Node> = ReduceOp::ALL
+            .iter()
+            .map(|&op| m.add(Op::Reduce { op, axes: axes.clone(), keep: set % 2 == 0 }, &[x]))
+            .collect();
+        m.check(&format!("{axes:?}"), &outputs, &[]);
+    }
+}
+
+#[test]
+fn reductions_of_an_unknown_number_of_rows() {
+    for n in [0i64, 1, 15, 300] {
+        let mut m = Maker::new(n as u64);
+        let x = m.tensor(Scalar::F64, &named("n", &[7]), n as u64, false);
+        let sum = m.add(Op::Reduce { op: ReduceOp::Sum, axes: vec![0], keep: false }, &[x]);
+        let all = m.add(Op::Reduce { op: ReduceOp::Sum, axes: vec![0, 1], keep: false }, &[x]);
+        m.check("rows", &[sum, all], &[("n", n)]);
+    }
+}
+
+#[test]
+fn softmax_and_arg_max_along_every_axis() {
+    for axis in 0..3 {
+        let mut m = Maker::new(axis as u64);
+        let x = m.tensor(Scalar::F32, &dims(&[6, 18, 33]), 0, false);
+        let softmax = m.add(Op::Softmax { axis }, &[x]);
+        let place = m.add(Op::ArgMax { axis }, &[x]);
+        m.check(&format!("axis {axis}"), &[softmax, place], &[]);
+    }
+}
+
+#[test]
+fn layers_of_a_network_for_rows() {
+    for n in [0u64, 1, 3, 14, 15, 255, 257, 600] {
+        let mut m = Maker::new(n);
+        let x = m.tensor(Scalar::F32, &named("rows", &[9]), n, false);
+        let (w1, b1) = (m.tensor(Scalar::F32, &dims(&[9, 40]), 0, true), m.tensor(Scalar::F32, &dims(&[40]), 0, true));
+        let (w2, b2) = (m.tensor(Scalar::F32, &dims(&[40, 3]), 0, true), m.tensor(Scalar::F32, &dims(&[3]), 0, true));
+        let h = m.add(Op::MatMul, &[x, w1]);
+        let h = m.add(Op::Binary(BinaryOp::Add), &[h, b1]);
+        let gate = m.add(Op::Unary(UnaryOp::Sigmoid), &[h]);
+        let h = m.add(Op::Binary(BinaryOp::Mul), &[h, gate]);
+        let y = m.add(Op::MatMul, &[h, w2]);
+        let y = m.add(Op::Binary(BinaryOp::Add), &[y, b2]);
+        let p = m.add(Op::Softmax { axis: 1 }, &[y]);
+        let class = m.add(Op::ArgMax { axis: 1 }, &[y]);
+        m.check(&format!("{n} rows"), &[p, class], &[("rows", n as i64)]);
+    }
+}
+
+#[test]
+fn gathered_and_normalised_pictures() {
+    let mut m = Maker::new(5);
+    let pixels = m.tensor(Scalar::U8, &dims(&[4, 9, 8, 3]), 0, false);
+    let (mean, deviation) = (m.tensor(Scalar::F32, &dims(&[3]), 0, true), m.tensor(Scalar::F32, &dims(&[3]), 0, true));
+    let index = EvalTensor::ints(Scalar::I32, &[3], [3, 0, 2]);
+    m.inputs.tensors.insert("index".into(), index);
+    let index = input(&mut m.g, "index", Scalar::I32, &dims(&[3]), false);
+    let scale = m.add(Op::Const(Literal::float(Scalar::F32, 255.0).unwrap()), &[]);
+    let x = m.add(Op::Gather, &[pixels, index]);
+    let x = m.add(Op::Cast(Scalar::F32), &[x]);
+    let x = m.add(Op::Binary(BinaryOp::Div), &[x, scale]);
+    let x = m.add(Op::Binary(BinaryOp::Sub), &[x, mean]);
+    let x = m.add(Op::Binary(BinaryOp::Div), &[x, deviation]);
+    let x = m.add(Op::Transpose(vec![0, 3, 1, 2]), &[x]);
+    let w = m.tensor(Scalar::F32, &dims(&[17, 3, 3, 3]), 0, true);
+    let y = m.add(Op::Conv2d(Conv2d { padding: [1, 1], ..Conv2d::default() }), &[x, w]);
+    let y = m.add(Op::Reduce { op: ReduceOp::Mean, axes: vec![2, 3], keep: false }, &[y]);
+    m.check("pictures", &[y], &[]);
+}
+
+#[test]
+fn columns_stacked_and_scaled() {
+    let mut m = Maker::new(6);
+    let columns: Vec<Node> = (0..5).map(|_| m.tensor(Scalar::F32, &named("n", &[]), 77, false)).collect();
+    let x = m.add(Op::Stack, &columns);
+    let (mean, w) = (m.tensor(Scalar::F32, &dims(&[5]), 0, true), m.tensor(Scalar::F32, &dims(&[5, 2]), 0, true));
+    let x = m.add(Op::Binary(BinaryOp::Sub), &[x, mean]);
+    let y = m.add(Op::MatMul, &[x, w]);
+    m.check("stack", &[y], &[("n", 77)]);
+}
+
+#[test]
+fn an_index_outside_is_an_error() {
+    let mut m = Maker::new(7);
+    let x = m.tensor(Scalar::F32, &dims(&[4, 3]), 0, false);
+    m.inputs.tensors.insert("index".into(), EvalTensor::ints(Scalar::I64, &[2], [1, 4]));
+    let index = input(&mut m.g, "index", Scalar::I64, &dims(&[2]), false);
+    let y = m.add(Op::Gather, &[x, index]);
+    m.check("gather", &[y], &[]);
+}
+
+#[test]
+fn a_squeeze_and_excite_block_and_a_residual() {
+    let mut m = Maker::new(8);
+    let x = m.tensor(Scalar::F32, &dims(&[2, 20, 7, 6]), 0, false);
+    let w = m.tensor(Scalar::F32, &dims(&[20, 20, 3, 3]), 0, true);
+    let y = m.add(Op::Conv2d(Conv2d { padding: [1, 1], ..Conv2d::default() }), &[x, w]);
+    let pooled = m.add(Op::Reduce { op: ReduceOp::Mean, axes: vec![2, 3], keep: true }, &[y]);
+    let v = m.tensor(Scalar::F32, &dims(&[20, 20, 1, 1]), 0, true);
+    let gate = m.add(Op::Conv2d(Conv2d::default()), &[pooled, v]);
+    let gate = m.add(Op::Unary(UnaryOp::Sigmoid), &[gate]);
+    let z = m.add(Op::Binary(BinaryOp::Mul), &[y, gate]);
+    let z = m.add(Op::Binary(BinaryOp::Add), &[z, x]);
+    let z = m.add(Op::Unary(UnaryOp::Relu), &[z]);
+    m.check("block", &[z, y], &[]);
+}
+
+#[test]
+fn weights_are_folded_when_they_are_bound() {
+    let mut m = Maker::new(9);
+    let x = m.tensor(Scalar::F32, &named("n", &[12]), 5, false);
+    let (w, s) = (m.tensor(Scalar::F32, &dims(&[12, 18]), 0, true), m.tensor(Scalar::F32, &dims(&[18]), 0, true));
+    let scaled = m.add(Op::Binary(BinaryOp::Mul), &[w, s]);
+    let y = m.add(Op::MatMul, &[x, scaled]);
+    let norm = m.add(Op::Reduce { op: ReduceOp::Sum, axes: vec![0], keep: false }, &[w]);
+    let y = m.add(Op::Binary(BinaryOp::Sub), &[y, norm]);
+    m.check("weights", &[y, scaled], &[("n", 5)]);
+}
+
+#[test]
+fn what_cannot_be_lowered_is_an_error() {
+    let mut g = Graph::new();
+    let x = input(&mut g, "x", Scalar::decimal(10, 2), &dims(&[4]), false);
+    g.output("y", x);
+    let catalog = quearn::data::Catalog::default();
+    let cx = quearn::lower::Cx::new(&g, &catalog);
+    let error = quearn::lower::tensor::lower_program(&cx, &[(0, "y".into(), x)]).unwrap_err();
+    assert!(error.to_string().contains("decimal(10,2)"), "{error}");
+}
