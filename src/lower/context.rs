@@ -8,7 +8,7 @@ use super::relational::needed::Needed;
 use crate::data::{Catalog, Phys, Values};
 use quearn_stage::graph::{Graph, Node};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -134,6 +134,7 @@ pub struct Cx<'g> {
     pub frame: Frame,
     /// The program.
     pub module: ModuleBuilder,
+    tasks: Cell<usize>,
     operators: RefCell<Vec<String>>,
     dictionaries: RefCell<Vec<(String, String)>>,
     /// Which columns of each table are needed.
@@ -162,6 +163,7 @@ impl<'g> Cx<'g> {
             catalog,
             frame: Frame::default(),
             module: ModuleBuilder::new(),
+            tasks: Cell::default(),
             operators: RefCell::default(),
             dictionaries: RefCell::default(),
             needed: Needed::of(graph),
@@ -190,7 +192,9 @@ impl<'g> Cx<'g> {
 
     /// A function on the frame: `body` gets `(frame, worker, lo, hi)`.
     pub fn task(&self, name: &str, body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>, V<'b>, V<'b>)) -> FuncId {
-        let name = format!("{name}_{}", self.module.len());
+        // Tasks nest: the number is taken before the body is built.
+        let number = self.tasks.replace(self.tasks.get() + 1);
+        let name = format!("{name}_{number}");
         self.module.func(&name, &TASK, |b, p| body(b, p[0], p[1], p[2], p[3]))
     }
 
