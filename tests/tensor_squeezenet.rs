@@ -1,8 +1,7 @@
 //! SqueezeNet 1.1 as one tensor program: against plain loops on random weights, alone and as a batch, on one worker and
 //! on two.
 
-#[path = "tensor_harness/mod.rs"]
-pub mod tensor_harness;
+mod tensor_harness;
 
 use quearn_stage::graph::{Conv2d, Dim, Graph, Node, Op, Pool2d, PoolKind, ReduceOp, Scalar, UnaryOp};
 use tensor_harness::*;
@@ -19,8 +18,8 @@ const FIRES: [[u64; 3]; 8] = [
     [512, 64, 256],
 ];
 
-pub struct Net {
-    pub g: Graph,
+struct Net {
+    g: Graph,
     weights: Vec<(String, Vec<f32>)>,
     r: Random,
 }
@@ -45,7 +44,7 @@ impl Net {
         self.g.add(Op::Pool2d(pool), &[x]).unwrap()
     }
 
-    pub fn new(batch: Dim, size: u64) -> Net {
+    fn new(batch: Dim, size: u64) -> Net {
         let mut net = Net { g: Graph::new(), weights: vec![], r: Random(1) };
         let shape = [batch, Dim::Const(3), Dim::Const(size), Dim::Const(size)];
         let image = input(&mut net.g, "image", Scalar::F32, &shape, false);
@@ -65,7 +64,7 @@ impl Net {
         net
     }
 
-    pub fn tensors(&self, images: &[f32]) -> Vec<(&str, Vec<u8>)> {
+    fn tensors(&self, images: &[f32]) -> Vec<(&str, Vec<u8>)> {
         let weights = self.weights.iter().map(|(name, values)| (name.as_str(), bytes(values)));
         weights.chain([("image", bytes(images))]).collect()
     }

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::scalar::{self, Place};
 use super::spec::{BufferId, Size, Spec, compute, storage};
 use crate::lower::error::LowerError;
-use quearn_stage::graph::{Dim, Node, Op, Scalar};
+use quearn_stage::graph::{Dim, Node, Op, Region, Scalar};
 use quearn_stage::low::{Builder, CastOp, FailKind, Prim, Ty, V};
 use std::cell::RefCell;
 
@@ -24,11 +24,41 @@ pub trait Env<'b> {
     fn invariant(&self, buffer: BufferId) -> bool;
 }
 
+/// One coordinate of an index: a constant is kept apart, so that neighbours share the rest of their address.
+#[derive(Clone, Copy)]
+pub struct Coord<'b> {
+    at: V<'b>,
+    plus: i64,
+}
+
+impl<'b> From<V<'b>> for Coord<'b> {
+    fn from(at: V<'b>) -> Coord<'b> {
+        Coord { at, plus: 0 }
+    }
+}
+
+impl<'b> Coord<'b> {
+    /// A constant further on.
+    pub fn plus(self, by: i64) -> Coord<'b> {
+        Coord { plus: self.plus + by, ..self }
+    }
+
+    /// Further on by a value.
+    pub fn moved(self, by: V<'b>) -> Coord<'b> {
+        Coord { at: self.at + by, ..self }
+    }
+
+    /// The coordinate.
+    pub fn value(self) -> V<'b> {
+        self.at + self.plus
+    }
+}
+
 /// An index, with `lanes` neighbours along the axis `vec`.
 #[derive(Clone)]
 pub struct At<'b> {
     /// One coordinate an axis; for the vector axis that of lane 0.
-    pub coords: Vec<V<'b>>,
+    pub coords: Vec<Coord<'b>>,
     /// The vector axis.
     pub vec: Option<usize>,
     /// Lanes of the result.
@@ -45,16 +75,17 @@ pub struct Eval<'a, 'b> {
     pub plan: &'a Plan<'a>,
     /// Where buffers are.
     pub env: &'a dyn Env<'b>,
-    /// The value of one node at the present index.
-    pub known: Option<(Node, V<'b>)>,
+    /// The values of some nodes at the present index.
+    pub known: Vec<(Node, V<'b>)>,
     /// The first thing that could not be expanded.
     pub error: &'a RefCell<Option<LowerError>>,
 }
 
 impl<'a, 'b> Eval<'a, 'b> {
-    /// The same with the value of `node` known.
-    pub fn knowing(&self, node: Node, value: V<'b>) -> Eval<'a, 'b> {
-        Eval { known: Some((node, value)), ..*self }
+    /// The same with the values of further nodes known.
+    pub fn knowing(&self, values: impl IntoIterator<Item = (Node, V<'b>)>) -> Eval<'a, 'b> {
+        let known = values.into_iter().chain(self.known.iter().copied()).collect();
+        Eval { known, ..*self }
     }
 
     /// Lanes of a vector of 4-byte elements.
@@ -74,10 +105,8 @@ impl<'a, 'b> Eval<'a, 'b> {
 
     /// The elements of `node` at an index, in their compute type, `at.lanes` of them.
     pub fn eval(&self, node: Node, at: &At<'b>) -> V<'b> {
-        if let Some((known, value)) = self.known {
-            if known == node {
-                return value;
-            }
+        if let Some((_, value)) = self.known.iter().find(|(known, _)| *known == node) {
+            return *value;
         }
         match self.plan.home(node) {
             Some(spec) => self.load(spec, at),
@@ -131,6 +160,11 @@ impl<'a, 'b> Eval<'a, 'b> {
                 Some(self.eval(inputs[0], &At { coords, vec: at.vec.map(|v| perm[v]), ..at.clone() }))
             }
             Op::Gather => self.gather(node, at),
+            Op::Loop(region) => self.repeat(node, region, at).first().copied(),
+            Op::Item(i) => match graph.op(inputs[0]) {
+                Op::Loop(region) => self.repeat(inputs[0], region, at).get(*i).copied(),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -149,7 +183,7 @@ impl<'a, 'b> Eval<'a, 'b> {
         let (outer, inner) = (self.plan.shape(node), self.plan.shape(operand));
         let skipped = outer.len() - inner.len();
         let stretched = |i: usize| inner[i] == Dim::Const(1) && outer[i + skipped] != Dim::Const(1);
-        let coord = |i: usize| if stretched(i) { self.b.i64(0) } else { at.coords[i + skipped] };
+        let coord = |i: usize| if stretched(i) { self.b.i64(0).into() } else { at.coords[i + skipped] };
         let coords = (0..inner.len()).map(coord).collect();
         let vec = at.vec.and_then(|v| v.checked_sub(skipped)).filter(|&v| !stretched(v));
         At { coords, vec, ..at.clone() }
@@ -162,6 +196,18 @@ impl<'a, 'b> Eval<'a, 'b> {
         let [scale, bias, mean, var] = [1, 2, 3, 4].map(|i| self.eval(inputs[i], &channel));
         let factor = scale / (var + self.b.float(var.ty(), eps)).un(quearn_stage::low::UnOp::Sqrt);
         (x - mean) * factor + bias
+    }
+
+    /// The values that an elementwise loop carries in the end.
+    fn repeat(&self, node: Node, region: &Region, at: &At<'b>) -> Vec<V<'b>> {
+        let [trips, init @ ..] = self.plan.graph.inputs(node) else { return vec![] };
+        let trips = self.eval(*trips, &At { coords: vec![], vec: None, lanes: 1, mask: None }).sext(Prim::I64);
+        let init: Vec<V<'b>> = init.iter().map(|&n| self.eval(n, at)).collect();
+        self.b.for_carry(self.b.i64(0), trips, 1, &init, |round, carried| {
+            let values = std::iter::once(round.splat(at.lanes)).chain(carried.iter().copied());
+            let inner = self.knowing(region.params.iter().copied().zip(values));
+            region.results.iter().map(|&r| inner.eval(r, at)).collect()
+        })
     }
 
     /// `data[index[i…], ..]` with a test of the index.
@@ -192,12 +238,13 @@ impl<'a, 'b> Eval<'a, 'b> {
     }
 
     /// Address of the element at `coords`.
-    pub fn address(&self, spec: &Spec, coords: &[V<'b>]) -> V<'b> {
-        let base = self.env.buffer(spec.buffer).at(spec.offset);
-        spec.axes.iter().zip(coords).fold(base, |at, (axis, &coord)| match axis.stride {
-            0 => at,
-            stride => at.index(coord, stride),
-        })
+    pub fn address(&self, spec: &Spec, coords: &[Coord<'b>]) -> V<'b> {
+        let base = self.env.buffer(spec.buffer);
+        let steps = spec.axes.iter().zip(coords).filter(|(axis, _)| axis.stride != 0);
+        let (at, plus) = steps.fold((base, spec.offset), |(at, plus), (axis, coord)| {
+            (at.index(coord.at, axis.stride), plus + coord.plus * axis.stride)
+        });
+        at.at(plus)
     }
 
     /// The elements of a stored tensor, in their compute type.
@@ -258,7 +305,7 @@ impl<'a, 'b> Eval<'a, 'b> {
 
     /// Evaluates `root` where `node` has the value `value`, and stores it.
     pub fn finish(&self, node: Node, value: V<'b>, root: Node, out: &Spec, at: &At<'b>) {
-        let result = if node == root { value } else { self.knowing(node, value).computed(root, at) };
+        let result = if node == root { value } else { self.knowing([(node, value)]).computed(root, at) };
         self.store_as(root, out, at, result);
     }
 

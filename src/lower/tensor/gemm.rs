@@ -5,7 +5,7 @@
 //! (vertical, horizontal; or the rows of a matrix and nothing). A tile at the end of an axis is moved back so that it
 //! overlaps its neighbour and writes the same values again: one kernel serves all tiles.
 
-use super::eval::{At, Eval};
+use super::eval::{At, Coord, Eval};
 use super::kernel::{KAxis, Kernel, Reads, Tile};
 use super::spec::{BufferId, Size, Spec};
 use quearn_stage::graph::Node;
@@ -110,7 +110,7 @@ impl Gemm {
         b.for_(lo, hi, |t| {
             let (rest, block) = divide(t, blocks);
             let (mut rest, panel) = divide(rest, b.i64(panels));
-            let mut at = Point { a, b: right, coords: vec![b.i64(0); self.out.axes.len()] };
+            let mut at = Point { a, b: right, coords: vec![Coord::from(b.i64(0)); self.out.axes.len()] };
             for (i, outer) in self.outer.iter().enumerate().rev() {
                 let index = if i == 0 { rest } else { b.i64(0) };
                 let index = match (i, outer.size.now()) {
@@ -124,7 +124,7 @@ impl Gemm {
                 at = at.moved(outer, index);
             }
             let column = panel * (self.tile.vectors * u64::from(self.lanes(ev))) as i64;
-            at.coords[self.col_axis] = at.coords[self.col_axis] + column;
+            at.coords[self.col_axis] = at.coords[self.col_axis].moved(column);
             at.b = at.b.index(panel, self.b_panel);
             self.block(ev, at, column, block);
         });
@@ -216,11 +216,11 @@ impl Gemm {
         }
     }
 
-    fn store_row<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, coords: &[V<'b>], sums: &[V<'b>]) {
+    fn store_row<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, coords: &[Coord<'b>], sums: &[V<'b>]) {
         let lanes = self.lanes(ev);
         for (v, &sum) in sums.iter().enumerate() {
             let mut coords = coords.to_vec();
-            coords[self.col_axis] = coords[self.col_axis] + v as i64 * i64::from(lanes);
+            coords[self.col_axis] = coords[self.col_axis].plus(v as i64 * i64::from(lanes));
             let at = At { coords, vec: Some(self.col_axis), lanes, mask: place.masks[v] };
             let value = place.bias.get(v).map_or(sum, |&bias| sum + bias);
             ev.finish(self.node, value, self.root, &self.out, &at);
@@ -243,7 +243,7 @@ impl Gemm {
         let Some(bias) = self.bias else { return vec![] };
         let lanes = self.lanes(ev);
         let vector = |(v, mask): (usize, &Option<V<'b>>)| {
-            let coords = vec![at.coords[self.col_axis] + v as i64 * i64::from(lanes)];
+            let coords = vec![at.coords[self.col_axis].plus(v as i64 * i64::from(lanes))];
             ev.eval(bias, &At { coords, vec: Some(0), lanes, mask: *mask })
         };
         masks.iter().enumerate().map(vector).collect()
@@ -281,24 +281,24 @@ fn merged(k: &[KAxis]) -> Vec<KAxis> {
 struct Point<'b> {
     a: V<'b>,
     b: V<'b>,
-    coords: Vec<V<'b>>,
+    coords: Vec<Coord<'b>>,
 }
 
 impl<'b> Point<'b> {
     fn moved(&self, along: &Loop, index: V<'b>) -> Point<'b> {
         let mut coords = self.coords.clone();
         if let Some((axis, step)) = along.coord {
-            coords[axis] = coords[axis] + index * step as i64;
+            coords[axis] = coords[axis].moved(index * step as i64);
         }
         let stepped = |ptr: V<'b>, stride: i64| if stride == 0 { ptr } else { ptr.index(index, stride) };
         Point { a: stepped(self.a, along.a), b: stepped(self.b, along.b), coords }
     }
 
-    fn stepped(&self, rows: &[Loop; 2], by: [u64; 2]) -> Vec<V<'b>> {
+    fn stepped(&self, rows: &[Loop; 2], by: [u64; 2]) -> Vec<Coord<'b>> {
         let mut coords = self.coords.clone();
         for (row, by) in rows.iter().zip(by) {
             if let Some((axis, step)) = row.coord {
-                coords[axis] = coords[axis] + (by * step) as i64;
+                coords[axis] = coords[axis].plus((by * step) as i64);
             }
         }
         coords

@@ -1,6 +1,6 @@
 //! Loop nests over the elements of a tensor in the order in which they lie in memory.
 
-use super::eval::{At, Eval};
+use super::eval::{At, Coord, Eval};
 use super::gemm::divide;
 use super::spec::{Size, Spec};
 use quearn_stage::low::V;
@@ -85,7 +85,7 @@ impl Nest {
         let b = ev.b;
         let zero = b.i64(0);
         b.for_(lo, hi, |t| {
-            let mut coords = vec![zero; self.sizes.len()];
+            let mut coords = vec![Coord::from(zero); self.sizes.len()];
             let mut rest = t;
             let mut range = None;
             if let Some(i) = self.inner {
@@ -100,10 +100,10 @@ impl Nest {
             }
             for (place, &i) in self.items.iter().enumerate().rev() {
                 if place == 0 {
-                    coords[i] = rest;
+                    coords[i] = rest.into();
                 } else {
                     let (quotient, index) = divide(rest, ev.env.size(&self.sizes[i]));
-                    coords[i] = index;
+                    coords[i] = index.into();
                     rest = quotient;
                 }
             }
@@ -115,13 +115,13 @@ impl Nest {
         &self,
         ev: &Eval<'_, 'b>,
         depth: usize,
-        mut coords: Vec<V<'b>>,
+        mut coords: Vec<Coord<'b>>,
         range: Option<(V<'b>, V<'b>)>,
         body: &mut dyn FnMut(&At<'b>),
     ) {
         if let Some(&axis) = self.loops.get(depth) {
             ev.b.for_(ev.b.i64(0), ev.env.size(&self.sizes[axis]), |i| {
-                coords[axis] = i;
+                coords[axis] = i.into();
                 self.enter(ev, depth + 1, coords, range, body);
             });
             return;
@@ -129,7 +129,7 @@ impl Nest {
         match (self.inner, range) {
             (Some(axis), Some((lo, hi))) => ev.vectors(lo, hi, |i, mask| {
                 let mut coords = coords.clone();
-                coords[axis] = i;
+                coords[axis] = i.into();
                 body(&At { coords, vec: Some(axis), lanes: ev.lanes(), mask });
             }),
             _ => body(&At { coords, vec: None, lanes: 1, mask: None }),

@@ -189,7 +189,7 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
     let rank = |i: usize| shape_of(graph, inputs[i]).len();
     match graph.op(node) {
         Op::Input { weight, .. } => return Some(leads && !weight),
-        Op::Column(_) | Op::Param { .. } | Op::Item(_) => return Some(leads),
+        Op::Column(_) | Op::Param { .. } => return Some(leads),
         _ if !flags.contains(&true) => return Some(false),
         _ if !leads => return None,
         _ => {}
@@ -208,6 +208,7 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
         Op::Reshape(_) => true,
         Op::Transpose(perm) => perm[0] == 0,
         Op::Gather => flags[1] && !flags[0],
+        Op::Loop(_) => (1..inputs.len()).all(whole),
         op if is_elementwise(op) => (0..inputs.len()).all(whole),
         _ => false,
     };

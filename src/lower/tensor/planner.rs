@@ -9,7 +9,7 @@ use super::reduce::{ArgMax, Reduce, Softmax};
 use super::spec::{AxisSpec, BufferId, Size, Spec, compute, intermediate, row_major};
 use super::target::Target;
 use crate::lower::error::LowerError;
-use quearn_stage::graph::{Conv2d, Graph, Node, Op, Pool2d, Scalar};
+use quearn_stage::graph::{self, Conv2d, Graph, Node, Op, Pool2d, Region, Scalar};
 use quearn_stage::low::Prim;
 use std::collections::{HashMap, HashSet};
 
@@ -35,6 +35,8 @@ pub(super) struct Planner<'a, 'g> {
     request: &'a Request<'a, 'g>,
     pub(super) plan: Plan<'g>,
     users: HashMap<Node, Vec<Node>>,
+    /// Nodes inside the region of a loop: they have a value only there.
+    bound: HashSet<Node>,
     /// Nodes that depend on weights and constants only.
     constant: HashSet<Node>,
     /// Rank-4 nodes laid out with channels innermost.
@@ -69,6 +71,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         request,
         plan,
         users: HashMap::new(),
+        bound: HashSet::new(),
         constant: HashSet::new(),
         images: HashSet::new(),
         halos: HashMap::new(),
@@ -156,13 +159,18 @@ impl<'g> Planner<'_, 'g> {
             if self.is_leaf(node) {
                 continue;
             }
+            let op = self.graph().op(node);
             for &input in self.inputs(node) {
                 self.users.entry(input).or_default().push(node);
             }
-            let op = self.graph().op(node);
+            let inside = self.inputs(node).iter().any(|i| self.bound.contains(i));
+            if matches!(op, Op::Param { .. }) || inside && !matches!(op, Op::Item(_)) {
+                self.bound.insert(node);
+            }
             let constant = match op {
                 Op::Input { weight, .. } => *weight,
                 Op::Const(_) => true,
+                Op::Loop(_) => false,
                 _ => !self.inputs(node).is_empty() && self.inputs(node).iter().all(|i| self.constant.contains(i)),
             };
             if constant {
@@ -171,7 +179,7 @@ impl<'g> Planner<'_, 'g> {
             self.analyse_image(node, op);
         }
         for &node in self.request.nodes {
-            if has_epilogue(self.graph().op(node)) && !self.is_leaf(node) {
+            if has_epilogue(self.graph().op(node)) && !self.is_leaf(node) && !self.bound.contains(&node) {
                 self.grow_epilogue(node);
             }
         }
@@ -228,6 +236,7 @@ impl<'g> Planner<'_, 'g> {
         let operands = self.inputs(next);
         is_elementwise(self.graph().op(next))
             && !self.inside.contains(&next)
+            && !self.bound.contains(&next)
             && shape(next) == shape(heavy)
             && operands.iter().all(|o| !group.contains(o) || shape(*o) == shape(heavy))
             // A batch norm's parameters are indexed by channel, not by the index of the result.
@@ -407,7 +416,7 @@ impl<'g> Planner<'_, 'g> {
         if let Some(&heavy) = self.heavy_of.get(&node) {
             return self.heavy(heavy, node);
         }
-        if self.inside.contains(&node) {
+        if self.inside.contains(&node) || self.bound.contains(&node) {
             return Ok(());
         }
         match self.graph().op(node) {
@@ -427,6 +436,8 @@ impl<'g> Planner<'_, 'g> {
                 self.light(node)
             }
             op if is_elementwise(op) => self.light(node),
+            Op::Loop(region) => self.repeat(node, region),
+            Op::Item(_) if matches!(self.graph().op(self.inputs(node)[0]), Op::Loop(_)) => self.light(node),
             op => Err(self.plan.unsupported(node, format!("{} in a tensor program", op.name()))),
         }
     }
@@ -480,6 +491,33 @@ impl<'g> Planner<'_, 'g> {
             self.stored(node)?;
         }
         Ok(())
+    }
+
+    /// A loop whose region works element by element: it is run for each element on its own.
+    fn repeat(&mut self, node: Node, region: &Region) -> Result<()> {
+        let shape = |n: Node| shape_of(self.graph(), n);
+        let Some(&first) = region.results.first() else { return Ok(()) };
+        let fits = |n: &Node| {
+            let simple = is_elementwise(self.graph().op(*n)) || matches!(self.graph().op(*n), Op::Param { .. });
+            simple && (shape(*n).is_empty() || shape(*n) == shape(first))
+        };
+        let body = self.region_nodes(region);
+        if !body.iter().all(fits) || region.results.iter().any(|r| shape(*r) != shape(first)) {
+            return Err(self.plan.unsupported(node, "a loop over more than elementwise operations"));
+        }
+        if matches!(self.graph().ty(node), graph::Ty::Tuple(_)) { Ok(()) } else { self.light(node) }
+    }
+
+    /// The nodes that have a value in the region only.
+    fn region_nodes(&self, region: &Region) -> Vec<Node> {
+        let (mut found, mut stack) = (vec![], region.results.clone());
+        while let Some(node) = stack.pop() {
+            if self.bound.contains(&node) && !found.contains(&node) {
+                found.push(node);
+                stack.extend(self.inputs(node));
+            }
+        }
+        found
     }
 
     /// Does the node depend on constants of the program only, so that it is folded while code is written?

@@ -1,6 +1,6 @@
 //! Pooling: a window of each image plane folded into one element, vectors of channels at a time.
 
-use super::eval::{At, Eval};
+use super::eval::{At, Coord, Eval};
 use super::nest::Nest;
 use super::spec::Spec;
 use quearn_stage::graph::{Node, Pool2d, PoolKind};
@@ -49,7 +49,7 @@ impl Pool {
         self.pool.padding == [0, 0] && (0..2).all(|i| reach(i) <= self.image[i])
     }
 
-    fn element<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>, y: V<'b>, x: V<'b>) -> V<'b> {
+    fn element<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>, y: Coord<'b>, x: Coord<'b>) -> V<'b> {
         let mut inner = at.clone();
         inner.coords[2] = y;
         inner.coords[3] = x;
@@ -75,11 +75,11 @@ impl Pool {
 
     fn whole_window<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) -> V<'b> {
         let [kh, kw] = self.pool.kernel.map(|k| k as i64);
-        let y0 = at.coords[2] * self.pool.stride[0] as i64;
-        let x0 = at.coords[3] * self.pool.stride[1] as i64;
+        let y0 = at.coords[2].value() * self.pool.stride[0] as i64;
+        let x0 = at.coords[3].value() * self.pool.stride[1] as i64;
         let sum = if (kh * kw) as u64 <= UNROLLED {
             let all = (0..kh).flat_map(|y| (0..kw).map(move |x| (y, x)));
-            let mut values = all.map(|(y, x)| self.element(ev, at, y0 + y, x0 + x));
+            let mut values = all.map(|(y, x)| self.element(ev, at, Coord::from(y0).plus(y), Coord::from(x0).plus(x)));
             let first = values.next().unwrap_or_else(|| self.start(ev, at.lanes));
             values.fold(first, |acc, v| self.fold(acc, v))
         } else {
@@ -94,7 +94,7 @@ impl Pool {
 
     fn clipped_window<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) -> V<'b> {
         let b = ev.b;
-        let start = |i: usize| at.coords[2 + i] * self.pool.stride[i] as i64 - self.pool.padding[i] as i64;
+        let start = |i: usize| at.coords[2 + i].value() * self.pool.stride[i] as i64 - self.pool.padding[i] as i64;
         let from = [0, 1].map(|i| start(i).max(b.i64(0)));
         let to = [0, 1].map(|i| (start(i) + self.pool.kernel[i] as i64).min(b.i64(self.image[i] as i64)));
         let sum = self.window(ev, at, from, to);
@@ -108,7 +108,9 @@ impl Pool {
     fn window<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>, from: [V<'b>; 2], to: [V<'b>; 2]) -> V<'b> {
         let init = self.start(ev, at.lanes);
         ev.b.for_carry(from[0], to[0], 1, &[init], |y, acc| {
-            ev.b.for_carry(from[1], to[1], 1, acc, |x, acc| vec![self.fold(acc[0], self.element(ev, at, y, x))])
+            ev.b.for_carry(from[1], to[1], 1, acc, |x, acc| {
+                vec![self.fold(acc[0], self.element(ev, at, y.into(), x.into()))]
+            })
         })[0]
     }
 }

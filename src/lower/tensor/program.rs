@@ -423,7 +423,7 @@ pub(super) fn needed(graph: &Graph, roots: &[Node], stop: &dyn Fn(Node) -> bool)
     let mut stack = roots.to_vec();
     while let Some(node) = stack.pop() {
         if !std::mem::replace(&mut needed[node.index()], true) && !stop(node) {
-            stack.extend(graph.inputs(node));
+            stack.extend(graph.dependencies(node));
         }
     }
     (0..graph.len() as u32).map(Node).filter(|n| needed[n.index()]).collect()

@@ -1,6 +1,6 @@
 //! Reductions along axes: sums, means, minima and maxima; softmax; position of the maximum.
 
-use super::eval::{At, Eval};
+use super::eval::{At, Coord, Eval};
 use super::math;
 use super::nest::Nest;
 use super::pool::{highest, lowest};
@@ -46,7 +46,7 @@ impl Reduce {
     }
 
     fn element<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
-        let coords = self.kept.iter().map(|k| k.map_or(ev.b.i64(0), |k| at.coords[k])).collect();
+        let coords = self.kept.iter().map(|k| k.map_or(Coord::from(ev.b.i64(0)), |k| at.coords[k])).collect();
         let vec = at.vec.and_then(|v| self.kept.iter().position(|k| *k == Some(v)));
         let inner = At { coords, vec, ..at.clone() };
         let lanes = if self.vector.is_some() { ev.lanes() } else { at.lanes };
@@ -83,7 +83,7 @@ impl Reduce {
         let n = ev.env.size(&self.sizes[axis]);
         let entered = |i: V<'b>| {
             let mut at = at.clone();
-            at.coords[axis] = i;
+            at.coords[axis] = i.into();
             at
         };
         if self.vector != Some(axis) {
@@ -184,7 +184,7 @@ impl Softmax {
 
     fn entered<'b>(&self, at: &At<'b>, i: V<'b>) -> At<'b> {
         let mut at = at.clone();
-        at.coords[self.axis] = i;
+        at.coords[self.axis] = i.into();
         at
     }
 
@@ -285,7 +285,7 @@ impl ArgMax {
         let b = ev.b;
         self.nest.emit(ev, lo, hi, &mut |at| {
             let mut coords = at.coords.clone();
-            coords.insert(self.axis, b.i64(0));
+            coords.insert(self.axis, b.i64(0).into());
             let vec = at.vec.map(|v| if v >= self.axis { v + 1 } else { v });
             let first = At { coords, vec, ..at.clone() };
             let best = ev.eval(self.x, &first);
@@ -293,7 +293,7 @@ impl ArgMax {
             let n = ev.env.size(&self.size);
             let found = b.for_carry(b.i64(1), n, 1, &[best, zero], |i, acc| {
                 let mut at = first.clone();
-                at.coords[self.axis] = i;
+                at.coords[self.axis] = i.into();
                 let x = ev.eval(self.x, &at);
                 // A NaN counts as the largest, and stays.
                 let better = x.gt(acc[0]) | (x.ne(x) & acc[0].eq(acc[0]));

@@ -165,7 +165,7 @@ fn emit<'b>(
     error: &RefCell<Option<LowerError>>,
 ) {
     let env = RecordEnv { b, record, params };
-    let ev = Eval { b, plan, env: &env, known: None, error };
+    let ev = Eval { b, plan, env: &env, known: vec![], error };
     match &stage.kind {
         Kind::Map { root, out, nest } => nest.emit(&ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
         Kind::Gemm(gemm) => gemm.emit(&ev, lo, hi),
