@@ -77,6 +77,8 @@ pub fn binary(op: BinaryOp, (a, at): (&Datum, Scalar), (b, bt): (&Datum, Scalar)
         (BinaryOp::Mul, Datum::Int(x), Datum::Int(y)) if !to.is_float() => {
             fit(x.checked_mul(*y), to, FailKind::Overflow)
         }
+        // Integers are told below, where they are divided.
+        (BinaryOp::Div, _, Datum::Int(0)) if !at.is_float() => Err(FailKind::DivisionByZero),
         _ => match (promote(a, at, to)?, promote(b, bt, to)?) {
             (Datum::Float(x), Datum::Float(y)) => Ok(Datum::Float(round_float(float_binary(op, x, y), to))),
             (Datum::Int(x), Datum::Int(y)) => fit(int_binary(op, x, y)?, to, FailKind::Overflow),

@@ -48,6 +48,13 @@ pub enum Fact {
         /// Column.
         column: String,
     },
+    /// Every value is at least the one before it, and none is NULL.
+    Sorted {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+    },
     /// No value occurs twice.
     Unique {
         /// Table.
@@ -107,6 +114,9 @@ impl Fact {
                 low >= *min && high <= *max
             }),
             Fact::NoNulls { table, column: name } => column(table, name).is_some_and(|c| c.stats.nulls == 0),
+            Fact::Sorted { table, column: name } => {
+                column(table, name).is_some_and(|c| c.stats.sorted && c.stats.nulls == 0)
+            }
             Fact::Unique { table, column: name } => column(table, name).is_some_and(|c| c.stats.unique),
             Fact::MaxRows { table, rows } => catalog.table(table).is_some_and(|t| t.rows() as u64 <= *rows),
         }

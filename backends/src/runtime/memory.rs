@@ -9,14 +9,23 @@ use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Every block starts on a cache line.
 const ALIGN: usize = 64;
 /// Size of a huge page.
 const HUGE: usize = 2 << 20;
-/// Blocks from this size on are mapped.
-const MAPPED_FROM: usize = 4 << 20;
+/// Blocks from this size on are mapped: a chunk of rows that fills a huge page is one of them.
+const MAPPED_FROM: usize = HUGE - (8 << 10);
+/// Huge pages that are kept for later runs, at most: touching a page for the first time costs as much as filling it.
+const KEPT: usize = 256;
+
+/// Addresses of single huge pages that no run uses.
+static POOL: Mutex<Vec<usize>> = Mutex::new(vec![]);
+
+fn pool() -> MutexGuard<'static, Vec<usize>> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The blocks of a run, by address, and their sum.
 pub(super) struct Memory {
@@ -114,7 +123,7 @@ impl Memory {
     pub(super) fn allocate(&self, bytes: usize, zeroed: bool) -> Option<*mut u8> {
         let bytes = bytes.max(1).checked_next_multiple_of(ALIGN)?;
         let reservation = self.reserve(bytes)?;
-        let ptr = if bytes >= MAPPED_FROM { map(bytes) } else { heap(bytes, zeroed) }?;
+        let ptr = if bytes >= MAPPED_FROM { mapped(bytes, zeroed) } else { heap(bytes, zeroed) }?;
         std::mem::forget(reservation);
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).insert(ptr.addr(), bytes);
         Some(ptr)
@@ -157,6 +166,16 @@ fn exposed(ptr: *mut u8) -> Option<*mut u8> {
     Some(ptr).filter(|ptr| !ptr.is_null())
 }
 
+/// Mapped memory; what need not be zero is taken from the pool first.
+fn mapped(bytes: usize, zeroed: bool) -> Option<*mut u8> {
+    if !zeroed && mapped_len(bytes) == Some(HUGE) {
+        if let Some(addr) = pool().pop() {
+            return Some(std::ptr::with_exposed_provenance_mut(addr));
+        }
+    }
+    map(bytes)
+}
+
 /// Maps zero pages; `bytes` from a 2 MB boundary on.
 fn map(bytes: usize) -> Option<*mut u8> {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -192,6 +211,12 @@ unsafe fn release(ptr: *mut u8, bytes: usize) {
     // SAFETY: the same size gives the same origin, length and layout as at allocation.
     unsafe {
         if bytes >= MAPPED_FROM {
+            if mapped_len(bytes) == Some(HUGE) {
+                let mut pool = pool();
+                if pool.len() < KEPT {
+                    return pool.push(ptr.expose_provenance());
+                }
+            }
             libc::munmap(ptr.cast(), mapped_len(bytes).unwrap_or(bytes));
         } else {
             dealloc(ptr, Layout::from_size_align_unchecked(bytes, ALIGN));

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 /// Bytes of rows in the first chunk of a list.
 const FIRST_CHUNK: usize = 4 << 10;
-/// Chunks double up to this many bytes, unless a single row is larger.
-const MAX_CHUNK: usize = 256 << 10;
+/// Chunks double up to this many bytes, unless a single row is larger: with its header a chunk fills a huge page.
+const MAX_CHUNK: usize = (2 << 20) - 64;
 
 /// Rows of a chunk: the address of the first, and the number of bytes.
 #[derive(Clone, Copy)]

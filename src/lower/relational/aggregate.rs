@@ -1,13 +1,15 @@
 //! Group-aggregate: every worker folds the rows it sees into groups of its own, then the groups are merged.
 //!
 //! Where the keys have few possible values (known from their ranges) the groups are an array that the keys index; else a
-//! chained hash table, partitioned by hash for a parallel merge. Without keys the state lives in registers during a tile.
+//! chained hash table, partitioned by hash for a parallel merge. Where rows come sorted by the key the groups are
+//! finished one after the other (see [`super::ordered`]). Without keys the state lives in registers during a tile.
 
 use super::env::Env;
 use super::expr::{arith, column, compare, elem_of, eval, text};
 use super::hash;
 use super::layout::{RowField, RowLayout};
 use super::materialise::{self, Form, Lists, Spans};
+use super::ordered::{self, SortedColumn};
 use super::pipeline::{self, Sink};
 use super::value::{Range, Repr, Value, to_float};
 use crate::lower::context::Cx;
@@ -20,6 +22,9 @@ use std::rc::Rc;
 
 /// Groups that are kept in an array rather than a hash table, at most.
 const DENSE_GROUPS: u64 = 1 << 14;
+
+/// Groups that are kept in an array where there are at least as many rows, at most.
+const DENSE_GROUPS_OF_MANY_ROWS: u64 = 1 << 18;
 
 /// How a group is laid out: entry header, number of rows, keys, then one state for each aggregate.
 #[derive(Debug)]
@@ -267,6 +272,8 @@ enum Directory {
     Dense(u64),
     /// One `abi::GroupTable` a worker.
     Hashed,
+    /// One `abi::RowList` a worker; the last row is the current group.
+    Ordered,
 }
 
 struct Groups {
@@ -280,6 +287,8 @@ struct Groups {
     /// Fold into the stack of the function during a tile.
     local: bool,
     local_state: Option<quearn_stage::low::Value>,
+    /// The sorted column by which groups follow one another.
+    sorted: Option<SortedColumn>,
     plan: Option<(Rc<GroupLayout>, Directory)>,
 }
 
@@ -318,7 +327,10 @@ impl Groups {
                 message,
             });
         }
-        let directory = directory(keys);
+        let directory = match self.sorted {
+            Some(_) => Directory::Ordered,
+            None => directory(keys, bound),
+        };
         self.plan = Some((Rc::new(GroupLayout { layout, keys: keys.len(), rows, states }), directory));
         Ok(())
     }
@@ -343,6 +355,7 @@ impl Groups {
         let (layout, directory) = self.layout();
         let state = self.state.get(b, env.frame);
         match directory {
+            Directory::Ordered => self.current(cx, env, keys, &layout),
             Directory::Dense(groups) => {
                 let array = state.index(env.worker, groups as i64 * layout.width());
                 let group = array.index(position(b, keys), layout.width());
@@ -363,6 +376,30 @@ impl Groups {
                 find_or_insert(cx, env, table, hash, keys, &layout, &self.operator, on_new, |_| ())
             }
         }
+    }
+}
+
+impl Groups {
+    /// The last group if the row belongs to it, else a new one.
+    fn current<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, keys: &[Value<'b>], layout: &GroupLayout) -> V<'b> {
+        let b = env.b;
+        let last = b.alloca(8, 8);
+        b.in_prologue(|| b.store(last, 0, b.null()));
+        let group = b.load(Ty::PTR, last, 0);
+        let same = b.if_else(
+            group.is_null(),
+            || vec![b.bool(false)],
+            || vec![same_keys(cx, env, group, keys, layout)],
+        )[0];
+        let fresh = || {
+            let list = self.state.get(b, env.frame).index(env.worker, abi::ROWS_BYTES);
+            let group = materialise::append(cx, b, env.frame, list, layout.width(), &self.operator);
+            layout.store_keys(b, group, keys);
+            layout.init(b, group);
+            b.store(last, 0, group);
+            vec![group]
+        };
+        b.if_else(same, || vec![group], fresh)[0]
     }
 }
 
@@ -390,7 +427,7 @@ fn folded_form(
     (Some(layout.fields[at].clone()), checked)
 }
 
-fn directory(keys: &[Value<'_>]) -> Directory {
+fn directory(keys: &[Value<'_>], rows: u64) -> Directory {
     let domain = |key: &Value<'_>| {
         let values = match (key.range, key.repr) {
             (Some(range), _) => range.count()?,
@@ -401,7 +438,9 @@ fn directory(keys: &[Value<'_>]) -> Directory {
     };
     let groups = keys.iter().try_fold(1u64, |all, key| all.checked_mul(domain(key)?));
     match groups {
-        Some(groups) if groups <= DENSE_GROUPS => Directory::Dense(groups),
+        Some(groups) if groups <= DENSE_GROUPS || groups <= rows.min(DENSE_GROUPS_OF_MANY_ROWS) => {
+            Directory::Dense(groups)
+        }
         _ => Directory::Hashed,
     }
 }
@@ -530,6 +569,7 @@ impl Sink for Groups {
         let each = match directory {
             Directory::Dense(groups) => groups as i64 * layout.width(),
             Directory::Hashed => abi::GROUPS_BYTES,
+            Directory::Ordered => abi::ROWS_BYTES,
         };
         cx.step(move |cx, b, frame| {
             let n = workers(b, frame);
@@ -542,9 +582,14 @@ impl Sink for Groups {
         Ok(())
     }
 
+    fn runs(&self) -> Option<SortedColumn> {
+        self.sorted.clone()
+    }
+
     fn describe(&self) -> String {
         let (layout, directory) = self.layout();
         match directory {
+            Directory::Ordered => format!("{}: in order, {} bytes a group", self.operator, layout.width()),
             Directory::Dense(n) => format!("{}: array of {n} groups of {} bytes a worker", self.operator, layout.width()),
             Directory::Hashed => format!("{}: hash table, {} bytes a group", self.operator, layout.width()),
         }
@@ -566,13 +611,18 @@ pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
         state: cx.frame.slot(Ty::PTR),
         local: keys.is_empty() && !pipeline::is_batched(cx, inputs[0]),
         local_state: None,
+        sorted: None,
         plan: None,
     };
+    if !pipeline::is_batched(cx, inputs[0]) {
+        sink.sorted = ordered::sorted_key(cx, &sink.keys);
+    }
     pipeline::run(cx, "aggregate", inputs[0], &mut sink)?;
     let (layout, directory) = sink.layout();
     let lists = match directory {
         Directory::Dense(groups) => merge_dense(cx, &sink, &layout, groups),
         Directory::Hashed => merge_hashed(cx, &sink, &layout),
+        Directory::Ordered => Lists { address: sink.state, stride: abi::ROWS_BYTES },
     };
     let width = layout.width();
     Ok(materialise::spans_of_lists(cx, lists, width, Form::Group(layout), &operator))

@@ -60,6 +60,7 @@ pub fn dependence(cx: &Cx<'_>, node: Node, resolve: &dyn Fn(Node) -> Option<(Nod
                     return None;
                 }
                 found = Some(leaf);
+                continue;
             }
             Op::Unary(UnaryOp::IsNull) | Op::Binary(BinaryOp::And | BinaryOp::Or | BinaryOp::Coalesce) => strict = false,
             Op::Select | Op::If => strict = false,

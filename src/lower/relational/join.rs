@@ -72,8 +72,14 @@ pub fn row_bound(cx: &Cx<'_>, join: Node, kind: JoinKind) -> u64 {
     if kind == JoinKind::Left { pairs.saturating_add(left) } else { pairs }
 }
 
+/// Left and right key nodes of a join.
+pub fn keys(cx: &Cx<'_>, join: Node) -> (Vec<Node>, Vec<Node>) {
+    let (_, left, right, _) = parts(cx, join);
+    (left, right)
+}
+
 /// Do the keys occur once at most in the rows of `table`? Known from unique columns and groupings below.
-fn is_unique(cx: &Cx<'_>, table: Node, keys: &[Node]) -> bool {
+pub fn is_unique(cx: &Cx<'_>, table: Node, keys: &[Node]) -> bool {
     let name = |key: &Node| match cx.graph.op(*key) {
         Op::Column(name) if cx.graph.inputs(*key)[0] == table => Some(name.clone()),
         _ => None,

@@ -5,7 +5,7 @@
 //! | [`pipeline`] | sources, the operators that pass rows on, sinks |
 //! | [`scan`] | columns of stored tables |
 //! | [`join`] | hash and array joins: inner, left, semi, anti |
-//! | [`aggregate`] | group-aggregate |
+//! | [`aggregate`], [`ordered`] | group-aggregate; by a sorted column |
 //! | [`sort`] | sort and limit |
 //! | [`batch`] | tensor operators on the rows of a pipeline, a tile at a time |
 //! | [`output`] | results |
@@ -24,6 +24,7 @@ pub mod join;
 pub mod layout;
 pub mod materialise;
 pub mod needed;
+pub mod ordered;
 pub mod output;
 pub mod pipeline;
 pub mod scan;

@@ -7,6 +7,7 @@
 use super::env::{Env, Place};
 use super::expr::eval;
 use super::materialise::{self, Spans};
+use super::ordered::{self, SortedColumn};
 use super::{batch, join, scan};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
@@ -31,6 +32,11 @@ pub trait Sink {
     /// Adds the steps that make the sink's memory, after the pipeline was generated and before it runs.
     fn allocate(&mut self, _cx: &Cx<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// A sorted column of the scanned table whose runs of equal values must each lie in one tile.
+    fn runs(&self) -> Option<SortedColumn> {
+        None
     }
 
     /// What the sink writes, for `explain`.
@@ -62,6 +68,10 @@ pub fn run(cx: &Cx<'_>, name: &str, table: Node, sink: &mut dyn Sink) -> Result<
 }
 
 fn task<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, tile: (V<'b>, V<'b>), sink: &mut dyn Sink) -> Result<()> {
+    let tile = match sink.runs() {
+        Some(key) => ordered::align_tile(cx, env, &key, tile)?,
+        None => tile,
+    };
     produce(cx, env, table, tile, &mut |env| sink.row(cx, env))?;
     sink.end(cx, env)
 }

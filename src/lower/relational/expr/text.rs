@@ -4,7 +4,7 @@ use super::super::env::Env;
 use super::super::value::{Repr, Value};
 use crate::lower::context::Cx;
 use quearn_stage::graph::CompareOp;
-use quearn_stage::low::{Builder, Prim, Ty, V};
+use quearn_stage::low::{Builder, Prim, Ty, UnOp, V};
 
 /// A code as its text; text as it is.
 pub fn as_text<'b>(cx: &Cx<'_>, env: &Env<'b>, value: Value<'b>) -> Value<'b> {
@@ -126,6 +126,9 @@ fn segments(pattern: &str) -> Vec<Vec<Piece>> {
     all
 }
 
+/// Positions that a search looks at together: a vector register of AVX2.
+const SEARCH_LANES: u16 = 32;
+
 struct Subject<'b> {
     b: &'b Builder,
     ptr: V<'b>,
@@ -172,8 +175,10 @@ impl<'b> Subject<'b> {
 
     /// Finds the leftmost match at or after `from`.
     fn search(&self, segment: &[Piece], from: V<'b>, ok: V<'b>) -> (V<'b>, V<'b>) {
-        if segment.is_empty() {
-            return (ok, from);
+        match segment {
+            [] => return (ok, from),
+            [Piece::Bytes(bytes)] => return self.find(bytes, from, ok),
+            _ => {}
         }
         let b = self.b;
         let found = b.while_(
@@ -185,6 +190,47 @@ impl<'b> Subject<'b> {
             },
         );
         (found[1], found[2])
+    }
+
+    /// Finds the leftmost occurrence of literal bytes at or after `from`: positions where the first and the last byte
+    /// agree are found by vectors of text, then compared (Mula, "SIMD-friendly algorithms for substring searching").
+    fn find(&self, literal: &[u8], from: V<'b>, ok: V<'b>) -> (V<'b>, V<'b>) {
+        let b = self.b;
+        let n = literal.len() as i64;
+        // Positions before this one leave room for the literal.
+        let bound = self.len - (n - 1);
+        let found = b.while_(
+            &[from, b.bool(false), from],
+            |c| ok & !c[1] & c[0].lt(bound),
+            |c| {
+                let candidates = self.candidates(literal, c[0], bound - c[0]);
+                let hit = b.while_(
+                    &[candidates, b.bool(false), c[0]],
+                    |h| !h[1] & h[0].ne(b.i32(0)),
+                    |h| {
+                        let at = c[0] + h[0].un(UnOp::Ctz).zext(Prim::I64);
+                        let same = bytes_are(b, self.ptr.index(at, 1), literal);
+                        vec![h[0] & (h[0] - 1), same, at + n]
+                    },
+                );
+                vec![c[0] + i64::from(SEARCH_LANES), hit[1], hit[2]]
+            },
+        );
+        (found[1], found[2])
+    }
+
+    /// One bit for each of the positions from `at` on, of which `room` are inside, where the first and the last byte of
+    /// the literal stand.
+    fn candidates(&self, literal: &[u8], at: V<'b>, room: V<'b>) -> V<'b> {
+        let b = self.b;
+        let lanes = Ty::vector(Prim::I8, SEARCH_LANES);
+        let room = room.min(b.i64(SEARCH_LANES.into())).sext(Prim::I8).splat(SEARCH_LANES);
+        let inside = b.iota(lanes).lt(room);
+        let agree = |offset: usize| {
+            let text = b.masked_load(lanes, self.ptr.index(at, 1).at(offset as i64), inside, true);
+            text.eq(b.int(lanes, literal[offset].into()))
+        };
+        (inside & agree(0) & agree(literal.len() - 1)).bitcast(Ty::I32)
     }
 
     /// Is there a match at or after `from` that ends with the text?
