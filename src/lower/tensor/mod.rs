@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`program`] | whole tensor programs: [`lower_program`], passes over stages, memory |
 //! | [`tile`] | tensor operators inside a query pipeline: [`lower_tile`] |
-//! | [`planner`], [`plan`], [`spec`], [`arena`] | what is materialised, in which layout, where |
+//! | [`planner`], `places`, `products`, `folds` | what is materialised, in which layout, by which stages |
+//! | [`plan`], [`spec`], [`arena`] | the plan: stages, tensors in memory, memory |
 //! | [`stage`] | stages as functions, shared where they agree |
 //! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
 //! | [`nest`] | loops over the elements of a tensor |
@@ -17,13 +18,16 @@
 
 pub mod arena;
 pub mod eval;
+mod folds;
 pub mod gemm;
 pub mod kernel;
 pub mod math;
 pub mod nest;
+mod places;
 pub mod plan;
 pub mod planner;
 pub mod pool;
+mod products;
 pub mod program;
 pub mod reduce;
 pub mod scalar;

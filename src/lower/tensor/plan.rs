@@ -174,8 +174,15 @@ pub fn is_elementwise(op: &Op) -> bool {
 pub fn find_items(graph: &Graph, nodes: &[Node], roots: &[Node]) -> Option<(Dim, Vec<bool>)> {
     let dim = shape_of(graph, *roots.first()?).first()?.clone();
     let mut itemed = vec![false; graph.len()];
+    let mut listed = vec![false; graph.len()];
+    nodes.iter().for_each(|n| listed[n.index()] = true);
     for &node in nodes {
-        itemed[node.index()] = has_items(graph, node, &dim, &itemed)?;
+        // A node whose inputs are not in the list is a leaf, given from outside.
+        let leaf = graph.inputs(node).iter().any(|i| !listed[i.index()]);
+        itemed[node.index()] = match leaf {
+            true => shape_of(graph, node).first() == Some(&dim),
+            false => has_items(graph, node, &dim, &itemed)?,
+        };
     }
     roots.iter().all(|r| itemed[r.index()]).then_some((dim, itemed))
 }

@@ -178,10 +178,12 @@ fn emit<'b>(
     }
 }
 
-/// Zeros around each of the images `lo..hi`: what lies before the first line, between lines, and after the last.
+/// Zeros around each of the images (or planes of them) `lo..hi`: what lies before the first line, between lines, and
+/// after the last.
 fn halo<'b>(ev: &Eval<'_, 'b>, spec: &Spec, lo: V<'b>, hi: V<'b>) {
     let (b, number) = (ev.b, |n: i64| ev.env.number(n));
-    let [image, row, pixel] = [0, 2, 3].map(|i: usize| spec.axes[i].stride);
+    let [row, pixel] = [2, 3].map(|i: usize| spec.axes[i].stride);
+    let image = spec.axes[usize::from(has_planes(spec))].stride;
     let [height, width] = [2, 3].map(|i: usize| spec.axes[i].size.now().unwrap_or(1) as i64);
     let side = spec.halo[1] as i64 * pixel;
     let end = spec.halo[0] as i64 * row + side;
@@ -195,6 +197,11 @@ fn halo<'b>(ev: &Eval<'_, 'b>, spec: &Spec, lo: V<'b>, hi: V<'b>) {
         b.for_(b.i64(0), lines, |y| zero(ev, after.index(y * row, 1), gap));
         zero(ev, after.index(lines * row, 1), end);
     });
+}
+
+/// Does an image lie in memory one channel after the other?
+fn has_planes(spec: &Spec) -> bool {
+    spec.axes[1].stride > spec.axes[2].stride
 }
 
 /// `bytes` zeros, a multiple of 4.
@@ -229,6 +236,7 @@ impl Stage {
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
             Kind::Softmax(softmax) => nest(&softmax.nest, softmax.elements()),
             Kind::ArgMax(arg_max) => nest(&arg_max.nest, arg_max.elements()),
+            Kind::Halo(spec) if has_planes(spec) => (size(&spec.axes[0].size) * size(&spec.axes[1].size), 64),
             Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
             Kind::Pack(pack) => (one * pack.work(plan.target.vector_bytes) as i64, 1),
         }

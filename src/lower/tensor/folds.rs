@@ -1,0 +1,103 @@
+//! Plans reductions, poolings, softmax, positions of maxima, and what is joined.
+
+use super::nest::{Nest, Vectors};
+use super::places::slice;
+use super::plan::Kind;
+use super::planner::{Planner, Result};
+use super::pool::Pool;
+use super::reduce::{ArgMax, Reduce, Softmax};
+use super::spec::{Size, Spec};
+use quearn_stage::graph::{self, Node, Pool2d};
+
+impl Planner<'_, '_> {
+    pub(super) fn reduce(
+        &mut self,
+        node: Node,
+        root: Node,
+        op: graph::ReduceOp,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<()> {
+        let x = self.inputs(node)[0];
+        let sizes = self.sizes(x)?;
+        let rank = sizes.len();
+        let unit = match self.plan.home(x) {
+            Some(spec) => spec.unit_axis(),
+            None if self.images.contains(&x) => Some(1),
+            None => rank.checked_sub(1),
+        };
+        let vector = unit.filter(|u| axes.contains(u) && sizes[*u] != Size::Now(1));
+        let mut next = 0;
+        let kept = (0..rank).map(|i| {
+            let reduced = axes.contains(&i);
+            let place = next;
+            next += usize::from(!reduced || keep);
+            (!reduced).then_some(place)
+        });
+        let kept: Vec<Option<usize>> = kept.collect();
+        let mut axes = axes.to_vec();
+        axes.sort_by_key(|&i| (unit == Some(i), i));
+        let out = self.destination(root, true)?;
+        let nest = Nest::new(&out, &[], vector.is_none().into());
+        let reduce = Reduce { node, root, x, op, axes, kept, sizes, vector, out: out.clone(), nest };
+        self.finish(node, root, out, "reduce", Kind::Reduce(Box::new(reduce)));
+        Ok(())
+    }
+
+    pub(super) fn softmax(&mut self, node: Node, axis: usize) -> Result<()> {
+        let x = self.inputs(node)[0];
+        let size = self.sizes(x)?[axis].clone();
+        let out = self.destination(node, !self.images.contains(&x))?;
+        let nest = Nest::new(&out, &[axis], (out.unit_axis() != Some(axis)).into());
+        let softmax = Softmax { node, x, axis, size, out: out.clone(), nest };
+        self.finish(node, node, out, "softmax", Kind::Softmax(Box::new(softmax)));
+        Ok(())
+    }
+
+    pub(super) fn arg_max(&mut self, node: Node, axis: usize) -> Result<()> {
+        let x = self.inputs(node)[0];
+        let size = self.sizes(x)?[axis].clone();
+        let out = self.destination(node, true)?;
+        let unit = self.plan.home(x).and_then(Spec::unit_axis);
+        let nest = Nest::new(&out, &[], unit.is_some_and(|u| u != axis).into());
+        let arg_max = ArgMax { node, x, axis, size, out: out.clone(), nest };
+        self.finish(node, node, out, "arg_max", Kind::ArgMax(Box::new(arg_max)));
+        Ok(())
+    }
+
+    pub(super) fn concat(&mut self, node: Node, axis: usize) -> Result<()> {
+        let whole = self.joined_spec(node)?;
+        let mut first = 0;
+        for &operand in self.inputs(node) {
+            let extent = self.extent(operand, axis);
+            if self.slices.get(&operand).is_none_or(|(concat, _)| *concat != node) {
+                self.map(node, operand, slice(&whole, axis, first, extent));
+            }
+            first += extent;
+        }
+        self.plan.homes.insert(node, whole);
+        Ok(())
+    }
+
+    pub(super) fn stack(&mut self, node: Node) -> Result<()> {
+        let whole = self.joined_spec(node)?;
+        let last = whole.axes.len() - 1;
+        for (i, &operand) in self.inputs(node).iter().enumerate() {
+            let mut part = slice(&whole, last, i as u64, 1);
+            part.axes.pop();
+            self.map(node, operand, part);
+        }
+        self.plan.homes.insert(node, whole);
+        Ok(())
+    }
+
+    pub(super) fn pool2d(&mut self, node: Node, root: Node, pool: &Pool2d) -> Result<()> {
+        let x = self.inputs(node)[0];
+        let image = [self.extent(x, 2), self.extent(x, 3)];
+        let out = self.destination(root, false)?;
+        let nest = Nest::new(&out, &[], Vectors::Along(1));
+        let pool = Pool { node, root, x, pool: pool.clone(), image, out: out.clone(), nest };
+        self.finish(node, root, out, "pool", Kind::Pool(Box::new(pool)));
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Plans convolutions and matrix products: layouts of operands, packing of weights, register tiles.
+
+use super::gemm::{Gemm, Loop, Pack, Right};
+use super::kernel::{self, KAxis, Tile};
+use super::places::Layout;
+use super::plan::{Kind, Place, shape_of};
+use super::planner::{Planner, Result};
+use super::spec::{BufferId, Size, Spec, compute, storage};
+use quearn_stage::graph::{Conv2d, Node, Op};
+use quearn_stage::low::Prim;
+
+impl Planner<'_, '_> {
+    /// The machine type of a product.
+    pub(super) fn product_prim(&self, node: Node) -> Result<Prim> {
+        match compute(self.scalar(node)) {
+            Some(prim @ (Prim::F32 | Prim::F64)) => Ok(prim),
+            _ => Err(self.plan.unsupported(node, format!("a product of {}", self.scalar(node)))),
+        }
+    }
+
+    /// Is the tensor in memory as the kernel's element type?
+    pub(super) fn ready(&self, node: Node, prim: Prim) -> Option<&Spec> {
+        self.plan.home(node).filter(|s| storage(s.elem) == Some(prim))
+    }
+
+    pub(super) fn conv2d(&mut self, node: Node, root: Node, conv: &Conv2d) -> Result<()> {
+        let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
+        let bias = self.inputs(node).get(2).copied();
+        if let Some(bias) = bias {
+            self.stored(bias)?;
+        }
+        let prim = self.product_prim(node)?;
+        let a = self.conv_input(x, conv.padding, prim)?;
+        let out = self.destination(root, false)?;
+        let rows = [2, 3].map(|i: usize| Loop {
+            size: out.axes[i].size.clone(),
+            a: a.axes[i].stride * conv.stride[i - 2] as i64,
+            b: 0,
+            coord: Some((i, 1)),
+        });
+        let rows = self.flatten_rows(node, root, &out, rows);
+        let window = self.window(w, conv, &a);
+        let depth = window.iter().map(|(_, k)| k.extent).product();
+        let cols = self.extent(w, 0) / conv.groups;
+        let tile = self.tile(prim, rows.each_ref().map(|r| r.size.now().unwrap_or(1)), cols, depth);
+        let order: Vec<usize> = window.iter().map(|(axis, _)| *axis).collect();
+        let right = self.pack(w, conv.groups, 0, &order, tile.vectors, prim)?;
+        let (b_row, b_panel) = self.panel_bytes(tile, depth);
+        let panels = (cols * prim.bytes() as u64).div_ceil(b_row as u64) as i64;
+        let group = a.axes[1].stride * self.extent(w, 1) as i64;
+        let outer = vec![
+            Loop { size: out.axes[0].size.clone(), a: a.axes[0].stride, b: 0, coord: Some((0, 1)) },
+            Loop { size: Size::Now(conv.groups), a: group, b: b_panel * panels, coord: Some((1, cols)) },
+        ];
+        let a_offset = -(0..2).map(|i| conv.padding[i] as i64 * a.axes[2 + i].stride).sum::<i64>();
+        let k = window.into_iter().map(|(_, k)| k).collect();
+        let out_spec = out.clone();
+        let gemm = Gemm {
+            node,
+            root,
+            bias,
+            a,
+            a_offset,
+            right,
+            b_row,
+            b_panel,
+            outer,
+            rows,
+            k,
+            cols,
+            col_axis: 1,
+            prim,
+            tile,
+            out,
+        };
+        self.finish(node, root, out_spec, "conv", Kind::Gemm(Box::new(gemm)));
+        Ok(())
+    }
+
+    /// The axes of a filter that a window sums over, in the order in which the image lies in memory.
+    fn window(&self, w: Node, conv: &Conv2d, image: &Spec) -> Vec<(usize, KAxis)> {
+        let axis = |i: usize| {
+            let dilation = if i == 1 { 1 } else { conv.dilation[i - 2] as i64 };
+            (i, KAxis { extent: self.extent(w, i), a: image.axes[i].stride * dilation })
+        };
+        let mut window: Vec<(usize, KAxis)> = [2, 3, 1].map(axis).into_iter().filter(|(_, k)| k.extent > 1).collect();
+        window.sort_by_key(|(_, k)| std::cmp::Reverse(k.a));
+        window
+    }
+
+    fn tile(&self, prim: Prim, rows: [u64; 2], cols: u64, depth: u64) -> Tile {
+        kernel::choose_tile(self.plan.target, self.plan.target.vector_bytes / prim.bytes() as u16, rows, cols, depth)
+    }
+
+    /// Bytes of one row of a packed panel, and of the panel.
+    fn panel_bytes(&self, tile: Tile, depth: u64) -> (i64, i64) {
+        let row = (tile.vectors * u64::from(self.plan.target.vector_bytes)) as i64;
+        (row, row * depth as i64)
+    }
+
+    /// The image with zeros around it in memory.
+    pub(super) fn conv_input(&mut self, x: Node, padding: [u64; 2], prim: Prim) -> Result<Spec> {
+        if let Some(spec) = self.ready(x, prim) {
+            if spec.halo[0] >= padding[0] && spec.halo[1] >= padding[1] {
+                return Ok(spec.clone());
+            }
+        }
+        // Few channels would leave most lanes empty while the copy is made; the kernel reads single elements anyway.
+        let few = self.extent(x, 1) < u64::from(self.plan.target.lanes());
+        self.copy(x, if few { Layout::Planes(padding) } else { Layout::Channels(padding) })
+    }
+
+    /// Makes one axis of pixels where lines follow each other without a gap, in everything that the epilogue touches.
+    pub(super) fn flatten_rows(&self, node: Node, root: Node, out: &Spec, rows: [Loop; 2]) -> [Loop; 2] {
+        let (Some(h), Some(w)) = (rows[0].size.now(), rows[1].size.now()) else { return rows };
+        let dense = rows[0].a == rows[1].a * w as i64 && out.merges(2, 3);
+        let operands = self.epilogue_nodes(node, root).into_iter().skip(1).flat_map(|n| self.inputs(n).to_vec());
+        let operands: Vec<Node> = operands.filter(|o| !self.inside.contains(o) || !self.depends(*o, node)).collect();
+        let uniform = |n: &Node| match (self.plan.home(*n), self.rank(*n)) {
+            (_, 0 | 1) | (None, _) => self.is_uniform(*n),
+            (Some(spec), 4) => {
+                spec.merges(2, 3) && [2, 3].map(|i: usize| self.extent(*n, i)) == [h, w] || self.is_uniform(*n)
+            }
+            _ => self.is_uniform(*n),
+        };
+        if !dense || !operands.iter().all(uniform) {
+            return rows;
+        }
+        let [_, row] = rows;
+        let one = Loop { size: Size::Now(1), a: 0, b: 0, coord: None };
+        [Loop { size: Size::Now(h * w), ..row }, one]
+    }
+
+    /// Has the node the same value at all pixels?
+    pub(super) fn is_uniform(&self, node: Node) -> bool {
+        let rank = self.rank(node);
+        // A vector of rank 1 is along the width, unless it holds a batch norm's parameters or one element.
+        let pixels = shape_of(self.graph(), node).iter().skip(rank.saturating_sub(2));
+        let channel_vector = rank == 1
+            && self
+                .users
+                .get(&node)
+                .is_some_and(|u| u.iter().all(|u| matches!(self.graph().op(*u), Op::BatchNorm { .. } | Op::Conv2d(_))));
+        channel_vector || pixels.into_iter().all(|d| d.as_const() == Some(1))
+    }
+
+    /// Packs a weight whose columns are along `col` and whose inner dimension is `k`, outermost first.
+    pub(super) fn pack(
+        &mut self,
+        w: Node,
+        groups: u64,
+        col: usize,
+        k: &[usize],
+        vectors: u64,
+        prim: Prim,
+    ) -> Result<Right> {
+        if !self.constant.contains(&w) {
+            return Err(self.plan.unsupported(w, "a filter that is not a weight"));
+        }
+        let source = self.stored(w)?;
+        if let (Some(&packed), 1) = (self.packs.get(&(w, vectors)), groups) {
+            return Ok(Right::Packed(packed));
+        }
+        let cols = self.extent(w, col) / groups;
+        let stride = |i: usize| source.axes[i].stride;
+        let pack = Pack {
+            out: BufferId(self.plan.buffers.len() as u32),
+            groups: (groups, stride(col) * cols as i64),
+            cols: (cols, stride(col)),
+            k: k.iter().map(|&i| (self.extent(w, i), stride(i))).collect(),
+            vectors,
+            prim,
+            source,
+        };
+        let out = pack.out;
+        let bytes = pack.bytes(self.plan.target.vector_bytes);
+        self.new_buffer(Place::Prepared, &[], bytes, format!("{} packed", self.label(w)));
+        self.push(w, "pack", vec![w], Kind::Pack(Box::new(pack)));
+        Ok(Right::Packed(out))
+    }
+
+    pub(super) fn matmul(&mut self, node: Node, root: Node) -> Result<()> {
+        let prim = self.product_prim(node)?;
+        let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
+        let a = match self.ready(x, prim) {
+            Some(spec) => spec.clone(),
+            None if self.plan.home(x).is_none() => self.stored(x)?,
+            None => self.copy(x, Layout::RowMajor)?,
+        };
+        let out = self.destination(root, true)?;
+        let (rank, row) = (out.axes.len(), a.axes.len() - 2);
+        let (depth, cols) = (self.extent(w, self.rank(w) - 2), self.extent(w, self.rank(w) - 1));
+        let rows = Loop { size: a.axes[row].size.clone(), a: a.axes[row].stride, b: 0, coord: Some((rank - 2, 1)) };
+        let tile = self.tile(prim, [rows.size.now().unwrap_or(TALL), 1], cols, depth);
+        let (b_row, b_panel) = self.panel_bytes(tile, depth);
+        let (right, b_row, b_panel) = if self.constant.contains(&w) && self.rank(w) == 2 {
+            (self.pack(w, 1, 1, &[0], tile.vectors, prim)?, b_row, b_panel)
+        } else {
+            let spec = self.columns(w, prim)?;
+            let stride = spec.axes[spec.axes.len() - 2].stride;
+            (Right::Stored(spec), stride, b_row)
+        };
+        let gemm = Gemm {
+            node,
+            root,
+            bias: None,
+            a_offset: 0,
+            b_row,
+            b_panel,
+            outer: batch_loops(&out, &a, &right),
+            right,
+            rows: [rows, Loop { size: Size::Now(1), a: 0, b: 0, coord: None }],
+            k: vec![KAxis { extent: depth, a: a.axes[row + 1].stride }],
+            cols,
+            col_axis: rank - 1,
+            prim,
+            tile,
+            out: out.clone(),
+            a,
+        };
+        self.finish(node, root, out, "matmul", Kind::Gemm(Box::new(gemm)));
+        Ok(())
+    }
+
+    /// A right operand with its columns adjacent.
+    pub(super) fn columns(&mut self, w: Node, prim: Prim) -> Result<Spec> {
+        let adjacent = |spec: &Spec| spec.axes.last().is_some_and(|a| a.stride == spec.elem_bytes());
+        match self.ready(w, prim) {
+            Some(spec) if adjacent(spec) => Ok(spec.clone()),
+            None if self.plan.home(w).is_none() && !self.images.contains(&w) => self.stored(w),
+            _ => self.copy(w, Layout::RowMajor),
+        }
+    }
+}
+
+/// Rows that a matrix of unknown height is taken to have when a tile is chosen.
+const TALL: u64 = 1 << 12;
+
+/// Loops over the leading dimensions of a matrix product; an operand stays where it is broadcast.
+fn batch_loops(out: &Spec, a: &Spec, right: &Right) -> Vec<Loop> {
+    let rank = out.axes.len();
+    let stride = |spec: &Spec, axis: usize| {
+        let axis = (axis + spec.axes.len()).checked_sub(rank).map(|i| &spec.axes[i]);
+        axis.filter(|a| a.size != Size::Now(1)).map_or(0, |a| a.stride)
+    };
+    let b_stride = |axis: usize| match right {
+        Right::Stored(spec) => stride(spec, axis),
+        Right::Packed(_) => 0,
+    };
+    let one = |i: usize| Loop { size: out.axes[i].size.clone(), a: stride(a, i), b: b_stride(i), coord: Some((i, 1)) };
+    (0..rank - 2).map(one).collect()
+}
