@@ -100,10 +100,10 @@ impl Job<'_> {
         let mut frame = Frame::new(self.lowered.frame_bytes);
         frame.header(&run);
         for (bind, slot) in &self.lowered.bindings {
-            if let Bind::Tensor { name } = bind {
-                if let Some(tensor) = weights.get(name) {
-                    frame.write(slot.offset, tensor.data().as_ptr());
-                }
+            if let Bind::Tensor { name } = bind
+                && let Some(tensor) = weights.get(name)
+            {
+                frame.write(slot.offset, tensor.data().as_ptr());
             }
         }
         if let Some(func) = self.lowered.prepare {
@@ -115,7 +115,9 @@ impl Job<'_> {
     /// Are these the weights that the state was prepared from?
     pub(crate) fn is_current(&self, prepared: &Prepared) -> bool {
         prepared.weights.iter().all(|(name, old)| {
-            self.tensors.get(name).is_some_and(|new| new.data().as_ptr() == old.data().as_ptr() && new.shape() == old.shape())
+            self.tensors
+                .get(name)
+                .is_some_and(|new| new.data().as_ptr() == old.data().as_ptr() && new.shape() == old.shape())
         })
     }
 
@@ -249,7 +251,9 @@ fn allocate(output: &Output, dims: &BTreeMap<String, u64>) -> Result<Option<resu
     let Output::Tensor { elem, shape, name } = output else { return Ok(None) };
     let size = |dim: &Dim| match dim {
         Dim::Const(n) => Ok(*n),
-        Dim::Named(d) => dims.get(d).copied().ok_or_else(|| Error::Setting(format!("no input has the dimension \"{d}\""))),
+        Dim::Named(d) => {
+            dims.get(d).copied().ok_or_else(|| Error::Setting(format!("no input has the dimension \"{d}\"")))
+        }
         Dim::Rows(_) => Err(Error::Setting(format!("result \"{name}\" has as many rows as a table"))),
     };
     let shape = shape.iter().map(size).collect::<Result<Vec<_>>>()?;

@@ -45,7 +45,9 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Level> {
         let known = || Level::ALL.map(|(name, _)| name).join(", ");
         let found = Level::ALL.iter().find(|(name, _)| *name == text);
-        found.map(|(_, level)| *level).ok_or_else(|| Error::Setting(format!("no level \"{text}\"; there are {}", known())))
+        found
+            .map(|(_, level)| *level)
+            .ok_or_else(|| Error::Setting(format!("no level \"{text}\"; there are {}", known())))
     }
 }
 

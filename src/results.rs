@@ -188,7 +188,11 @@ impl Source<'_> {
             }
             Scalar::Interval => {
                 let interval = |bits: i128| {
-                    IntervalMonthDayNano::new(bits as i32, (bits >> 32) as i32, ((bits >> 64) as i64).saturating_mul(1000))
+                    IntervalMonthDayNano::new(
+                        bits as i32,
+                        (bits >> 32) as i32,
+                        ((bits >> 64) as i64).saturating_mul(1000),
+                    )
                 };
                 Arc::new(IntervalMonthDayNanoArray::from_iter(ints().map(|x| x.map(interval))))
             }

@@ -151,12 +151,13 @@ impl Session {
         explain::explain(graph, &self.catalog, &self.options, self.backend.as_ref(), level)
     }
 
-    fn config(&self, operators: &Arc<[String]>) -> RunConfig {
+    fn config(&self, operators: &Arc<[String]>, deal: bool) -> RunConfig {
         RunConfig {
             workers: self.options.threads,
             pool: self.pool.clone(),
             budget: self.options.memory_limit,
             cancel: Arc::clone(&self.cancel),
+            deal,
             operators: Arc::clone(operators),
         }
     }
@@ -200,7 +201,7 @@ impl Program {
         };
         let (compiled, prepared) = self.ready(session, tensors)?;
         let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
-        job(&compiled, session, tensors, &|| session.config(&operators)).run(&prepared)
+        job(&compiled, session, tensors, &|| session.config(&operators, compiled.lowered.sums_floats)).run(&prepared)
     }
 
     /// Milliseconds from the graph to machine code.
@@ -227,7 +228,7 @@ impl Program {
         }
         let compiled = Arc::clone(&state.compiled);
         let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
-        let config = || session.config(&operators);
+        let config = || session.config(&operators, compiled.lowered.sums_floats);
         let job = job(&compiled, session, tensors, &config);
         let prepared = match state.prepared.take().filter(|p| job.is_current(p)) {
             Some(prepared) => prepared,

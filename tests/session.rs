@@ -9,12 +9,8 @@ fn people() -> RecordBatch {
     let id = Int64Array::from((0..1000).collect::<Vec<i64>>());
     let age = Int64Array::from((0..1000).map(|i| (i * 7) % 90).collect::<Vec<i64>>());
     let city = StringArray::from((0..1000).map(|i| ["Oslo", "Bern", "Rome"][i % 3]).collect::<Vec<_>>());
-    RecordBatch::try_from_iter([
-        ("id", Arc::new(id) as _),
-        ("age", Arc::new(age) as _),
-        ("city", Arc::new(city) as _),
-    ])
-    .unwrap()
+    RecordBatch::try_from_iter([("id", Arc::new(id) as _), ("age", Arc::new(age) as _), ("city", Arc::new(city) as _)])
+        .unwrap()
 }
 
 fn sessions() -> Vec<Session> {

@@ -6,7 +6,7 @@ use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
 use crate::data::{Catalog, Phys, Values};
-use quearn_stage::graph::{Graph, Node};
+use quearn_stage::graph::{AggregateOp, Graph, Node, Op};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -147,6 +147,8 @@ pub struct Cx<'g> {
     tasks: Cell<usize>,
     operators: RefCell<Vec<String>>,
     dictionaries: RefCell<Vec<(String, String)>>,
+    /// Does the program sum floats over rows, so that the order of rows must be the same in every run?
+    pub(super) sums_floats: bool,
     /// Which columns of each table are needed.
     pub(super) needed: Needed,
     /// Expressions tabulated over a dictionary.
@@ -176,6 +178,7 @@ impl<'g> Cx<'g> {
             tasks: Cell::default(),
             operators: RefCell::default(),
             dictionaries: RefCell::default(),
+            sums_floats: sums_floats(graph),
             needed: Needed::of(graph),
             tabulated: RefCell::default(),
             texts: RefCell::default(),
@@ -257,7 +260,7 @@ impl<'g> Cx<'g> {
     /// A short name of a node for messages and function names.
     pub fn describe(&self, node: Node) -> String {
         match self.graph.op(node) {
-            quearn_stage::graph::Op::Scan { table, .. } => format!("scan \"{table}\""),
+            Op::Scan { table, .. } => format!("scan \"{table}\""),
             op => format!("{} {node}", op.name()),
         }
     }
@@ -282,9 +285,20 @@ impl<'g> Cx<'g> {
             outputs,
             operators: self.operators.take(),
             dictionaries: self.dictionaries.take(),
+            sums_floats: self.sums_floats,
             facts: self.facts.take(),
             pipelines: self.notes.take(),
             module: self.module.build(),
         }
     }
+}
+
+fn sums_floats(graph: &Graph) -> bool {
+    graph.reachable().into_iter().any(|node| {
+        let Op::Aggregate { aggregates, keys } = graph.op(node) else { return false };
+        let is_float =
+            |argument: &Node| graph.ty(*argument).as_tensor().is_some_and(|(elem, _)| elem.scalar.is_float());
+        let sums = aggregates.iter().any(|a| matches!(a.op, AggregateOp::Sum | AggregateOp::Avg));
+        sums && graph.inputs(node)[1 + keys.len()..].iter().any(is_float)
+    })
 }

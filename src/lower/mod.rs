@@ -47,6 +47,8 @@ pub struct Lowered {
     pub operators: Vec<String>,
     /// Table and column of each dictionary that results refer to.
     pub dictionaries: Vec<(String, String)>,
+    /// Does the program sum floats over rows? Ranges of rows are then dealt out to workers in a fixed way.
+    pub sums_floats: bool,
     /// What the program relies on.
     pub facts: Vec<Fact>,
     /// What was fused and what is materialised.

@@ -168,12 +168,11 @@ fn exposed(ptr: *mut u8) -> Option<*mut u8> {
 
 /// Mapped memory; what need not be zero is taken from the pool first.
 fn mapped(bytes: usize, zeroed: bool) -> Option<*mut u8> {
-    if !zeroed && mapped_len(bytes) == Some(HUGE) {
-        if let Some(addr) = pool().pop() {
-            return Some(std::ptr::with_exposed_provenance_mut(addr));
-        }
+    let reusable = !zeroed && mapped_len(bytes) == Some(HUGE);
+    match reusable.then(|| pool().pop()).flatten() {
+        Some(addr) => Some(std::ptr::with_exposed_provenance_mut(addr)),
+        None => map(bytes),
     }
-    map(bytes)
 }
 
 /// Maps zero pages; `bytes` from a 2 MB boundary on.

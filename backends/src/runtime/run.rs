@@ -18,13 +18,23 @@ pub struct RunConfig {
     pub budget: u64,
     /// Set by anybody to stop the run at its next morsel.
     pub cancel: Arc<AtomicBool>,
+    /// Deal ranges of parallel loops out to the workers in turn, so that a worker always sees the same ones: float sums
+    /// are then the same in every run with as many workers. Without it, a worker that is ahead takes more.
+    pub deal: bool,
     /// Names of the operators, which runtime calls refer to by position.
     pub operators: Arc<[String]>,
 }
 
 impl Default for RunConfig {
     fn default() -> Self {
-        RunConfig { workers: 1, pool: None, budget: u64::MAX, cancel: Arc::default(), operators: Arc::from([]) }
+        RunConfig {
+            workers: 1,
+            pool: None,
+            budget: u64::MAX,
+            cancel: Arc::default(),
+            deal: false,
+            operators: Arc::from([]),
+        }
     }
 }
 
@@ -71,6 +81,7 @@ pub struct MemoryUse {
 /// that the program allocated lives until the run is dropped.
 pub struct Run {
     workers: usize,
+    deal: bool,
     pool: Option<Arc<ThreadPool>>,
     cancel: Arc<AtomicBool>,
     operators: Arc<[String]>,
@@ -86,6 +97,7 @@ impl Run {
         let helpers = if config.pool.is_some() { workers - 1 } else { 0 };
         Run {
             workers,
+            deal: config.deal,
             pool: config.pool,
             cancel: config.cancel,
             operators: config.operators,
@@ -98,6 +110,11 @@ impl Run {
     /// The start of a frame for this run.
     pub fn header(&self) -> FrameHeader {
         FrameHeader { run: self, workers: self.workers as i64 }
+    }
+
+    /// Are ranges of parallel loops dealt out?
+    pub(super) fn deals(&self) -> bool {
+        self.deal
     }
 
     /// Number of workers, at least 1.

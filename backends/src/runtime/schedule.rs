@@ -36,6 +36,8 @@ struct Job<'a> {
     frame: *mut u8,
     n: i64,
     grain: i64,
+    /// Where ranges are dealt out to the workers in turn instead of to whoever comes first: how many workers.
+    dealt: Option<i64>,
     next: AtomicI64,
     status: AtomicI32,
 }
@@ -46,19 +48,64 @@ impl Job<'_> {
     /// # Safety
     /// The body may be called on the frame as this worker.
     unsafe fn work(&self, worker: i64) {
-        while self.status.load(Ordering::Relaxed) == 0 {
-            if self.run.cancelled() {
-                self.run.fail(RunError::Cancelled);
-                return self.stop(Module::RUNTIME_ERROR);
-            }
-            let lo = self.next.fetch_add(self.grain, Ordering::Relaxed);
-            if lo >= self.n {
+        match self.dealt {
+            // SAFETY: the caller's promise; a worker number is taken once.
+            Some(workers) => unsafe { self.work_dealt(workers) },
+            // SAFETY: the caller's promise.
+            None => unsafe { self.work_shared(worker) },
+        }
+    }
+
+    /// Takes over workers that nobody is yet, each with all of its ranges: which worker sees which range, and in which
+    /// order, does not depend on the threads that turn up.
+    ///
+    /// # Safety
+    /// The body may be called on the frame as any worker that no other thread has taken.
+    unsafe fn work_dealt(&self, workers: i64) {
+        loop {
+            let worker = self.next.fetch_add(1, Ordering::Relaxed);
+            if worker >= workers {
                 return;
             }
+            let before = WORKER.replace(Some(worker));
+            let mut lo = worker.saturating_mul(self.grain);
             // SAFETY: the caller's promise.
-            let status = unsafe { (self.body)(self.frame, worker, lo, lo.saturating_add(self.grain).min(self.n)) };
-            if status != 0 {
-                return self.stop(status);
+            while lo < self.n && unsafe { self.range(worker, lo) } {
+                lo = lo.saturating_add(workers.saturating_mul(self.grain));
+            }
+            WORKER.set(before);
+        }
+    }
+
+    /// Runs one range; false if the loop has stopped.
+    ///
+    /// # Safety
+    /// As for [`Job::work`].
+    unsafe fn range(&self, worker: i64, lo: i64) -> bool {
+        if self.status.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        if self.run.cancelled() {
+            self.run.fail(RunError::Cancelled);
+            self.stop(Module::RUNTIME_ERROR);
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        let status = unsafe { (self.body)(self.frame, worker, lo, lo.saturating_add(self.grain).min(self.n)) };
+        if status != 0 {
+            self.stop(status);
+        }
+        status == 0
+    }
+
+    /// # Safety
+    /// As for [`Job::work`].
+    unsafe fn work_shared(&self, worker: i64) {
+        loop {
+            let lo = self.next.fetch_add(self.grain, Ordering::Relaxed);
+            // SAFETY: the caller's promise.
+            if lo >= self.n || !unsafe { self.range(worker, lo) } {
+                return;
             }
         }
     }
@@ -193,11 +240,15 @@ pub(super) unsafe fn qn_par_for(
     let grain = grain.clamp(1, n);
     // SAFETY: the caller's promise; a function pointer is as wide as a data pointer on all supported machines.
     let body = unsafe { std::mem::transmute::<*mut u8, Body>(func) };
-    let job = Job { run, body, frame, n, grain, next: AtomicI64::new(0), status: AtomicI32::new(0) };
+    let (next, status) = (AtomicI64::new(0), AtomicI32::new(0));
+    let mut job = Job { run, body, frame, n, grain, dealt: None, next, status };
     // SAFETY: the caller's promise.
     unsafe {
         match (WORKER.get(), run.team()) {
-            (None, Some((team, pool))) if n > grain => team.work(pool, &job, ((n - 1) / grain) as usize),
+            (None, Some((team, pool))) if n > grain => {
+                job.dealt = run.deals().then_some(run.workers() as i64);
+                team.work(pool, &job, ((n - 1) / grain) as usize);
+            }
             (worker, _) => job.work(worker.unwrap_or(0)),
         }
     }
@@ -309,6 +360,31 @@ mod tests {
             let (run, mut frame) = with(workers, |frame| frame.cancel_at = 5);
             assert_eq!(par_for(&run, visit, &mut frame, ITEMS as i64, 10), Module::RUNTIME_ERROR);
             assert_eq!(run.take_error(), Some(RunError::Cancelled));
+        }
+    }
+
+    /// Writes the number of the worker into every item.
+    unsafe extern "C" fn sign(frame: *mut u8, worker: i64, lo: i64, hi: i64) -> i32 {
+        // SAFETY: the test passes as many items as the loop has.
+        let items = unsafe { std::slice::from_raw_parts(frame.cast::<AtomicI64>(), ITEMS) };
+        items[lo as usize..hi as usize].iter().for_each(|item| item.store(worker, Ordering::Relaxed));
+        0
+    }
+
+    #[test]
+    fn dealt_ranges_do_not_depend_on_threads() {
+        for pool in [None, Some(thread_pool(3).unwrap())] {
+            let run = Run::new(RunConfig { workers: 3, pool, deal: true, ..RunConfig::default() });
+            let mut items: Vec<AtomicI64> = (0..ITEMS).map(|_| AtomicI64::new(-1)).collect();
+            // SAFETY: `sign` takes the items as its frame.
+            let status = unsafe {
+                qn_par_for((&raw const run).cast(), sign as *mut u8, items.as_mut_ptr().cast(), ITEMS as i64, 7)
+            };
+            assert_eq!(status, 0);
+            let workers = if run.team().is_some() { 3 } else { 1 };
+            for (i, item) in items.iter().enumerate() {
+                assert_eq!(item.load(Ordering::Relaxed), (i as i64 / 7) % workers, "item {i}");
+            }
         }
     }
 

@@ -201,11 +201,8 @@ impl State {
         use quearn_stage::graph::CompareOp;
         let old = folded.load(b, group, None);
         let better = if self.op == AggregateOp::Min { CompareOp::Lt } else { CompareOp::Gt };
-        let take = b.if_else(
-            old.scalar().is_null(),
-            || vec![b.bool(true)],
-            || vec![text::compare(b, better, value, old)],
-        );
+        let take =
+            b.if_else(old.scalar().is_null(), || vec![b.bool(true)], || vec![text::compare(b, better, value, old)]);
         b.if_(take[0], || folded.store(b, group, &value));
     }
 
@@ -386,11 +383,8 @@ impl Groups {
         let last = b.alloca(8, 8);
         b.in_prologue(|| b.store(last, 0, b.null()));
         let group = b.load(Ty::PTR, last, 0);
-        let same = b.if_else(
-            group.is_null(),
-            || vec![b.bool(false)],
-            || vec![same_keys(cx, env, group, keys, layout)],
-        )[0];
+        let same =
+            b.if_else(group.is_null(), || vec![b.bool(false)], || vec![same_keys(cx, env, group, keys, layout)])[0];
         let fresh = || {
             let list = self.state.get(b, env.frame).index(env.worker, abi::ROWS_BYTES);
             let group = materialise::append(cx, b, env.frame, list, layout.width(), &self.operator);
@@ -590,7 +584,9 @@ impl Sink for Groups {
         let (layout, directory) = self.layout();
         match directory {
             Directory::Ordered => format!("{}: in order, {} bytes a group", self.operator, layout.width()),
-            Directory::Dense(n) => format!("{}: array of {n} groups of {} bytes a worker", self.operator, layout.width()),
+            Directory::Dense(n) => {
+                format!("{}: array of {n} groups of {} bytes a worker", self.operator, layout.width())
+            }
             Directory::Hashed => format!("{}: hash table, {} bytes a group", self.operator, layout.width()),
         }
     }

@@ -136,7 +136,11 @@ impl Tile {
         for node in leaf_nodes(cx, &roots) {
             let GraphTy::Tensor { elem, shape } = cx.graph.ty(node) else { continue };
             if shape.len() != 1 || elem.nullable {
-                return Err(unsupported(cx, node, "a column of tensors or of NULLs as an operand of a tensor operator"));
+                return Err(unsupported(
+                    cx,
+                    node,
+                    "a column of tensors or of NULLs as an operand of a tensor operator",
+                ));
             }
             let wrong = || unsupported(cx, node, "a column of this type as an operand of a tensor operator");
             let prim = storage(elem.scalar).ok_or_else(wrong)?;

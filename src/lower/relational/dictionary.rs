@@ -62,7 +62,9 @@ pub fn dependence(cx: &Cx<'_>, node: Node, resolve: &dyn Fn(Node) -> Option<(Nod
                 found = Some(leaf);
                 continue;
             }
-            Op::Unary(UnaryOp::IsNull) | Op::Binary(BinaryOp::And | BinaryOp::Or | BinaryOp::Coalesce) => strict = false,
+            Op::Unary(UnaryOp::IsNull) | Op::Binary(BinaryOp::And | BinaryOp::Or | BinaryOp::Coalesce) => {
+                strict = false
+            }
             Op::Select | Op::If => strict = false,
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Cast(_) | Op::Like(_) | Op::Substring { .. } => {}
             _ => return None,

@@ -122,7 +122,7 @@ fn unique_by(cx: &Cx<'_>, table: Node, names: &BTreeSet<String>) -> bool {
 fn key<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, partner: Node) -> Result<Value<'b>> {
     let (own, other) = (elem_of(cx, node)?.scalar, elem_of(cx, partner)?.scalar);
     let to = infer::promote(own, other).unwrap_or(own);
-    arith::promote(cx, env, eval(cx, env, node)?, own, to)
+    arith::promote(env, eval(cx, env, node)?, own, to)
 }
 
 struct Build {
@@ -269,7 +269,7 @@ pub fn prepare(cx: &Cx<'_>, join: Node) -> Result<Rc<Probe>> {
     let directory = sink.directory.expect("planned with the first row");
     let unique = is_unique(cx, right, &right_keys);
     if !matches!(directory, Directory::Bytes(_)) {
-        link(cx, &sink, directory);
+        link(cx, &sink, directory, cx.sums_floats && !unique);
     }
     let probe = Rc::new(Probe {
         join: sink.join,
@@ -288,8 +288,8 @@ pub fn prepare(cx: &Cx<'_>, join: Node) -> Result<Rc<Probe>> {
     Ok(probe)
 }
 
-/// Links all built rows into the directory, in parallel.
-fn link(cx: &Cx<'_>, build: &Build, directory: Directory) {
+/// Links all built rows into the directory, in parallel unless the order of a chain matters (`in_order`).
+fn link(cx: &Cx<'_>, build: &Build, directory: Directory, in_order: bool) {
     let (slot, mask) = (build.heads, build.mask);
     match directory {
         Directory::Dense(range) => heads(cx, slot, range, 8, &build.operator),
@@ -316,7 +316,10 @@ fn link(cx: &Cx<'_>, build: &Build, directory: Directory) {
         });
     });
     let count = spans.count;
-    cx.step(move |_, b, frame| b.par_for(func, frame, count.read(b, frame), b.i64(1)));
+    cx.step(move |_, b, frame| {
+        let n = count.read(b, frame);
+        b.par_for(func, frame, n, if in_order { n.max(b.i64(1)) } else { b.i64(1) });
+    });
 }
 
 /// A directory of at least twice as many heads as rows.

@@ -13,7 +13,7 @@ use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Slot};
 use quearn_stage::graph::{Node, Op};
-use quearn_stage::low::{Builder, Prim, Ty, V};
+use quearn_stage::low::{Builder, Ty, V};
 use std::rc::Rc;
 
 /// Rows of a stored table in a tile: their live columns fit the second-level cache.
@@ -176,14 +176,13 @@ pub fn produce<'b>(
         }
         Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => {
             let spans = materialise::spans(cx, table)?;
-            over_spans(cx, env, table, &spans, tile, consume)
+            over_spans(env, table, &spans, tile, consume)
         }
         _ => Err(LowerError::Unsupported { node: cx.describe(table), what: "this table operator".into() }),
     }
 }
 
 fn over_spans<'b>(
-    cx: &Cx<'_>,
     env: &Env<'b>,
     table: Node,
     spans: &Rc<Spans>,
@@ -194,7 +193,6 @@ fn over_spans<'b>(
     // An ordered source is one tile that holds all spans.
     let (lo, hi) = if spans.ordered { (b.i64(0), spans.count.get(b, env.frame)) } else { (lo, hi) };
     let base = spans.address.get(b, env.frame);
-    let _ = cx;
     for_each(b, (lo, hi), |s| {
         let span = base.index(s, quearn_backends::abi::SPAN_BYTES);
         let rows = b.load(Ty::PTR, span, 0);
@@ -213,11 +211,20 @@ pub fn for_each<'b>(b: &'b Builder, (lo, hi): (V<'b>, V<'b>), body: impl FnOnce(
     outcome
 }
 
-/// A branch whose body may find that it cannot be lowered.
+/// A branch whose body may find that it cannot be lowered. The body is generated even if the condition is known to be
+/// false: sinks learn from the first row what rows look like.
 pub fn when<'b>(b: &'b Builder, cond: V<'b>, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut outcome = Ok(());
+    let cond = if cond.as_int() == Some(0) { opaque_false(b) } else { cond };
     b.if_(cond, || outcome = body());
     outcome
+}
+
+/// False, but not to the builder; the backend finds out and drops what depends on it.
+fn opaque_false<'b>(b: &'b Builder) -> V<'b> {
+    let at = b.alloca(8, 8);
+    b.in_prologue(|| b.store(at, 0, b.bool(false)));
+    b.load(Ty::BOOL, at, 0)
 }
 
 /// An upper bound of the number of rows of a table, for the width of sums; relied on as facts about stored tables.
@@ -235,9 +242,4 @@ pub fn row_bound(cx: &Cx<'_>, table: Node) -> u64 {
         Op::Limit { count, .. } => row_bound(cx, inputs[0]).min(*count),
         _ => row_bound(cx, inputs[0]),
     }
-}
-
-/// Row index as the 64-bit integer that addresses take.
-pub fn index(v: V<'_>) -> V<'_> {
-    v.sext(Prim::I64)
 }

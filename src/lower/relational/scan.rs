@@ -15,10 +15,9 @@ pub fn stored_table<'c>(cx: &Cx<'c>, scan: Node) -> Result<&'c Table> {
     let Op::Scan { table, .. } = cx.graph.op(scan) else {
         return Err(LowerError::Internal { node: cx.describe(scan), what: "no scan".into() });
     };
-    cx.catalog.table(table).ok_or_else(|| LowerError::MissingTable {
-        table: table.clone(),
-        known: cx.catalog.describe(),
-    })
+    cx.catalog
+        .table(table)
+        .ok_or_else(|| LowerError::MissingTable { table: table.clone(), known: cx.catalog.describe() })
 }
 
 /// Checks that the stored columns have the types that the scan declares.

@@ -10,24 +10,24 @@ use quearn_stage::graph::{BinaryOp, Node, Scalar, UnaryOp};
 use quearn_stage::low::{BinOp, CastOp, FailKind, OvfOp, Prim, Ty, UnOp, V};
 
 /// Converts a number to the type in which two operands meet.
-pub fn promote<'b>(cx: &Cx<'_>, env: &Env<'b>, a: Value<'b>, from: Scalar, to: Scalar) -> Result<Value<'b>> {
+pub fn promote<'b>(env: &Env<'b>, a: Value<'b>, from: Scalar, to: Scalar) -> Result<Value<'b>> {
     match (from, to) {
         _ if from == to => Ok(a),
         (Scalar::Decimal { scale: s, .. }, Scalar::Decimal { scale: t, .. }) => {
-            scale_up(cx, env, a, t.saturating_sub(s), "rescaling a decimal")
+            scale_up(env, a, t.saturating_sub(s), "rescaling a decimal")
         }
-        (_, Scalar::Decimal { scale, .. }) if from.is_int() => scale_up(cx, env, a, scale, "an integer as a decimal"),
+        (_, Scalar::Decimal { scale, .. }) if from.is_int() => scale_up(env, a, scale, "an integer as a decimal"),
         _ if to.is_float() => Ok(cast::to_float_type(env, a, from, to)),
         _ => Ok(a),
     }
 }
 
-fn scale_up<'b>(cx: &Cx<'_>, env: &Env<'b>, a: Value<'b>, digits: u8, what: &str) -> Result<Value<'b>> {
+fn scale_up<'b>(env: &Env<'b>, a: Value<'b>, digits: u8, what: &str) -> Result<Value<'b>> {
     if digits == 0 {
         return Ok(a);
     }
     let factor = env.int(10i128.pow(digits.into()));
-    Ok(exact(cx, env, BinaryOp::Mul, a, factor, Range::of(Scalar::decimal(38, 0)).unwrap_or(Range::I128), what))
+    Ok(exact(env, BinaryOp::Mul, a, factor, Range::of(Scalar::decimal(38, 0)).unwrap_or(Range::I128), what))
 }
 
 /// Arithmetic of two operands. `node` names the place in error messages.
@@ -40,7 +40,10 @@ pub fn binary<'b>(
     (b, tb): (Value<'b>, Scalar),
     result: Scalar,
 ) -> Result<Value<'b>> {
-    if matches!((ta, tb), (Scalar::Interval, _) | (_, Scalar::Interval)) || ta == Scalar::Date || ta == Scalar::Timestamp {
+    if matches!((ta, tb), (Scalar::Interval, _) | (_, Scalar::Interval))
+        || ta == Scalar::Date
+        || ta == Scalar::Timestamp
+    {
         return dates::binary(cx, env, node, op, (a, ta), (b, tb));
     }
     if result.is_float() {
@@ -57,13 +60,13 @@ pub fn binary<'b>(
     let limit = Range::of(result).unwrap_or(Range::I128);
     match (op, result) {
         // The scales add up by themselves.
-        (BinaryOp::Mul, _) => Ok(exact(cx, env, op, a, b, limit, &what)),
+        (BinaryOp::Mul, _) => Ok(exact(env, op, a, b, limit, &what)),
         (_, Scalar::Decimal { scale, .. }) => {
             let to = Scalar::decimal(38, scale);
-            let (a, b) = (promote(cx, env, a, ta, to)?, promote(cx, env, b, tb, to)?);
-            Ok(exact(cx, env, op, a, b, limit, &what))
+            let (a, b) = (promote(env, a, ta, to)?, promote(env, b, tb, to)?);
+            Ok(exact(env, op, a, b, limit, &what))
         }
-        _ => Ok(exact(cx, env, op, a, b, limit, &what)),
+        _ => Ok(exact(env, op, a, b, limit, &what)),
     }
 }
 
@@ -88,16 +91,7 @@ fn float<'b>(op: BinaryOp, a: Value<'b>, b: Value<'b>) -> Value<'b> {
 }
 
 /// Integer arithmetic whose exact result lies in `limit` or is an error.
-fn exact<'b>(
-    cx: &Cx<'_>,
-    env: &Env<'b>,
-    op: BinaryOp,
-    a: Value<'b>,
-    b: Value<'b>,
-    limit: Range,
-    what: &str,
-) -> Value<'b> {
-    let _ = cx;
+fn exact<'b>(env: &Env<'b>, op: BinaryOp, a: Value<'b>, b: Value<'b>, limit: Range, what: &str) -> Value<'b> {
     let (p, q) = (a.range.unwrap_or(Range::I128), b.range.unwrap_or(Range::I128));
     let valid = both_valid(a.valid, b.valid);
     // Where an operand is NULL its machine value is arbitrary, so that a test must not see it.
@@ -118,10 +112,11 @@ fn exact<'b>(
         }
     }
     let holds = result.is_some_and(|r| limit.contains(r));
-    if !holds && !result.is_some_and(|r| machine_range(prim).contains(r)) {
-        if let Some(ovf) = overflow_op(op) {
-            env.b.fail_if(guard(x.overflows(ovf, y)), FailKind::Overflow, what);
-        }
+    if !holds
+        && !result.is_some_and(|r| machine_range(prim).contains(r))
+        && let Some(ovf) = overflow_op(op)
+    {
+        env.b.fail_if(guard(x.overflows(ovf, y)), FailKind::Overflow, what);
     }
     let v = machine(op, x, y);
     if !holds {
@@ -214,12 +209,12 @@ pub fn unary<'b>(
     let limit = Range::of(result).unwrap_or(Range::I128);
     let zero = env.int(0);
     match op {
-        UnaryOp::Neg => Ok(exact(cx, env, BinaryOp::Sub, zero, a, limit, &what)),
+        UnaryOp::Neg => Ok(exact(env, BinaryOp::Sub, zero, a, limit, &what)),
         UnaryOp::Abs => {
-            let negated = exact(cx, env, BinaryOp::Sub, zero, a, limit, &what);
-            Ok(exact(cx, env, BinaryOp::Max, negated, a, limit, &what))
+            let negated = exact(env, BinaryOp::Sub, zero, a, limit, &what);
+            Ok(exact(env, BinaryOp::Max, negated, a, limit, &what))
         }
-        UnaryOp::Relu => Ok(exact(cx, env, BinaryOp::Max, zero, a, limit, &what)),
+        UnaryOp::Relu => Ok(exact(env, BinaryOp::Max, zero, a, limit, &what)),
         _ => Err(LowerError::Unsupported { node: cx.describe(node), what: format!("{} of {result}", op.name()) }),
     }
 }

@@ -24,7 +24,8 @@ pub fn constant<'b>(cx: &Cx<'_>, env: &Env<'b>, literal: &Literal) -> Option<Val
         LiteralValue::Int(i) => env.int(*i),
         LiteralValue::Float(bits) => Value::prim(b.float(Ty::scalar(float_prim(scalar)), f64::from_bits(*bits))),
         LiteralValue::Interval { months, days, micros } => {
-            let packed = (i128::from(*micros) << 64) | i128::from((*days as u32 as u64) << 32 | u64::from(*months as u32));
+            let packed =
+                (i128::from(*micros) << 64) | i128::from((*days as u32 as u64) << 32 | u64::from(*months as u32));
             Value::prim(b.int(Ty::I128, packed))
         }
         LiteralValue::String(text) => text_constant(cx, env, text),
@@ -87,9 +88,7 @@ fn float_to_float(v: V<'_>, prim: Prim) -> V<'_> {
 /// The value in the widest machine form of its logical type: for places that join values of unknown origin.
 pub fn widest<'b>(value: Value<'b>, elem: Elem) -> Value<'b> {
     match (value.repr, Range::of(elem.scalar)) {
-        (Repr::Prim(v), Some(range)) => {
-            Value { repr: Repr::Prim(widen(v, range.prim())), range: Some(range), ..value }
-        }
+        (Repr::Prim(v), Some(range)) => Value { repr: Repr::Prim(widen(v, range.prim())), range: Some(range), ..value },
         _ => value,
     }
 }
@@ -106,15 +105,17 @@ pub fn cast<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, a: Value<'b>, from: Scal
             let float = to_float_type(env, a, from, to);
             Ok(Value::prim(through_half(float.scalar(), to)).with_valid(a.valid))
         }
-        (Scalar::Bool, _) if to.is_int() => Ok(Value::int(a.scalar().zext(Prim::I32), Range::new(0, 1)).with_valid(a.valid)),
+        (Scalar::Bool, _) if to.is_int() => {
+            Ok(Value::int(a.scalar().zext(Prim::I32), Range::new(0, 1)).with_valid(a.valid))
+        }
         (_, Scalar::Bool) if from.is_int() => Ok(Value::prim(a.scalar().ne(a.scalar().same(0))).with_valid(a.valid)),
         _ if from.is_int() && to.is_int() => Ok(check(a.scalar(), a.range.unwrap_or(Range::I64))),
         _ if from.is_int() && matches!(to, Scalar::Decimal { .. }) => {
-            let scaled = arith::promote(cx, env, a, from, to)?;
+            let scaled = arith::promote(env, a, from, to)?;
             Ok(narrowed(env, scaled, scaled.range.unwrap_or(Range::I128), to, &what))
         }
         (Scalar::Decimal { scale: s, .. }, Scalar::Decimal { scale: t, .. }) => {
-            let scaled = if t >= s { arith::promote(cx, env, a, from, to)? } else { scale_down(env, a, s - t) };
+            let scaled = if t >= s { arith::promote(env, a, from, to)? } else { scale_down(env, a, s - t) };
             Ok(narrowed(env, scaled, scaled.range.unwrap_or(Range::I128), to, &what))
         }
         (Scalar::Decimal { scale, .. }, _) if to.is_int() => {

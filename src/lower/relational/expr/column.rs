@@ -70,8 +70,7 @@ pub fn stored_behind(cx: &Cx<'_>, env: &Env<'_>, leaf: Node) -> Option<(Node, St
 
 /// The value of a column of a bound table.
 pub fn stored<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, name: &str) -> Result<Value<'b>> {
-    let missing =
-        || LowerError::Internal { node: cx.describe(table), what: format!("column \"{name}\" was not kept") };
+    let missing = || LowerError::Internal { node: cx.describe(table), what: format!("column \"{name}\" was not kept") };
     match env.place(table).ok_or_else(missing)? {
         Place::Stored(row) => scan::load(cx, env, table, name, *row),
         Place::Row { ptr, layout, present } => {
@@ -88,7 +87,10 @@ pub fn stored<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, name: &str) -> Result
 /// The only element of a column of a one-row table, which is computed by pipelines of its own beforehand.
 pub fn single<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
     let Op::Column(name) = cx.graph.op(node) else {
-        return Err(LowerError::Unsupported { node: cx.describe(node), what: "a scalar that is no table column".into() });
+        return Err(LowerError::Unsupported {
+            node: cx.describe(node),
+            what: "a scalar that is no table column".into(),
+        });
     };
     let table = cx.graph.inputs(node)[0];
     let row = materialise::single_row(cx, table)?;

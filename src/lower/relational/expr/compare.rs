@@ -33,7 +33,7 @@ pub fn compare<'b>(
         (Repr::Code { code: x, dict: p }, Repr::Code { code: y, dict: q }) if p == q => x.cmp(machine(op), y),
         (Repr::Prim(_), Repr::Prim(_)) => {
             let to = infer::promote(ta, tb).unwrap_or(ta);
-            let (a, b) = (arith::promote(cx, env, a, ta, to)?, arith::promote(cx, env, b, tb, to)?);
+            let (a, b) = (arith::promote(env, a, ta, to)?, arith::promote(env, b, tb, to)?);
             prims(env, op, a, b)
         }
         _ => {

@@ -44,9 +44,9 @@ fn days_of<'b>(year: V<'b>, month: V<'b>, day: V<'b>) -> V<'b> {
 }
 
 /// YEAR, MONTH and DAY of a date or timestamp.
-pub fn part<'b>(env: &Env<'b>, op: UnaryOp, a: Value<'b>, scalar: Scalar) -> Value<'b> {
-    let days = if scalar == Scalar::Timestamp { floor_div(widen(a.scalar(), Prim::I64), MICROS_A_DAY) } else { a.scalar() };
-    let _ = env;
+pub fn part<'b>(op: UnaryOp, a: Value<'b>, scalar: Scalar) -> Value<'b> {
+    let days =
+        if scalar == Scalar::Timestamp { floor_div(widen(a.scalar(), Prim::I64), MICROS_A_DAY) } else { a.scalar() };
     let (year, month, day) = civil(widen(days, Prim::I64));
     let year_of = |days: i128| i128::from(literal::civil_from_days(days as i64).0);
     let (v, range) = match op {
@@ -116,7 +116,13 @@ pub fn binary<'b>(
     }
 }
 
-fn shift<'b>(env: &Env<'b>, op: BinaryOp, (a, ta): (Value<'b>, Scalar), by: Value<'b>, what: &str) -> Result<Value<'b>> {
+fn shift<'b>(
+    env: &Env<'b>,
+    op: BinaryOp,
+    (a, ta): (Value<'b>, Scalar),
+    by: Value<'b>,
+    what: &str,
+) -> Result<Value<'b>> {
     let valid = both_valid(a.valid, by.valid);
     let mut interval = unpack(by.scalar());
     if op == BinaryOp::Sub {

@@ -150,5 +150,9 @@ fn pick<'b>(test: quearn_stage::low::V<'b>, a: Value<'b>, b: Value<'b>) -> Value
         }
         _ => unreachable!("unify gives both arms one form"),
     };
-    Value { repr, valid: both_valid(a.valid, b.valid), range: a.range.zip(b.range).map(|(p, q): (Range, Range)| p.union(q)) }
+    Value {
+        repr,
+        valid: both_valid(a.valid, b.valid),
+        range: a.range.zip(b.range).map(|(p, q): (Range, Range)| p.union(q)),
+    }
 }

@@ -75,7 +75,7 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
         Op::Column(name) => column::column(cx, env, inputs[0], name),
         Op::Unary(op @ (UnaryOp::Not | UnaryOp::IsNull)) => logic::unary(env, *op, input(0)?),
         Op::Unary(op @ (UnaryOp::Year | UnaryOp::Month | UnaryOp::Day)) => {
-            Ok(dates::part(env, *op, input(0)?, scalar_of(0)?))
+            Ok(dates::part(*op, input(0)?, scalar_of(0)?))
         }
         Op::Unary(op) => arith::unary(cx, env, node, *op, input(0)?, result),
         Op::Binary(op) if logic::is_logic(*op) => logic::binary(cx, env, node, *op),

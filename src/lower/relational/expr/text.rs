@@ -46,11 +46,7 @@ fn bytes_equal<'b>(b: &'b Builder, p: V<'b>, q: V<'b>, n: V<'b>) -> V<'b> {
             vec![c[0] + 8, at(p).eq(at(q))]
         },
     );
-    let bytes = b.while_(
-        &words,
-        |c| c[1] & c[0].lt(n),
-        |c| vec![c[0] + 1, byte(b, p, c[0]).eq(byte(b, q, c[0]))],
-    );
+    let bytes = b.while_(&words, |c| c[1] & c[0].lt(n), |c| vec![c[0] + 1, byte(b, p, c[0]).eq(byte(b, q, c[0]))]);
     bytes[1]
 }
 
@@ -159,7 +155,8 @@ impl<'b> Subject<'b> {
                     let end = at + bytes.len() as i64;
                     let inside = ok & end.le(self.len);
                     let here = self.ptr.index(at, 1);
-                    let same = self.b.if_else(inside, || vec![bytes_are(self.b, here, bytes)], || vec![self.b.bool(false)]);
+                    let same =
+                        self.b.if_else(inside, || vec![bytes_are(self.b, here, bytes)], || vec![self.b.bool(false)]);
                     (same[0], end)
                 }
                 Piece::AnyChar => (ok & at.lt(self.len), self.next_char(at)),
