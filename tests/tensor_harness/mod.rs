@@ -106,14 +106,25 @@ impl Program {
         let outputs: Vec<(usize, String, Node)> =
             g.outputs().iter().enumerate().map(|(i, (name, node))| (i, name.clone(), *node)).collect();
         tensor::lower_program(&cx, &outputs).unwrap();
-        let lowered = cx.finish(vec![]);
-        let code = backend.compile(&lowered.module, &CompileOptions::default()).unwrap();
         let dims: HashMap<String, i64> = named.iter().map(|(n, v)| (n.to_string(), *v)).collect();
         let output_bytes = g.outputs().iter().map(|(_, node)| {
             let (elem, shape) = g.ty(*node).as_tensor().unwrap();
             shape.iter().map(|d| size_of_dim(d, &dims) as usize).product::<usize>() * scalar_bytes(elem.scalar)
         });
-        let output_bytes = output_bytes.collect();
+        Program::of(cx.finish(vec![]), backend, tensors, named, output_bytes.collect())
+    }
+
+    /// Compiles a lowered program with outputs of these sizes, and prepares its weights. Columns are bound by their
+    /// names like tensors, row counts like dimensions.
+    pub fn of(
+        lowered: Lowered,
+        backend: &dyn Backend,
+        tensors: &[(&str, Vec<u8>)],
+        named: &[(&str, i64)],
+        output_bytes: Vec<usize>,
+    ) -> Program {
+        let code = backend.compile(&lowered.module, &CompileOptions::default()).unwrap();
+        let dims = named.iter().map(|(n, v)| (n.to_string(), *v)).collect();
         let tensors = tensors.iter().map(|(n, b)| (n.to_string(), b.clone())).collect();
         let mut program = Program { lowered, code, tensors, dims, output_bytes, prepared: None };
         program.prepare();
@@ -128,13 +139,14 @@ impl Program {
             for (bind, slot) in &self.lowered.bindings {
                 let place = at.add(slot.offset as usize);
                 match bind {
-                    Bind::Tensor { name } => place.cast::<*const u8>().write(self.tensors[name].as_ptr()),
-                    Bind::Dim { name } => place.cast::<i64>().write(self.dims[name]),
+                    Bind::Tensor { name } | Bind::Column { column: name, .. } => place.cast::<*const u8>().write(self.tensors[name].as_ptr()),
+                    Bind::Dim { name } | Bind::Rows { table: name } => place.cast::<i64>().write(self.dims[name]),
                     Bind::Output { index } => {
                         if let Some(memory) = outputs.get_mut(*index) {
                             place.cast::<*mut u8>().write(memory.ptr());
                         }
                     }
+                    #[allow(unreachable_patterns, reason = "bindings that tensor programs have no use for")]
                     other => panic!("{other:?} in a tensor program"),
                 }
             }
@@ -201,7 +213,7 @@ impl Program {
 /// The backends that this build has.
 pub fn backends() -> Vec<Box<dyn Backend>> {
     vec![
-        Box::new(quearn_backends::interp::Interp::default()),
+        Box::new(quearn_backends::interp::Interp),
         #[cfg(feature = "llvm")]
         Box::new(quearn_backends::llvm::Llvm::new()),
     ]

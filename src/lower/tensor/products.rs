@@ -100,10 +100,9 @@ impl Planner<'_, '_> {
 
     /// The image with zeros around it in memory.
     pub(super) fn conv_input(&mut self, x: Node, padding: [u64; 2], prim: Prim) -> Result<Spec> {
-        if let Some(spec) = self.ready(x, prim) {
-            if spec.halo[0] >= padding[0] && spec.halo[1] >= padding[1] {
-                return Ok(spec.clone());
-            }
+        let padded = |spec: &&Spec| spec.halo[0] >= padding[0] && spec.halo[1] >= padding[1];
+        if let Some(spec) = self.ready(x, prim).filter(padded) {
+            return Ok(spec.clone());
         }
         // Few channels would leave most lanes empty while the copy is made; the kernel reads single elements anyway.
         let few = self.extent(x, 1) < u64::from(self.plan.target.lanes());
