@@ -5,6 +5,7 @@ use super::value::{Repr, Value};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::frame::{Bind, Part, Slot};
+use crate::rewrite::fails::can_fail;
 use quearn_stage::graph::{BinaryOp, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
 use quearn_stage::low::{Builder, Prim, Ty, V};
 
@@ -72,7 +73,8 @@ pub fn dependence(cx: &Cx<'_>, node: Node, resolve: &dyn Fn(Node) -> Option<(Nod
         stack.extend(cx.graph.inputs(node));
     }
     let (table, column) = found?;
-    text.then_some(Dependence { table, column, strict })
+    // An entry that no row has must not make the program fail.
+    (text && !can_fail(cx.graph, node)).then_some(Dependence { table, column, strict })
 }
 
 fn is_text(cx: &Cx<'_>, node: Node) -> bool {
@@ -89,6 +91,17 @@ pub struct Table {
 }
 
 impl Table {
+    /// Does it hold bools, none of them NULL?
+    pub fn is_plain_bool(&self) -> bool {
+        self.prim == Prim::Bool && self.valid.is_none()
+    }
+
+    /// The machine value for a code, an `i64`.
+    pub fn at<'b>(&self, env: &Env<'b>, code: V<'b>) -> V<'b> {
+        let base = self.values.get(env.b, env.frame);
+        env.b.load_invariant(Ty::scalar(self.prim), base.index(code, self.prim.bytes() as i64), 0)
+    }
+
     /// The value for a code.
     pub fn get<'b>(&self, env: &Env<'b>, code: &Value<'b>) -> Value<'b> {
         let b = env.b;
@@ -132,7 +145,8 @@ pub fn tabulate(cx: &Cx<'_>, node: Node, on: &Dependence, dict: DictRef) -> Resu
     let operator = format!("{} over a dictionary", cx.describe(node));
     cx.step(move |cx, b, frame| {
         let len = dict.len(cx, b, frame);
-        values.set(b, frame, cx.alloc(b, frame, len * prim.bytes() as i64 + 1, &operator));
+        // Rows that are NULL read entry 0, even if there is none.
+        values.set(b, frame, cx.alloc(b, frame, (len + 1) * prim.bytes() as i64, &operator));
         if nullable {
             valid.set(b, frame, cx.alloc(b, frame, len + 1, &operator));
         }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`pipeline`] | sources, the operators that pass rows on, sinks |
 //! | [`scan`] | columns of stored tables |
+//! | [`select`] | filters over stored tables by vectors |
 //! | [`join`] | hash and array joins: inner, left, semi, anti |
 //! | [`aggregate`], [`ordered`] | group-aggregate; by a sorted column |
 //! | [`sort`] | sort and limit |
@@ -28,6 +29,7 @@ pub mod ordered;
 pub mod output;
 pub mod pipeline;
 pub mod scan;
+pub mod select;
 pub mod sort;
 pub mod value;
 

@@ -13,7 +13,10 @@ impl Needed {
         let mut needed = Needed::default();
         for (_, node) in graph.outputs() {
             match graph.ty(*node) {
-                GraphTy::Table { fields, .. } => fields.iter().for_each(|f| needed.column(graph, *node, &f.name)),
+                GraphTy::Table { fields, .. } => {
+                    needed.table(graph, *node);
+                    fields.iter().for_each(|f| needed.column(graph, *node, &f.name));
+                }
                 _ => needed.expression(graph, *node),
             }
         }
@@ -47,13 +50,9 @@ impl Needed {
 
     /// A column is needed, and what it is made from.
     fn column(&mut self, graph: &Graph, table: Node, name: &str) {
-        let columns = self.0.entry(table).or_default();
-        let first = columns.is_empty();
-        if !columns.insert(name.to_owned()) {
+        self.table(graph, table);
+        if !self.0.entry(table).or_default().insert(name.to_owned()) {
             return;
-        }
-        if first {
-            self.operator(graph, table);
         }
         let inputs = graph.inputs(table);
         match graph.op(table) {
@@ -71,17 +70,23 @@ impl Needed {
         }
     }
 
-    /// What an operator reads whichever of its columns are needed: predicates, keys, arguments.
-    fn operator(&mut self, graph: &Graph, table: Node) {
+    /// What an operator reads whichever of its columns are needed, even if none is (its rows may be counted):
+    /// predicates, keys, arguments.
+    fn table(&mut self, graph: &Graph, table: Node) {
+        if self.0.contains_key(&table) {
+            return;
+        }
+        self.0.insert(table, BTreeSet::new());
         let inputs = graph.inputs(table);
         let tables = match graph.op(table) {
             Op::Join { .. } | Op::Product => 2,
-            // The expressions of a projection are needed one by one.
-            Op::Project { .. } | Op::Scan { .. } => return,
+            Op::Scan { .. } => 0,
             _ => 1,
         };
-        for &input in &inputs[tables..] {
-            self.expression(graph, input);
+        inputs[..tables].iter().for_each(|input| self.table(graph, *input));
+        // The expressions of a projection are needed one by one.
+        if !matches!(graph.op(table), Op::Project { .. }) {
+            inputs[tables..].iter().for_each(|input| self.expression(graph, *input));
         }
     }
 }

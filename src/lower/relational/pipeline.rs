@@ -8,7 +8,7 @@ use super::env::{Env, Place};
 use super::expr::eval;
 use super::materialise::{self, Spans};
 use super::ordered::{self, SortedColumn};
-use super::{batch, join, scan};
+use super::{batch, join, scan, select};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Slot};
@@ -162,6 +162,9 @@ pub fn produce<'b>(
             for_each(env.b, tile, |row| consume(&env.bind(table, Place::Stored(row))))
         }
         Op::Filter => {
+            if let Some(selection) = select::plan(cx, env, table)? {
+                return selection.produce(cx, env, tile, consume);
+            }
             let (input, predicate) = (inputs[0], inputs[1]);
             produce(cx, env, input, tile, &mut |env| {
                 let keep = eval(cx, env, predicate)?.is_true();

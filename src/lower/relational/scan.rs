@@ -114,8 +114,8 @@ fn bound<'b>(cx: &Cx<'_>, env: &Env<'b>, table: &Table, column: &Column, part: P
     cx.frame.bind(bind).get(env.b, env.frame)
 }
 
-fn machine_load<'b>(env: &Env<'b>, base: V<'b>, phys: Phys, row: V<'b>) -> V<'b> {
-    let prim = match phys {
+fn prim_of(phys: Phys) -> Prim {
+    match phys {
         Phys::Bool => Prim::Bool,
         Phys::I8 | Phys::U8 => Prim::I8,
         Phys::I16 => Prim::I16,
@@ -126,7 +126,11 @@ fn machine_load<'b>(env: &Env<'b>, base: V<'b>, phys: Phys, row: V<'b>) -> V<'b>
         Phys::BF16 => Prim::BF16,
         Phys::F32 => Prim::F32,
         Phys::F64 => Prim::F64,
-    };
+    }
+}
+
+fn machine_load<'b>(env: &Env<'b>, base: V<'b>, phys: Phys, row: V<'b>) -> V<'b> {
+    let prim = prim_of(phys);
     // An Arrow buffer of 128-bit values need not be aligned to more than 8 bytes.
     let align = prim.bytes().min(8) as u16;
     let ptr = base.index(row, prim.bytes() as i64);
@@ -169,4 +173,59 @@ fn validity<'b>(cx: &Cx<'_>, env: &Env<'b>, table: &Table, column: &Column, row:
     let byte = env.b.load_invariant(Ty::I8, bits.index(bit.lshr(3), 1), 0);
     let shifted = byte.zext(Prim::I64).bin(quearn_stage::low::BinOp::LShr, bit & 7);
     Some(shifted.cast(CastOp::Trunc, Prim::Bool))
+}
+
+/// What a lane of a vector of a column's values holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneForm {
+    /// An `i32`: an integer, decimal, date or timestamp whose values all fit.
+    Int,
+    /// A float of that type.
+    Float(Prim),
+    /// An `i32` code of a dictionary with that many entries.
+    Codes(usize),
+}
+
+/// The form of a column in lanes, if it has one and no NULLs.
+pub fn lane_form(cx: &Cx<'_>, scan: Node, name: &str) -> Option<LaneForm> {
+    let table = stored_table(cx, scan).ok()?;
+    let column = table.column(name).ok().filter(|c| c.stats.nulls == 0 && c.shape.is_empty())?;
+    match &column.values {
+        Values::Fixed { phys: Phys::F32, .. } => Some(LaneForm::Float(Prim::F32)),
+        Values::Fixed { phys: Phys::F64, .. } => Some(LaneForm::Float(Prim::F64)),
+        Values::Fixed { phys: Phys::I8 | Phys::U8 | Phys::I16 | Phys::I32 | Phys::I64, .. } => {
+            let range = range(cx, table, column)?;
+            Range::I32.contains(range).then_some(LaneForm::Int)
+        }
+        Values::Coded { dict, .. } => Some(LaneForm::Codes(dict.len())),
+        _ => None,
+    }
+}
+
+/// Reads a column that has a [`LaneForm`] in `lanes` rows from `row` on.
+pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>, lanes: u16) -> Result<V<'b>> {
+    // Also records what the program relies on.
+    load(cx, env, scan, name, row)?;
+    let table = stored_table(cx, scan)?;
+    let column = table.column(name).map_err(|e| LowerError::Column {
+        table: table.name().to_owned(),
+        column: name.to_owned(),
+        message: e.to_string(),
+    })?;
+    let phys = match &column.values {
+        Values::Fixed { phys, .. } | Values::Coded { phys, .. } => *phys,
+        Values::Text { .. } => {
+            return Err(LowerError::Internal { node: cx.describe(scan), what: "text in lanes".into() });
+        }
+    };
+    let prim = prim_of(phys);
+    let ptr = bound(cx, env, table, column, Part::Values).index(row, prim.bytes() as i64);
+    let align = prim.bytes() as u16;
+    let op = quearn_stage::low::Op::Load { ptr: ptr.id, offset: 0, align, invariant: true };
+    let v = env.b.emit(op, Ty::vector(prim, lanes));
+    Ok(match phys {
+        Phys::F32 | Phys::F64 => v,
+        Phys::U8 => v.zext(Prim::I32),
+        _ => v.sext(Prim::I32),
+    })
 }

@@ -4,6 +4,7 @@
 use super::super::env::Env;
 use super::super::value::{Range, Repr, Value, both_valid, common, float_like, to_float, widen};
 use super::{cast, dates};
+use crate::lower::tensor::math::erf;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
 use quearn_stage::graph::{BinaryOp, Node, Scalar, UnaryOp};
@@ -234,6 +235,7 @@ fn float_unary<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, op: UnaryOp, x: V<'b>
         UnaryOp::Relu => return Ok(x.max(constant(0.0))),
         UnaryOp::Sigmoid => return Ok(constant(1.0) / (constant(1.0) + (-x).un(UnOp::Exp))),
         UnaryOp::Tanh => return Ok(tanh(env, x)),
+        UnaryOp::Erf => return Ok(erf(x)),
         _ => {
             return Err(LowerError::Unsupported { node: cx.describe(node), what: format!("{} of a float", op.name()) });
         }

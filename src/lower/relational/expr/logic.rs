@@ -2,7 +2,7 @@
 
 use super::super::env::Env;
 use super::super::value::{Range, Repr, Value, both_valid, common};
-use super::{eval, text};
+use super::{arith, eval, text};
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
 use quearn_stage::graph::{BinaryOp, Node, UnaryOp};
@@ -24,19 +24,28 @@ pub fn unary<'b>(env: &Env<'b>, op: UnaryOp, a: Value<'b>) -> Result<Value<'b>> 
 /// either side is an error of the whole, as in the evaluator.
 pub fn binary<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, op: BinaryOp) -> Result<Value<'b>> {
     let inputs = cx.graph.inputs(node);
-    let (x, y) = (eval(cx, env, inputs[0])?, eval(cx, env, inputs[1])?);
     match op {
-        BinaryOp::And => Ok(and(env, x, y)),
-        BinaryOp::Or => Ok(or(env, x, y)),
-        _ => match x.valid {
-            None => Ok(x),
-            Some(valid) => {
-                let (x, y) = unify(cx, env, x, y)?;
-                let picked = pick(valid, x, y);
-                let is_valid = y.valid.map(|other| valid | other);
-                Ok(picked.with_valid(is_valid))
-            }
-        },
+        BinaryOp::And => Ok(and(env, eval(cx, env, inputs[0])?, eval(cx, env, inputs[1])?)),
+        BinaryOp::Or => Ok(or(env, eval(cx, env, inputs[0])?, eval(cx, env, inputs[1])?)),
+        _ => coalesce(cx, env, operand(cx, env, inputs[0], node)?, operand(cx, env, inputs[1], node)?),
+    }
+}
+
+/// An operand of `node` as the type of `node`.
+fn operand<'b>(cx: &Cx<'_>, env: &Env<'b>, input: Node, node: Node) -> Result<Value<'b>> {
+    let (from, to) = (super::elem_of(cx, input)?.scalar, super::elem_of(cx, node)?.scalar);
+    arith::promote(env, eval(cx, env, input)?, from, to)
+}
+
+fn coalesce<'b>(cx: &Cx<'_>, env: &Env<'b>, x: Value<'b>, y: Value<'b>) -> Result<Value<'b>> {
+    match x.valid {
+        None => Ok(x),
+        Some(valid) => {
+            let (x, y) = unify(cx, env, x, y)?;
+            let picked = pick(valid, x, y);
+            let is_valid = y.valid.map(|other| valid | other);
+            Ok(picked.with_valid(is_valid))
+        }
     }
 }
 
@@ -67,9 +76,10 @@ pub fn or<'b>(env: &Env<'b>, x: Value<'b>, y: Value<'b>) -> Value<'b> {
 }
 
 /// `a` where `cond` is true, else `b`; both were evaluated.
-pub fn select<'b>(cx: &Cx<'_>, env: &Env<'b>, cond: Value<'b>, a: Value<'b>, b: Value<'b>) -> Result<Value<'b>> {
-    let (a, b) = unify(cx, env, a, b)?;
-    let test = cond.is_true();
+pub fn select<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
+    let inputs = cx.graph.inputs(node);
+    let test = eval(cx, env, inputs[0])?.is_true();
+    let (a, b) = unify(cx, env, operand(cx, env, inputs[1], node)?, operand(cx, env, inputs[2], node)?)?;
     let valid = match (a.valid, b.valid) {
         (None, None) => None,
         (x, y) => {
@@ -81,12 +91,11 @@ pub fn select<'b>(cx: &Cx<'_>, env: &Env<'b>, cond: Value<'b>, a: Value<'b>, b: 
 }
 
 /// `a` where `cond` is true, else `b`; only the chosen one is evaluated.
-pub fn branch<'b>(cx: &Cx<'_>, env: &Env<'b>, inputs: &[Node]) -> Result<Value<'b>> {
-    let b = env.b;
+pub fn branch<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
+    let (b, inputs) = (env.b, cx.graph.inputs(node));
     let test = eval(cx, env, inputs[0])?.is_true();
-    let arm = |node: Node| {
-        let elem = super::elem_of(cx, node)?;
-        let value = super::cast::widest(eval(cx, &env.branch(), node)?, elem);
+    let arm = |input: Node| {
+        let value = super::cast::widest(operand(cx, &env.branch(), input, node)?, super::elem_of(cx, node)?);
         let value = text_of(cx, env, value);
         let valid = value.is_valid(b);
         Ok(value.with_valid(Some(valid)))

@@ -87,8 +87,8 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
             let (a, b) = (input(0)?, input(1)?);
             compare::compare(cx, env, *op, (a, scalar_of(0)?), (b, scalar_of(1)?))
         }
-        Op::Select => logic::select(cx, env, input(0)?, input(1)?, input(2)?),
-        Op::If => logic::branch(cx, env, inputs),
+        Op::Select => logic::select(cx, env, node),
+        Op::If => logic::branch(cx, env, node),
         Op::Cast(to) => cast::cast(cx, env, node, input(0)?, scalar_of(0)?, *to),
         Op::Like(pattern) => {
             let text = text::as_text(cx, env, input(0)?);

@@ -1,0 +1,337 @@
+//! Filters over a stored table by vectors: the conjuncts that compare plain columns are evaluated for a register of rows
+//! at a time, and the positions of the rows that pass are written to a selection vector; the rest of the pipeline
+//! runs over that (Boncz et al., "MonetDB/X100", CIDR 2005; Polychroniou et al., SIGMOD 2015).
+//!
+//! Only where the processor can compress a register (AVX-512); elsewhere a filter is a branch.
+
+use super::dictionary::{self, Table as DictTable};
+use super::env::{Env, Place};
+use super::expr::{column, compare, eval};
+use super::pipeline::{self, Consume, when};
+use super::scan::{self, LaneForm};
+use super::value::{Range, Repr};
+use crate::lower::context::Cx;
+use crate::lower::error::Result;
+use crate::lower::tensor::target::Target;
+use quearn_stage::graph::{BinaryOp, CompareOp, Literal, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
+use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
+
+/// Rows evaluated together.
+const LANES: u16 = 16;
+/// Rows for which positions are collected before they are consumed: the selection vector stays in the first cache.
+const BLOCK: i64 = 1 << 10;
+/// Dictionaries whose predicate fits one bit a code in a lane.
+const CODES: usize = 32;
+
+/// A predicate that is evaluated by vectors.
+enum Mask {
+    Compare(CompareOp, Operand, Operand),
+    Binary(BinOp, Box<Mask>, Box<Mask>),
+    Not(Box<Mask>),
+    /// The predicate holds for some codes of a column.
+    Codes {
+        name: String,
+        table: DictTable,
+        len: usize,
+    },
+}
+
+enum Operand {
+    Column(String),
+    Int(i32),
+    Float(Prim, f64),
+}
+
+/// A filter in two parts.
+pub struct Selection {
+    scan: Node,
+    masks: Vec<Mask>,
+    rest: Vec<Node>,
+}
+
+/// Plans the filter `table`, if it reads a stored table and has conjuncts that vectors can evaluate.
+pub fn plan(cx: &Cx<'_>, env: &Env<'_>, table: Node) -> Result<Option<Selection>> {
+    let inputs = cx.graph.inputs(table);
+    let (scan, predicate) = (inputs[0], inputs[1]);
+    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 {
+        return Ok(None);
+    }
+    scan::check(cx, scan)?;
+    let planner = Planner { cx, scan, env: env.bind(scan, Place::Stored(env.b.i64(0))) };
+    let (mut masks, mut rest) = (vec![], vec![]);
+    for conjunct in conjuncts(cx, predicate) {
+        match planner.mask(conjunct)? {
+            Some(mask) => masks.push(mask),
+            None => rest.push(conjunct),
+        }
+    }
+    // What is left may fail, and must then be seen by the rows that pass everything before it only.
+    Ok((!masks.is_empty()).then_some(Selection { scan, masks, rest }))
+}
+
+fn conjuncts(cx: &Cx<'_>, predicate: Node) -> Vec<Node> {
+    match cx.graph.op(predicate) {
+        Op::Binary(BinaryOp::And) => cx.graph.inputs(predicate).iter().flat_map(|&i| conjuncts(cx, i)).collect(),
+        _ => vec![predicate],
+    }
+}
+
+struct Planner<'x, 'g, 'b> {
+    cx: &'x Cx<'g>,
+    scan: Node,
+    env: Env<'b>,
+}
+
+impl Planner<'_, '_, '_> {
+    fn mask(&self, node: Node) -> Result<Option<Mask>> {
+        if let Some(codes) = self.codes(node)? {
+            return Ok(Some(codes));
+        }
+        let inputs = self.cx.graph.inputs(node);
+        Ok(match self.cx.graph.op(node) {
+            Op::Compare(op) => self.compare(*op, inputs[0], inputs[1]),
+            Op::Unary(UnaryOp::Not) => self.mask(inputs[0])?.map(|m| Mask::Not(Box::new(m))),
+            Op::Binary(op @ (BinaryOp::And | BinaryOp::Or)) => {
+                let op = if *op == BinaryOp::And { BinOp::And } else { BinOp::Or };
+                let sides = (self.mask(inputs[0])?, self.mask(inputs[1])?);
+                match sides {
+                    (Some(x), Some(y)) => Some(Mask::Binary(op, Box::new(x), Box::new(y))),
+                    _ => None,
+                }
+            }
+            _ => None,
+        })
+    }
+
+    /// A predicate on one column with a small dictionary.
+    fn codes(&self, node: Node) -> Result<Option<Mask>> {
+        let resolve = |leaf| column::stored_behind(self.cx, &self.env, leaf);
+        let Some(on) = dictionary::dependence(self.cx, node, &resolve).filter(|on| on.table == self.scan) else {
+            return Ok(None);
+        };
+        let Some(LaneForm::Codes(len)) = scan::lane_form(self.cx, self.scan, &on.column) else { return Ok(None) };
+        let code = column::stored(self.cx, &self.env, on.table, &on.column)?;
+        match code.repr {
+            Repr::Code { dict, .. } if len <= CODES => {
+                let table = dictionary::tabulate(self.cx, node, &on, dict)?;
+                let whole = table.is_plain_bool();
+                Ok(whole.then_some(Mask::Codes { name: on.column, table, len }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn compare(&self, op: CompareOp, a: Node, b: Node) -> Option<Mask> {
+        let (x, y) = (self.side(a)?, self.side(b)?);
+        let (x, y) = match (x, y) {
+            (Side::Column(p, t), Side::Column(q, u)) => {
+                (t.lanes(u)).then_some((Operand::Column(p), Operand::Column(q)))?
+            }
+            (Side::Column(p, t), Side::Literal(literal)) => (Operand::Column(p), t.literal(literal)?),
+            (Side::Literal(literal), Side::Column(q, t)) => (t.literal(literal)?, Operand::Column(q)),
+            (Side::Literal(_), Side::Literal(_)) => return None,
+        };
+        Some(Mask::Compare(op, x, y))
+    }
+
+    fn side(&self, node: Node) -> Option<Side<'_>> {
+        if let Op::Const(literal) = self.cx.graph.op(node) {
+            return Some(Side::Literal(literal));
+        }
+        let (table, name) = column::stored_behind(self.cx, &self.env, node)?;
+        let form = scan::lane_form(self.cx, self.scan, &name)?;
+        let GraphTy::Tensor { elem, .. } = self.cx.graph.ty(node) else { return None };
+        (table == self.scan).then_some(Side::Column(name, Lane { scalar: elem.scalar, form }))
+    }
+}
+
+enum Side<'l> {
+    Column(String, Lane),
+    Literal(&'l Literal),
+}
+
+/// Logical type of a column and what a lane of it holds.
+#[derive(Clone, Copy)]
+struct Lane {
+    scalar: Scalar,
+    form: LaneForm,
+}
+
+impl Lane {
+    /// Are lanes of both columns comparable as they are?
+    fn lanes(self, other: Lane) -> bool {
+        let scale = |s: Scalar| match s {
+            Scalar::Decimal { scale, .. } => scale,
+            _ => 0,
+        };
+        match (self.form, other.form) {
+            (LaneForm::Int, LaneForm::Int) => scale(self.scalar) == scale(other.scalar),
+            (LaneForm::Float(p), LaneForm::Float(q)) => p == q,
+            _ => false,
+        }
+    }
+
+    /// The literal as a lane of this column, if it is exact.
+    fn literal(self, literal: &Literal) -> Option<Operand> {
+        match (self.form, self.scalar, literal.scalar()) {
+            (LaneForm::Int, Scalar::Decimal { scale, .. }, Scalar::Decimal { scale: own, .. }) if own <= scale => {
+                int(literal, scale - own)
+            }
+            (LaneForm::Int, Scalar::Decimal { scale, .. }, s) if s.is_int() => int(literal, scale),
+            (LaneForm::Int, a, b) if a == b || (a.is_int() && b.is_int()) => int(literal, 0),
+            (LaneForm::Float(prim), a, b) if a == b => literal.as_float().map(|x| Operand::Float(prim, x)),
+            _ => None,
+        }
+    }
+}
+
+fn int(literal: &Literal, digits: u8) -> Option<Operand> {
+    let value = literal.as_int()?.checked_mul(10i128.pow(digits.into()))?;
+    Range::I32.contains(Range::point(value)).then(|| Operand::Int(value as i32))
+}
+
+/// A mask with what is computed before the loop: one bit for each code that passes.
+enum Ready<'m, 'b> {
+    Compare(CompareOp, &'m Operand, &'m Operand),
+    Binary(BinOp, Box<Ready<'m, 'b>>, Box<Ready<'m, 'b>>),
+    Not(Box<Ready<'m, 'b>>),
+    Codes { name: &'m str, bits: V<'b> },
+}
+
+fn ready<'m, 'b>(env: &Env<'b>, mask: &'m Mask) -> Ready<'m, 'b> {
+    match mask {
+        Mask::Compare(op, x, y) => Ready::Compare(*op, x, y),
+        Mask::Binary(op, x, y) => Ready::Binary(*op, Box::new(ready(env, x)), Box::new(ready(env, y))),
+        Mask::Not(x) => Ready::Not(Box::new(ready(env, x))),
+        Mask::Codes { name, table, len } => Ready::Codes { name, bits: code_bits(env, table, *len) },
+    }
+}
+
+fn code_bits<'b>(env: &Env<'b>, table: &DictTable, len: usize) -> V<'b> {
+    let b = env.b;
+    b.for_carry(b.i64(0), b.i64(len as i64), 1, &[b.i32(0)], |code, c| {
+        let passes = table.at(env, code).zext(Prim::I32);
+        vec![c[0] | passes.bin(BinOp::Shl, code.sext(Prim::I32))]
+    })[0]
+}
+
+struct Lanes<'x, 'g, 'b> {
+    cx: &'x Cx<'g>,
+    env: &'x Env<'b>,
+    scan: Node,
+    row: V<'b>,
+    lanes: u16,
+}
+
+impl<'b> Lanes<'_, '_, 'b> {
+    fn mask(&self, ready: &Ready<'_, 'b>) -> Result<V<'b>> {
+        Ok(match ready {
+            Ready::Compare(op, x, y) => self.operand(x)?.cmp(compare::machine(*op), self.operand(y)?),
+            Ready::Binary(op, x, y) => self.mask(x)?.bin(*op, self.mask(y)?),
+            Ready::Not(x) => !self.mask(x)?,
+            Ready::Codes { name, bits } => {
+                let codes = self.column(name)?;
+                bits.splat(self.lanes).bin(BinOp::LShr, codes).cast(CastOp::Trunc, Prim::Bool)
+            }
+        })
+    }
+
+    fn operand(&self, operand: &Operand) -> Result<V<'b>> {
+        let b = self.env.b;
+        Ok(match operand {
+            Operand::Column(name) => self.column(name)?,
+            Operand::Int(value) => b.int(Ty::vector(Prim::I32, self.lanes), i128::from(*value)),
+            Operand::Float(prim, value) => b.float(Ty::vector(*prim, self.lanes), *value),
+        })
+    }
+
+    fn column(&self, name: &str) -> Result<V<'b>> {
+        scan::load_lanes(self.cx, self.env, self.scan, name, self.row, self.lanes)
+    }
+}
+
+impl Selection {
+    /// Consumes the rows of a tile that pass.
+    pub fn produce<'b>(
+        &self,
+        cx: &Cx<'_>,
+        env: &Env<'b>,
+        (lo, hi): (V<'b>, V<'b>),
+        consume: &mut Consume<'_>,
+    ) -> Result<()> {
+        let b = env.b;
+        let masks: Vec<Ready<'_, 'b>> = self.masks.iter().map(|m| ready(env, m)).collect();
+        let selected = b.alloca(4 * BLOCK as u32, 64);
+        let mut outcome = Ok(());
+        b.for_carry(lo, hi, BLOCK, &[], |base, _| {
+            let end = (base + BLOCK).min(hi);
+            outcome = self.block(cx, env, &masks, selected, (base, end)).and_then(|n| {
+                pipeline::for_each(b, (b.i64(0), n), |j| {
+                    let offset = b.load(Ty::I32, selected.index(j, 4), 0).zext(Prim::I64);
+                    self.pass(cx, &env.bind(self.scan, Place::Stored(base + offset)), consume)
+                })
+            });
+            vec![]
+        });
+        outcome
+    }
+
+    /// The rest of the filter, row by row.
+    fn pass<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, consume: &mut Consume<'_>) -> Result<()> {
+        if self.rest.is_empty() {
+            return consume(env);
+        }
+        let mut keep = env.b.bool(true);
+        for &conjunct in &self.rest {
+            keep = keep & eval(cx, env, conjunct)?.is_true();
+        }
+        when(env.b, keep, || consume(&env.branch()))
+    }
+
+    /// Writes the positions (from `base`) of the rows of a block that pass; how many.
+    fn block<'b>(
+        &self,
+        cx: &Cx<'_>,
+        env: &Env<'b>,
+        masks: &[Ready<'_, 'b>],
+        selected: V<'b>,
+        (base, end): (V<'b>, V<'b>),
+    ) -> Result<V<'b>> {
+        let b = env.b;
+        let whole = base + ((end - base) & -i64::from(LANES));
+        let mut outcome = Ok(());
+        let mut step = |row: V<'b>, n: V<'b>, lanes: u16| match self.test(cx, env, masks, row, lanes) {
+            Ok(test) => keep(b, selected, (row - base).sext(Prim::I32), n, test, lanes),
+            Err(error) => {
+                outcome = Err(error);
+                n
+            }
+        };
+        let n = b.for_carry(base, whole, LANES.into(), &[b.i64(0)], |row, c| vec![step(row, c[0], LANES)])[0];
+        let n = b.for_carry(whole, end, 1, &[n], |row, c| vec![step(row, c[0], 1)])[0];
+        outcome?;
+        Ok(n)
+    }
+
+    fn test<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, masks: &[Ready<'_, 'b>], row: V<'b>, lanes: u16) -> Result<V<'b>> {
+        let at = Lanes { cx, env, scan: self.scan, row, lanes };
+        let mut all = at.mask(&masks[0])?;
+        for mask in &masks[1..] {
+            all = all & at.mask(mask)?;
+        }
+        Ok(all)
+    }
+}
+
+/// Appends the positions of the lanes that pass to the selection vector of `n`; the new length.
+fn keep<'b>(b: &'b Builder, selected: V<'b>, offset: V<'b>, n: V<'b>, test: V<'b>, lanes: u16) -> V<'b> {
+    let at = selected.index(n, 4);
+    if lanes == 1 {
+        b.store(at, 0, offset);
+        return n + test.zext(Prim::I64);
+    }
+    let positions = b.iota(Ty::vector(Prim::I32, lanes)) + offset.splat(lanes);
+    b.compress_store(at, test, positions);
+    let bits = test.bitcast(Ty::I16).zext(Prim::I32);
+    n + bits.un(UnOp::Popcnt).zext(Prim::I64)
+}
