@@ -1,4 +1,8 @@
 //! Quearn: queries and tensor programs in one staged language, compiled together.
+//!
+//! [`Session`] holds tables, weights and settings, and compiles and runs programs that are written with the builder of
+//! [`prelude`]. What a program becomes on its way is told in `ARCHITECTURE.md`; [`explain`] shows it.
+#![doc = include_str!("../README.md")]
 
 pub mod compile;
 pub mod data;

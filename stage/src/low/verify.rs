@@ -64,7 +64,7 @@ pub fn verify(module: &Module) -> Result<(), VerifyError> {
     unique("function", module.funcs.iter().map(|f| f.name.as_str())).map_err(in_module)?;
     for func in &module.funcs {
         let in_func = |message| VerifyError { func: func.name.clone(), message };
-        tables(func).map_err(in_func)?;
+        shape(func).map_err(in_func)?;
         Verifier::new(module, func).run().map_err(in_func)?;
     }
     Ok(())
@@ -90,7 +90,7 @@ fn externs(module: &Module) -> Rule {
 }
 
 /// Checks that ids can be followed, so that the other rules can be checked (and instructions printed) safely.
-fn tables(func: &Func) -> Rule {
+fn shape(func: &Func) -> Rule {
     let known = |v: &Value| v.index() < func.values.len();
     let origin = |values: &[Value], def: &dyn Fn(u32) -> ValueDef| match (0..)
         .zip(values)
@@ -104,14 +104,14 @@ fn tables(func: &Func) -> Rule {
     for (block, data) in (0..).map(Block).zip(&func.blocks) {
         origin(&data.params, &|i| ValueDef::BlockParam(block, i))?;
         require(data.yields.iter().all(known), || format!("{block} yields a value that does not exist"))?;
-        let in_table = data.insts.iter().all(|i| i.index() < func.insts.len());
-        require(in_table, || format!("{block} has an instruction that does not exist"))?;
+        let exists = data.insts.iter().all(|i| i.index() < func.insts.len());
+        require(exists, || format!("{block} has an instruction that does not exist"))?;
     }
     for (inst, data) in (0..).map(Inst).zip(&func.insts) {
         origin(&data.results, &|i| ValueDef::Result(inst, i))?;
         require(data.op.operands().iter().all(known), || format!("{inst} uses a value that does not exist"))?;
-        let in_table = data.op.blocks().iter().all(|b| b.index() < func.blocks.len());
-        require(in_table, || format!("{inst} has a block that does not exist"))?;
+        let exists = data.op.blocks().iter().all(|b| b.index() < func.blocks.len());
+        require(exists, || format!("{inst} has a block that does not exist"))?;
     }
     let lanes = func.values.iter().all(|v| v.ty.lanes > 0);
     require(lanes, || "a type has at least one lane".into())

@@ -4,9 +4,9 @@
 use super::super::env::Env;
 use super::super::value::{Range, Repr, Value, both_valid, common, float_like, to_float, widen};
 use super::{cast, dates};
-use crate::lower::tensor::math::erf;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
+use crate::lower::tensor::math::erf;
 use quearn_stage::graph::{BinaryOp, Node, Scalar, UnaryOp};
 use quearn_stage::low::{BinOp, CastOp, FailKind, OvfOp, Prim, Ty, UnOp, V};
 
