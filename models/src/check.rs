@@ -9,17 +9,39 @@ use serde::Deserialize;
 /// Largest error of float32 outputs, as a share of the largest reference output.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// The largest difference between `got` and `want`, f32 tensors of one shape, as a share of the largest magnitude in
-/// `want`; an error if it is over `tolerance` or not a number.
-pub fn check_tensor(got: &Tensor, want: &Tensor, tolerance: f64) -> Result<f64> {
+/// How far a tensor is from another; every field is NaN if an element is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Difference {
+    /// The largest difference.
+    pub max_abs: f64,
+    /// The largest difference as a share of the largest magnitude that was wanted.
+    pub max_rel: f64,
+    /// The quadratic mean of the differences as a share of that of what was wanted.
+    pub rms_rel: f64,
+}
+
+/// The difference between `got` and `want`, f32 tensors; an error if they are of different shapes.
+pub fn difference(got: &Tensor, want: &Tensor) -> Result<Difference> {
     if got.shape() != want.shape() {
         let message = format!("expected shape {:?}, found {:?}", want.shape(), got.shape());
         return Err(Error::wrong("output", message));
     }
-    let pairs = || got.as_slice::<f32>().and_then(|got| Ok(got.iter().zip(want.as_slice::<f32>()?)));
-    let largest = pairs()?.map(|(_, want)| f64::from(want.abs())).fold(0.0, f64::max);
-    let differences = pairs()?.map(|(got, want)| (f64::from(*got) - f64::from(*want)).abs());
-    let error = differences.fold(0.0, |a: f64, b| if a.is_nan() || a >= b { a } else { b }) / largest;
+    let (mut max_abs, mut squares) = (0.0f64, 0.0);
+    let (mut largest, mut all_squares) = (0.0f64, 0.0);
+    for (&got, &want) in got.as_slice::<f32>()?.iter().zip(want.as_slice::<f32>()?) {
+        let (want, off) = (f64::from(want), (f64::from(got) - f64::from(want)).abs());
+        max_abs = if max_abs.is_nan() || max_abs >= off { max_abs } else { off };
+        largest = largest.max(want.abs());
+        squares += off * off;
+        all_squares += want * want;
+    }
+    Ok(Difference { max_abs, max_rel: max_abs / largest, rms_rel: (squares / all_squares).sqrt() })
+}
+
+/// The largest difference between `got` and `want`, f32 tensors of one shape, as a share of the largest magnitude in
+/// `want`; an error if it is over `tolerance` or not a number.
+pub fn check_tensor(got: &Tensor, want: &Tensor, tolerance: f64) -> Result<f64> {
+    let error = difference(got, want)?.max_rel;
     if error <= tolerance {
         return Ok(error);
     }

@@ -10,6 +10,12 @@ pub enum Error {
     /// Tables, tensors or their files.
     #[error(transparent)]
     Data(#[from] quearn::data::Error),
+    /// A program cannot be compiled or run.
+    #[error(transparent)]
+    Program(#[from] quearn::Error),
+    /// The TPC-H tables and queries, which are shown beside the models.
+    #[error(transparent)]
+    Tpch(#[from] quearn_tpch::Error),
     /// There is nothing to compare with.
     #[error("no expected result for {what}")]
     NoExpectation {
@@ -23,6 +29,22 @@ pub enum Error {
         what: String,
         /// Expected and found.
         message: String,
+    },
+    /// Measurements cannot be written.
+    #[error("{path}: {message}")]
+    Write {
+        /// File.
+        path: String,
+        /// The system's message.
+        message: String,
+    },
+    /// Some programs failed; each has been reported.
+    #[error("{failed} of {all} checks failed")]
+    Failed {
+        /// How many failed.
+        failed: usize,
+        /// How many there were.
+        all: usize,
     },
 }
 

@@ -109,6 +109,23 @@ pub fn layers() -> Vec<Layer> {
     std::iter::once(stem()).chain(body).chain([classifier()]).collect()
 }
 
+/// Operations that an image of `size` x `size` pixels takes: two for each multiply-add of the convolutions.
+pub fn flops(size: usize) -> u64 {
+    let at = |layers: &[Layer], side: usize| {
+        let weights: usize = layers.iter().map(|layer| layer.shape().iter().product::<usize>()).sum();
+        (2 * weights * side * side) as u64
+    };
+    let (mut side, mut sum) = ((size - 1) / 2, 0);
+    sum += at(&[stem()], side);
+    for (i, block) in BODY.iter().enumerate() {
+        match block {
+            Block::Pool => side /= 2,
+            Block::Fire { .. } => sum += at(&block_layers(i), side),
+        }
+    }
+    sum + at(&[classifier()], side)
+}
+
 /// Logits [n, 1000] of images [n, 3, height, width]; the weights have the names of [`layers`].
 pub fn squeezenet1_1<'s>(s: &'s Stage, images: Rep<'s, Tensor<F32>>) -> Rep<'s, Tensor<F32>> {
     let stem = conv(s, images, &stem(), Conv2d { stride: [2, 2], ..Conv2d::default() });
@@ -141,6 +158,11 @@ mod tests {
         assert_eq!(layers().iter().map(parameters).sum::<usize>(), 1_235_496);
         assert_eq!(layers()[1].name, "features.3.squeeze");
         assert_eq!(layers()[24].name, "features.12.expand3x3");
+    }
+
+    #[test]
+    fn counts_operations_as_the_peers_do() {
+        assert_eq!(flops(IMAGE_SIZE), 698_303_872);
     }
 
     #[test]

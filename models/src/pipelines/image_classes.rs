@@ -15,7 +15,7 @@ mod expected;
 mod pictures;
 
 pub use data::{Data, data};
-pub use expected::{Expected, TOLERANCE, check, expected};
+pub use expected::{Counts, Expected, TOLERANCE, check, counts, expected};
 
 use crate::squeezenet::{CHANNELS, squeezenet1_1};
 use data::PIXELS;

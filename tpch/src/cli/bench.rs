@@ -1,13 +1,14 @@
 //! `bench`: times of queries.
 
 use super::Selection;
-use super::host::{self, CpuTime, Host};
 use super::machine::{self, Machine};
 use super::progress::Bars;
-use super::report::{Measured, Report, Times, median, rounded};
+use super::report::{Measured, Report, Times};
 use arrow::array::RecordBatch;
 use quearn::Session;
-use quearn_tpch::{Error, Result, answers, catalog, generate, queries};
+use quearn_tpch::host::{CpuTime, Host};
+use quearn_tpch::times::{elapsed_ms, median, rounded};
+use quearn_tpch::{Error, Result, answers, catalog, generate, host, queries};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -129,10 +130,6 @@ impl Bench {
             Err(mismatch) => (Some(false), mismatch.message),
         }
     }
-}
-
-fn elapsed_ms(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
 }
 
 fn line(query: u32, measured: &Measured) -> String {

@@ -5,14 +5,12 @@
 //! | `generate`, `run`, `check`, `bench`, `explain` | the commands |
 //! | `machine` | settings of the session, and a session with the tables that queries need |
 //! | `report` | measurements as JSON, in the form that the peers' measurements have |
-//! | `host` | facts about this machine and process |
 //! | `progress` | bars while tables are generated and loaded |
 
 mod bench;
 mod check;
 mod explain;
 mod generate;
-mod host;
 mod machine;
 mod progress;
 mod report;

@@ -1,6 +1,6 @@
 //! Measurements as JSON, with the names that the measurements of other engines have.
 
-use super::host::{Host, Others};
+use quearn_tpch::host::{Host, Others};
 use quearn_tpch::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -70,29 +70,9 @@ impl Report {
     }
 }
 
-/// To microseconds.
-pub fn rounded(ms: f64) -> f64 {
-    (ms * 1e3).round() / 1e3
-}
-
-/// The middle value, or the mean of the two; `None` of nothing.
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
-    Some((low + high) / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
-    }
 
     #[test]
     fn status_stands_beside_the_times() {

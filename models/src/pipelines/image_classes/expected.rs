@@ -21,6 +21,34 @@ pub struct Expected {
     pub n: Vec<i64>,
 }
 
+/// Number of regions.
+const REGIONS: usize = 8;
+
+/// Counts of the pictures in a result.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Counts {
+    /// By class, over all regions.
+    pub hist: Vec<i64>,
+    /// By region.
+    pub n: Vec<i64>,
+}
+
+/// The counts in a result with the integer columns `region`, `class` and `n`.
+pub fn counts(set: Set, result: &RecordBatch) -> Result<Counts> {
+    count(&set.to_string(), result, REGIONS)
+}
+
+fn count(what: &str, result: &RecordBatch, regions: usize) -> Result<Counts> {
+    let mut counts = Counts { hist: vec![0; CLASSES], n: vec![0; regions] };
+    let [regions, classes, numbers] = ["region", "class", "n"].map(|name| integers(what, result, name));
+    let (regions, classes, numbers) = (regions?, classes?, numbers?);
+    for row in 0..result.num_rows() {
+        *slot(what, "region", &mut counts.n, regions.value(row))? += numbers.value(row);
+        *slot(what, "class", &mut counts.hist, classes.value(row))? += numbers.value(row);
+    }
+    Ok(counts)
+}
+
 /// The expected counts; they are known for the scales 1 and 0.01.
 pub fn expected(set: Set, scale: f64) -> Result<Expected> {
     let text = match (set, scale) {
@@ -40,14 +68,7 @@ pub fn check(set: Set, scale: f64, result: &RecordBatch) -> Result<f64> {
 }
 
 fn compare(what: &str, result: &RecordBatch, want: &Expected) -> Result<f64> {
-    let [regions, classes, counts] = ["region", "class", "n"].map(|name| integers(what, result, name));
-    let (regions, classes, counts) = (regions?, classes?, counts?);
-    let mut n = vec![0; want.n.len()];
-    let mut hist = vec![0; CLASSES];
-    for row in 0..result.num_rows() {
-        *slot(what, "region", &mut n, regions.value(row))? += counts.value(row);
-        *slot(what, "class", &mut hist, classes.value(row))? += counts.value(row);
-    }
+    let Counts { hist, n } = count(what, result, want.n.len())?;
     if n != want.n {
         return Err(Error::wrong(what, format!("expected {:?} pictures by region, found {n:?}", want.n)));
     }

@@ -1,0 +1,164 @@
+//! `bench`: times of a network.
+
+use super::machine::Machine;
+use super::measure::{Measured, Runs, measure};
+use super::network::{self, Case, LOGITS, Model};
+use super::unwritten;
+use quearn_models::check::{Difference, TOLERANCE, difference};
+use quearn_models::{Error, Result};
+use quearn_tpch::host;
+use quearn_tpch::times::{elapsed_ms, rounded};
+use serde::Serialize;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// `bench`.
+#[derive(clap::Args)]
+pub struct Bench {
+    /// The network.
+    #[arg(long, value_enum, default_value = "squeezenet1_1")]
+    model: Model,
+    /// Images in a batch.
+    #[arg(long, default_value = "1")]
+    batch: NonZeroUsize,
+    #[command(flatten)]
+    machine: Machine,
+    /// Timed runs, after the first; by default as many as fit into four seconds, 10 to 500.
+    #[arg(long)]
+    runs: Option<NonZeroUsize>,
+    /// Folder with `MODEL.safetensors` and `MODEL.bBATCH.io.safetensors`; by default $NN_DATA or ~/.cache/quearn/nn where
+    /// they hold the model, else seeded weights and one image over and over.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// File that the measurements are appended to, as one line of JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Seconds of timed runs.
+const SECONDS: f64 = 4.0;
+
+impl Bench {
+    /// Measures the network. Fails, after writing, if its outputs are not as expected.
+    pub fn run(self) -> Result<()> {
+        let start = Instant::now();
+        let case = self.case()?;
+        let session = case.session(&self.machine)?;
+        let load_ms = elapsed_ms(start);
+        let measured = measure(&session, &case.graph()?, Runs::new(self.runs, SECONDS))?;
+        let off = difference(measured.outputs.tensor(LOGITS)?, &case.reference.logits)?;
+        let report = report(&case, session.options().threads, load_ms, &measured, off);
+        super::print(line(&report))?;
+        if let Some(path) = &self.json {
+            append(path, &report)?;
+        }
+        match report.ok {
+            true => Ok(()),
+            false => Err(Error::Failed { failed: 1, all: 1 }),
+        }
+    }
+
+    fn case(&self) -> Result<Case> {
+        let batch = self.batch.get();
+        match self.data.clone().or_else(|| network::exported_folder(self.model)) {
+            Some(folder) => Case::exported(self.model, &folder, batch),
+            None => Case::own_batch(self.model, batch),
+        }
+    }
+}
+
+/// A measurement, with the names that the measurements of other engines have.
+#[derive(Serialize)]
+struct Report {
+    kind: &'static str,
+    ok: bool,
+    engine: &'static str,
+    version: &'static str,
+    model: &'static str,
+    batch: u64,
+    threads: usize,
+    dtype: &'static str,
+    runs: usize,
+    median_ms: f64,
+    min_ms: f64,
+    max_ms: f64,
+    gflops_per_s: f64,
+    flops: u64,
+    max_abs_err: f64,
+    max_rel_err: f64,
+    rms_rel_err: f64,
+    /// Reading the weights, and compilation.
+    load_s: f64,
+    compile_ms: f64,
+    /// Compilation and the first run.
+    first_ms: f64,
+    /// The first run, in which weights are packed.
+    first_call_s: f64,
+    p90_ms: f64,
+    peak_rss_mib: Option<u64>,
+}
+
+fn report(case: &Case, threads: usize, load_ms: f64, measured: &Measured, off: Difference) -> Report {
+    Report {
+        kind: "inference",
+        ok: off.max_rel <= TOLERANCE,
+        engine: "quearn",
+        version: env!("CARGO_PKG_VERSION"),
+        model: case.model.name(),
+        batch: case.reference.image.shape()[0],
+        threads,
+        dtype: "f32",
+        runs: measured.runs_ms.len(),
+        median_ms: rounded(measured.median_ms()),
+        min_ms: rounded(measured.min_ms()),
+        max_ms: rounded(measured.max_ms()),
+        gflops_per_s: rounded(case.flops() as f64 / measured.median_ms() / 1e6),
+        flops: case.flops(),
+        max_abs_err: off.max_abs,
+        max_rel_err: off.max_rel,
+        rms_rel_err: off.rms_rel,
+        load_s: rounded((load_ms + measured.compile_ms) / 1e3),
+        compile_ms: rounded(measured.compile_ms),
+        first_ms: rounded(measured.first_ms()),
+        first_call_s: rounded(measured.first_run_ms / 1e3),
+        p90_ms: rounded(ninth_decile(&measured.runs_ms)),
+        peak_rss_mib: host::peak_rss_mb(),
+    }
+}
+
+/// The value that nine in ten do not exceed.
+fn ninth_decile(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len() * 9).div_ceil(10).saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+fn line(report: &Report) -> String {
+    let Report { model, batch, threads, median_ms, min_ms, max_ms, gflops_per_s, compile_ms, max_rel_err, .. } = report;
+    let verdict = if report.ok { "as expected" } else { "WRONG" };
+    format!(
+        "{model} batch {batch} threads {threads}: median {median_ms:.3} ms  min {min_ms:.3}  max {max_ms:.3}  \
+         {gflops_per_s:.1} GFLOP/s  compile {compile_ms:.0} ms  {verdict}, relative error {max_rel_err:.1e}\n"
+    )
+}
+
+fn append(path: &Path, report: &Report) -> Result<()> {
+    let text = serde_json::to_string(report).map_err(|e| unwritten(path, e))? + "\n";
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| unwritten(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deciles() {
+        assert_eq!(ninth_decile(&[]), 0.0);
+        assert_eq!(ninth_decile(&[3.0]), 3.0);
+        assert_eq!(ninth_decile(&[10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]), 9.0);
+    }
+}

@@ -1,0 +1,102 @@
+//! A program compiled once and run several times.
+
+use quearn::{Outputs, Session};
+use quearn_models::Result;
+use quearn_stage::graph::Graph;
+use quearn_tpch::times::{elapsed_ms, median};
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+/// How often a program runs after its first run.
+#[derive(Clone, Copy)]
+pub enum Runs {
+    /// That often.
+    Count(NonZeroUsize),
+    /// As often as fits into so many seconds, but 10 to 500 times, after some runs that are not counted.
+    Seconds(f64),
+}
+
+impl Runs {
+    /// That often, or as often as fits into so many seconds.
+    pub fn new(count: Option<NonZeroUsize>, seconds: f64) -> Runs {
+        count.map_or(Runs::Seconds(seconds), Runs::Count)
+    }
+}
+
+/// Least number of runs in a time.
+const LEAST: usize = 10;
+/// Largest number of runs in a time.
+const MOST: usize = 500;
+/// Seconds of runs that are not counted.
+const WARM_UP_S: f64 = 0.7;
+/// Least number of runs that are not counted.
+const WARM_UP: usize = 3;
+
+/// What was measured, and what came out.
+pub struct Measured {
+    /// From the graph to machine code.
+    pub compile_ms: f64,
+    /// The first run, in which weights are packed.
+    pub first_run_ms: f64,
+    /// Further runs, each to the complete result.
+    pub runs_ms: Vec<f64>,
+    /// Results of the last run.
+    pub outputs: Outputs,
+}
+
+impl Measured {
+    /// Compilation and the first run.
+    pub fn first_ms(&self) -> f64 {
+        self.compile_ms + self.first_run_ms
+    }
+
+    /// The middle of the further runs.
+    pub fn median_ms(&self) -> f64 {
+        median(&self.runs_ms).unwrap_or(self.first_run_ms)
+    }
+
+    /// The shortest of the further runs.
+    pub fn min_ms(&self) -> f64 {
+        self.runs_ms.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The longest of the further runs.
+    pub fn max_ms(&self) -> f64 {
+        self.runs_ms.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+/// Compiles a program and runs it once, and then as often as asked.
+pub fn measure(session: &Session, graph: &Graph, runs: Runs) -> Result<Measured> {
+    let start = Instant::now();
+    let program = session.compile(graph)?;
+    let compile_ms = elapsed_ms(start);
+    let run = || {
+        let start = Instant::now();
+        let outputs = program.run(session)?;
+        Result::Ok((elapsed_ms(start), outputs))
+    };
+    let (first_run_ms, mut outputs) = run()?;
+    let count = match runs {
+        Runs::Count(count) => count.get(),
+        Runs::Seconds(seconds) => fitting(seconds, || run().map(drop))?,
+    };
+    let mut runs_ms = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (ms, results) = run()?;
+        runs_ms.push(ms);
+        outputs = results;
+    }
+    Ok(Measured { compile_ms, first_run_ms, runs_ms, outputs })
+}
+
+/// How many runs fit into so many seconds, by some runs that are not counted.
+fn fitting(seconds: f64, run: impl Fn() -> Result<()>) -> Result<usize> {
+    let (start, mut done) = (Instant::now(), 0);
+    while done < WARM_UP || elapsed_ms(start) < WARM_UP_S * 1e3 {
+        run()?;
+        done += 1;
+    }
+    let each_ms = elapsed_ms(start) / done as f64;
+    Ok(((seconds * 1e3 / each_ms) as usize).clamp(LEAST, MOST))
+}

@@ -1,0 +1,81 @@
+//! The command line.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `bench`, `check`, `pipeline`, `explain`, `demo` | the commands |
+//! | `network` | a network with weights, images and the outputs to expect |
+//! | `pictures` | the pipeline of pictures with its data |
+//! | `machine` | settings of the session |
+//! | `measure` | a program compiled once and run several times |
+//! | `table` | the table that `demo` prints |
+//! | `progress` | bars while something is generated, loaded or compiled |
+
+mod bench;
+mod check;
+mod demo;
+mod explain;
+mod machine;
+mod measure;
+mod network;
+mod pictures;
+mod pipeline;
+mod progress;
+mod table;
+
+use clap::{Parser, Subcommand};
+use quearn_models::{Error, Result};
+use std::io::{ErrorKind, Write as _, stdout};
+use std::path::Path;
+
+/// Networks, and pipelines of queries and networks, compiled by Quearn.
+#[derive(Parser)]
+#[command(name = "quearn-models", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure a network.
+    Bench(bench::Bench),
+    /// Compare the outputs of a network with reference outputs.
+    Check(check::Check),
+    /// Run and measure a pipeline of a query and a network.
+    Pipeline(pipeline::Pipeline),
+    /// Print a network or a pipeline at a level of the compiler.
+    Explain(explain::Explain),
+    /// Run everything there is, TPC-H queries too, check it all and print one table.
+    Demo(demo::Demo),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Bench(command) => command.run(),
+            Command::Check(command) => command.run(),
+            Command::Pipeline(command) => command.run(),
+            Command::Explain(command) => command.run(),
+            Command::Demo(command) => command.run(),
+        }
+    }
+}
+
+/// Prints a text that ends in a newline. A reader that has gone away is no failure.
+fn print(text: impl AsRef<str>) -> Result<()> {
+    match stdout().write_all(text.as_ref().as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritten(Path::new("standard output"), error)),
+        _ => Ok(()),
+    }
+}
+
+fn unwritten(path: &Path, error: impl ToString) -> Error {
+    Error::Write { path: path.display().to_string(), message: error.to_string() }
+}
+
+/// Reads a scale: a positive number, and not so large that the pictures fill any memory.
+fn scale(text: &str) -> std::result::Result<f64, String> {
+    let scale = text.parse().ok().filter(|scale| (f64::MIN_POSITIVE..=100.0).contains(scale));
+    scale.ok_or_else(|| "expected a number above 0 and up to 100".to_owned())
+}
