@@ -260,6 +260,9 @@ fn allocate(output: &Output, dims: &BTreeMap<String, u64>) -> Result<Option<resu
     results::TensorMemory::new(elem.scalar, shape).map(Some)
 }
 
+/// Offsets of one empty string.
+static NO_STRING: [i32; 2] = [0; 2];
+
 fn bind_column(frame: &mut Frame, slot: Slot, column: &Column, part: Part) {
     let null = std::ptr::null::<u8>();
     let dict = match &column.values {
@@ -271,6 +274,8 @@ fn bind_column(frame: &mut Frame, slot: Slot, column: &Column, part: Part) {
         (Part::Values, Values::Coded { codes, .. }) => codes.as_ptr(),
         (Part::Offsets, Values::Text { offsets, .. }) => offsets.as_ptr(),
         (Part::Bytes, Values::Text { bytes, .. }) => bytes.as_ptr(),
+        // Where a column is NULL, or an outer join has no row, code 0 is read even if there is no string.
+        (Part::DictOffsets, _) if dict.is_some_and(|d| d.is_empty()) => NO_STRING.as_ptr().cast(),
         (Part::DictOffsets, _) => dict.map_or(null, |d| d.offsets().as_ptr().cast()),
         (Part::DictBytes, _) => dict.map_or(null, |d| d.bytes().as_ptr()),
         (Part::Validity, _) => column.validity.as_ref().map_or(null, |v| v.bits.as_ptr()),
