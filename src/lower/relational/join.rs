@@ -2,8 +2,9 @@
 //!
 //! Where the key is one integer whose range is not much larger than the table, the directory is an array that the key
 //! indexes (a perfect hash): no hash, no comparison. Else it is a chained hash table whose chains are linked by all
-//! threads at once (Leis et al., "Morsel-driven parallelism", SIGMOD 2014). Semi- and anti-joins that need no more than
-//! the key keep one byte a key value.
+//! threads at once (Leis et al., "Morsel-driven parallelism", SIGMOD 2014). Where an array's keys occur several times
+//! its rows are brought together by a counting sort, as a chain through memory costs a cache miss a row. Semi- and
+//! anti-joins that need no more than the key keep one byte a key value.
 
 use super::env::{Env, Place};
 use super::expr::{arith, column, compare, elem_of, eval};
@@ -28,9 +29,14 @@ enum Directory {
     Bytes(Range),
     /// `max - min + 1` heads of chains.
     Dense(Range),
+    /// `max - min + 2` positions (`i32`) in an array of rows in order of their keys.
+    Grouped(Range),
     /// A power of two of heads of chains, indexed by hash.
     Hashed,
 }
+
+/// Key values for which rows are grouped: the counting sort touches a counter for each.
+const GROUPED_KEYS: u64 = 1 << 20;
 
 /// What the probe side has to know of a built join.
 #[derive(Debug)]
@@ -48,6 +54,8 @@ pub struct Probe {
     heads: Slot,
     /// Slot with the size of a hashed directory minus 1.
     mask: Slot,
+    /// Slot with the address of the grouped rows.
+    rows: Slot,
     /// Does a key have one row at most?
     unique: bool,
 }
@@ -132,9 +140,12 @@ struct Build {
     columns: Vec<(String, Elem)>,
     /// Only the existence of keys matters.
     existence: bool,
+    /// Does a key have one row at most?
+    unique: bool,
     lists: Lists,
     heads: Slot,
     mask: Slot,
+    rows: Slot,
     operator: String,
     layout: RowLayout,
     fields: Vec<usize>,
@@ -168,9 +179,16 @@ impl Build {
             // A directory entry is found by position: codes of two dictionaries do not agree.
             Some(_) if matches!(keys[0].repr, super::value::Repr::Code { .. }) => Directory::Hashed,
             Some(range) if self.existence => Directory::Bytes(range),
+            Some(range) if !self.unique && self.groups(range, rows) => Directory::Grouped(range),
             Some(range) => Directory::Dense(range),
             None => Directory::Hashed,
         }
+    }
+}
+
+impl Build {
+    fn groups(&self, range: Range, rows: u64) -> bool {
+        range.count().is_some_and(|n| n <= GROUPED_KEYS) && rows <= i32::MAX as u64
     }
 }
 
@@ -203,7 +221,7 @@ impl Sink for Build {
 
     fn allocate(&mut self, cx: &Cx<'_>) -> Result<()> {
         if let Some(Directory::Bytes(range)) = self.directory {
-            heads(cx, self.heads, range, 1, &self.operator);
+            heads(cx, self.heads, range.count().unwrap_or(0) as i64, &self.operator);
         }
         Ok(())
     }
@@ -212,6 +230,9 @@ impl Sink for Build {
         let bytes = self.layout.width();
         match self.directory {
             Some(Directory::Bytes(r)) => format!("{}: {} bytes of key flags", self.operator, r.count().unwrap_or(0)),
+            Some(Directory::Grouped(r)) => {
+                format!("{}: {bytes} bytes a row, grouped by {} keys", self.operator, r.count().unwrap_or(0))
+            }
             Some(Directory::Dense(r)) => {
                 format!("{}: {bytes} bytes a row, array of {} heads", self.operator, r.count().unwrap_or(0))
             }
@@ -234,9 +255,8 @@ fn offset<'b>(key: Value<'b>, range: Range) -> V<'b> {
     widen(v, Prim::I64) - range.min as i64
 }
 
-/// A step that makes a dense directory.
-fn heads(cx: &Cx<'_>, slot: Slot, range: Range, entry: i64, operator: &str) {
-    let bytes = range.count().unwrap_or(0) as i64 * entry;
+/// A step that makes a directory of known size.
+fn heads(cx: &Cx<'_>, slot: Slot, bytes: i64, operator: &str) {
     let operator = operator.to_owned();
     cx.step(move |cx, b, frame| slot.set(b, frame, cx.alloc(b, frame, b.i64(bytes), &operator)));
 }
@@ -256,10 +276,12 @@ pub fn prepare(cx: &Cx<'_>, join: Node) -> Result<Rc<Probe>> {
         right,
         keys: right_keys.iter().copied().zip(left_keys.iter().copied()).collect(),
         columns: fields.map(|f| (f.name.clone(), f.elem)).collect(),
+        unique: is_unique(cx, right, &right_keys),
         existence: matches!(kind, JoinKind::Semi | JoinKind::Anti) && residual.is_none(),
         lists: Lists::new(cx, &operator),
         heads: cx.frame.slot(Ty::PTR),
         mask: cx.frame.slot(Ty::I64),
+        rows: cx.frame.slot(Ty::PTR),
         operator,
         layout: RowLayout::with_header(abi::ENTRY_KEYS),
         fields: vec![],
@@ -267,7 +289,7 @@ pub fn prepare(cx: &Cx<'_>, join: Node) -> Result<Rc<Probe>> {
     };
     pipeline::run(cx, "build", right, &mut sink)?;
     let directory = sink.directory.expect("planned with the first row");
-    let unique = is_unique(cx, right, &right_keys);
+    let unique = sink.unique;
     if !matches!(directory, Directory::Bytes(_)) {
         link(cx, &sink, directory, cx.sums_floats && !unique);
     }
@@ -282,43 +304,90 @@ pub fn prepare(cx: &Cx<'_>, join: Node) -> Result<Rc<Probe>> {
         directory,
         heads: sink.heads,
         mask: sink.mask,
+        rows: sink.rows,
         unique,
     });
     cx.joins.borrow_mut().insert(join, Rc::clone(&probe));
     Ok(probe)
 }
 
-/// Links all built rows into the directory, in parallel unless the order of a chain matters (`in_order`).
-fn link(cx: &Cx<'_>, build: &Build, directory: Directory, in_order: bool) {
-    let (slot, mask) = (build.heads, build.mask);
-    match directory {
-        Directory::Dense(range) => heads(cx, slot, range, 8, &build.operator),
-        _ => hashed_heads(cx, build),
-    }
-    let form = materialise::Form::Row(Rc::new(build.layout.clone()));
-    let width = build.layout.width();
-    let spans = materialise::spans_of_lists(cx, build.lists, width, form, &build.operator);
-    let field = build.layout.fields[build.fields[0]].clone();
-    let func = cx.task("link", |b, frame, _, lo, hi| {
+/// Calls `body` for the built rows in parallel, unless the order in which they are seen matters (`in_order`).
+fn over_rows(
+    cx: &Cx<'_>,
+    spans: &materialise::Spans,
+    name: &str,
+    in_order: bool,
+    body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>),
+) {
+    let func = cx.task(name, |b, frame, _, lo, hi| {
         b.for_(lo, hi, |s| {
             let span = spans.address.get(b, frame).index(s, abi::SPAN_BYTES);
             let (rows, count) = (b.load(Ty::PTR, span, 0), b.load(Ty::I64, span, 8));
-            b.for_(b.i64(0), count, |i| {
-                let row = rows.index(i, width);
-                let at = match directory {
-                    Directory::Dense(range) => offset(field.load(b, row, None), range),
-                    _ => b.load(Ty::I64, row, abi::ENTRY_HASH) & mask.get(b, frame),
-                };
-                let head = slot.get(b, frame).index(at, 8);
-                let next = b.atomic(RmwOp::Xchg, head, row);
-                b.store(row, abi::ENTRY_NEXT, next);
-            });
+            b.for_(b.i64(0), count, |i| body(b, frame, rows.index(i, spans.width)));
         });
     });
     let count = spans.count;
     cx.step(move |_, b, frame| {
         let n = count.read(b, frame);
         b.par_for(func, frame, n, if in_order { n.max(b.i64(1)) } else { b.i64(1) });
+    });
+}
+
+/// Makes the directory of all built rows. Rows of one key stay in order if that matters (`in_order`).
+fn link(cx: &Cx<'_>, build: &Build, directory: Directory, in_order: bool) {
+    let (slot, mask) = (build.heads, build.mask);
+    match directory {
+        Directory::Dense(range) => heads(cx, slot, range.count().unwrap_or(0) as i64 * 8, &build.operator),
+        Directory::Grouped(range) => heads(cx, slot, (range.count().unwrap_or(0) as i64 + 1) * 4, &build.operator),
+        _ => hashed_heads(cx, build),
+    }
+    let form = materialise::Form::Row(Rc::new(build.layout.clone()));
+    let spans = materialise::spans_of_lists(cx, build.lists, build.layout.width(), form, &build.operator);
+    let field = build.layout.fields[build.fields[0]].clone();
+    if let Directory::Grouped(range) = directory {
+        return group(cx, build, &spans, range, in_order);
+    }
+    over_rows(cx, &spans, "link", in_order, |b, frame, row| {
+        let at = match directory {
+            Directory::Dense(range) => offset(field.load(b, row, None), range),
+            _ => b.load(Ty::I64, row, abi::ENTRY_HASH) & mask.get(b, frame),
+        };
+        let head = slot.get(b, frame).index(at, 8);
+        let next = b.atomic(RmwOp::Xchg, head, row);
+        b.store(row, abi::ENTRY_NEXT, next);
+    });
+}
+
+/// Brings the rows of each key together: counts them, sums the counts up, copies the rows.
+fn group(cx: &Cx<'_>, build: &Build, spans: &materialise::Spans, range: Range, in_order: bool) {
+    let (slot, rows, lists, width) = (build.heads, build.rows, build.lists, build.layout.width());
+    let field = build.layout.fields[build.fields[0]].clone();
+    let keys = range.count().unwrap_or(0) as i64;
+    // The count of key k stands at k + 1: sums then are positions. A row remembers how many of its key came before.
+    over_rows(cx, spans, "count", in_order, |b, frame, row| {
+        let counter = slot.get(b, frame).index(offset(field.load(b, row, None), range), 4).at(4);
+        let rank = b.atomic(RmwOp::Add, counter, b.i32(1));
+        b.store(row, abi::ENTRY_NEXT, rank);
+    });
+    let operator = build.operator.clone();
+    cx.step(move |cx, b, frame| {
+        let counters = slot.read(b, frame);
+        b.for_carry(b.i64(0), b.i64(keys), 1, &[b.i32(0)], |k, c| {
+            let counter = counters.index(k, 4);
+            let sum = c[0] + b.load(Ty::I32, counter, 4);
+            b.store(counter, 4, sum);
+            vec![sum]
+        });
+        let n = b.call("qn_rows_count", Ty::I64, &lists.arguments(b, frame));
+        rows.set(b, frame, cx.alloc(b, frame, n * width + 1, &operator));
+    });
+    over_rows(cx, spans, "group", false, |b, frame, row| {
+        let start = slot.get(b, frame).index(offset(field.load(b, row, None), range), 4);
+        let at = b.load(Ty::I32, start, 0) + b.load(Ty::I32, row, abi::ENTRY_NEXT);
+        let to = rows.get(b, frame).index(at.sext(Prim::I64), width);
+        for word in (abi::ENTRY_HASH..width).step_by(8) {
+            b.store(to, word, b.load(Ty::I64, row, word));
+        }
     });
 }
 
@@ -351,7 +420,8 @@ pub fn probe<'b>(cx: &Cx<'_>, env: &Env<'b>, probe: &Probe, consume: &mut pipeli
         let keep = if probe.kind == JoinKind::Semi { occurs } else { !occurs };
         return when(b, keep, || consume(&env.branch()));
     }
-    let chain = Chain { cx, env, probe, hash: chain_hash(cx, env, probe, &keys), keys };
+    let hash = chain_hash(cx, env, probe, &keys);
+    let mut chain = Chain { cx, env, probe, hash, keys, end: None };
     let first = chain.first(valid);
     match probe.kind {
         JoinKind::Inner if probe.unique => {
@@ -393,27 +463,59 @@ struct Chain<'x, 'c, 'g, 'b> {
     probe: &'c Probe,
     hash: Option<V<'b>>,
     keys: Vec<Value<'b>>,
+    /// Where the rows of a grouped key end.
+    end: Option<V<'b>>,
 }
 
 impl<'b> Chain<'_, '_, '_, 'b> {
-    /// Head of the chain, or null.
-    fn first(&self, valid: Option<V<'b>>) -> V<'b> {
+    /// First row of the chain, or null.
+    fn first(&mut self, valid: Option<V<'b>>) -> V<'b> {
         let b = self.env.b;
         let heads = self.probe.heads.get(b, self.env.frame);
-        let (ok, at) = match (self.probe.directory, self.hash) {
-            (Directory::Dense(range), _) => (inside(b, self.keys[0], range, valid), offset(self.keys[0], range)),
-            (_, Some(hash)) => {
-                let mask = self.probe.mask.get(b, self.env.frame);
-                (valid.unwrap_or_else(|| b.bool(true)), hash & mask)
-            }
-            _ => (b.bool(false), b.i64(0)),
-        };
         // The directory is complete before anything probes it.
-        b.if_else(ok, || vec![b.load_invariant(Ty::PTR, heads.index(at, 8), 0)], || vec![b.null()])[0]
+        let head = |at: V<'b>| b.load_invariant(Ty::PTR, heads.index(at, 8), 0);
+        match (self.probe.directory, self.hash) {
+            (Directory::Grouped(range), _) => self.first_grouped(heads, range, valid),
+            (Directory::Dense(range), _) => {
+                let ok = inside(b, self.keys[0], range, valid);
+                b.if_else(ok, || vec![head(offset(self.keys[0], range))], || vec![b.null()])[0]
+            }
+            (_, Some(hash)) => {
+                let at = hash & self.probe.mask.get(b, self.env.frame);
+                let ok = valid.unwrap_or_else(|| b.bool(true));
+                b.if_else(ok, || vec![head(at)], || vec![b.null()])[0]
+            }
+            _ => b.null(),
+        }
+    }
+
+    fn first_grouped(&mut self, positions: V<'b>, range: Range, valid: Option<V<'b>>) -> V<'b> {
+        let b = self.env.b;
+        let (rows, width) = (self.probe.rows.get(b, self.env.frame), self.probe.layout.width());
+        let at =
+            |position: V<'b>, k: i64| rows.index(b.load_invariant(Ty::I32, position, 4 * k).sext(Prim::I64), width);
+        let found = b.if_else(
+            inside(b, self.keys[0], range, valid),
+            || {
+                let position = positions.index(offset(self.keys[0], range), 4);
+                let (first, end) = (at(position, 0), at(position, 1));
+                vec![first.eq(end).select(b.null(), first), end]
+            },
+            || vec![b.null(), b.null()],
+        );
+        self.end = Some(found[1]);
+        found[0]
     }
 
     fn next(&self, row: V<'b>) -> V<'b> {
-        self.env.b.load_invariant(Ty::PTR, row, abi::ENTRY_NEXT)
+        let b = self.env.b;
+        match self.end {
+            Some(end) => {
+                let next = row.at(self.probe.layout.width());
+                next.eq(end).select(b.null(), next)
+            }
+            None => b.load_invariant(Ty::PTR, row, abi::ENTRY_NEXT),
+        }
     }
 
     /// The environment with a row of the right side (which may be absent in an outer join).
