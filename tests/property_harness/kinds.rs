@@ -15,9 +15,7 @@ fn can_fail(graph: &Graph, node: Node, kind: FailKind) -> bool {
         Op::Binary(BinaryOp::And | BinaryOp::Or) => false,
         Op::Binary(_) | Op::Unary(_) => kind == FailKind::Overflow,
         // Decimals of different scales meet in a third one.
-        Op::Compare(_) | Op::Select | Op::If => {
-            kind == FailKind::Overflow && graph.inputs(node).iter().any(decimal)
-        }
+        Op::Compare(_) | Op::Select | Op::If => kind == FailKind::Overflow && graph.inputs(node).iter().any(decimal),
         Op::Aggregate { aggregates, .. } => {
             kind == FailKind::Overflow && aggregates.iter().any(|a| matches!(a.op, AggregateOp::Sum | AggregateOp::Avg))
         }

@@ -49,8 +49,10 @@ fn prim_word<'b>(v: V<'b>) -> V<'b> {
     match v.ty().prim {
         Prim::Bool => v.zext(Prim::I64),
         Prim::I128 => {
-            let high = v.lshr(64).cast(CastOp::Trunc, Prim::I64);
-            v.cast(CastOp::Trunc, Prim::I64) ^ (high * MULTIPLIERS[0])
+            // A value that fits 64 bits hashes as it does there: the other side of a join may have it in a narrower type.
+            let low = v.cast(CastOp::Trunc, Prim::I64);
+            let high = v.lshr(64).cast(CastOp::Trunc, Prim::I64) ^ low.bin(BinOp::AShr, low.same(63));
+            low ^ (high * MULTIPLIERS[0])
         }
         // -0.0 equals 0.0 and must hash alike.
         Prim::F64 => (v + v.same(0)).bitcast(Ty::I64),

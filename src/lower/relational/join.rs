@@ -7,7 +7,7 @@
 //! anti-joins that need no more than the key keep one byte a key value.
 
 use super::env::{Env, Place};
-use super::expr::{arith, column, compare, elem_of, eval};
+use super::expr::{arith, column, compare, elem_of, eval, text};
 use super::hash;
 use super::layout::RowLayout;
 use super::materialise::{self, Lists};
@@ -126,11 +126,11 @@ fn unique_by(cx: &Cx<'_>, table: Node, names: &BTreeSet<String>) -> bool {
     }
 }
 
-/// A key value in the type in which both sides meet.
+/// A key value in the type in which both sides meet; strings as text, since the codes of two dictionaries do not agree.
 fn key<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, partner: Node) -> Result<Value<'b>> {
     let (own, other) = (elem_of(cx, node)?.scalar, elem_of(cx, partner)?.scalar);
     let to = infer::promote(own, other).unwrap_or(own);
-    arith::promote(env, eval(cx, env, node)?, own, to)
+    arith::promote(env, text::as_text(cx, env, eval(cx, env, node)?), own, to)
 }
 
 struct Build {
@@ -176,8 +176,6 @@ impl Build {
             _ => None,
         };
         match dense {
-            // A directory entry is found by position: codes of two dictionaries do not agree.
-            Some(_) if matches!(keys[0].repr, super::value::Repr::Code { .. }) => Directory::Hashed,
             Some(range) if self.existence => Directory::Bytes(range),
             Some(range) if !self.unique && self.groups(range, rows) => Directory::Grouped(range),
             Some(range) => Directory::Dense(range),
@@ -531,7 +529,7 @@ impl<'b> Chain<'_, '_, '_, 'b> {
         let mut test = b.bool(true);
         if let Some(hash) = self.hash {
             test = b.load_invariant(Ty::I64, row, abi::ENTRY_HASH).eq(hash);
-            if !hash::is_exact(&self.keys) {
+            if !hash::is_exact(&self.keys) || !hash::is_exact(&self.stored_keys(row)) {
                 test = b.if_else(test, || vec![self.keys_equal(row)], || vec![b.bool(false)])[0];
             }
         }
@@ -552,10 +550,13 @@ impl<'b> Chain<'_, '_, '_, 'b> {
         Ok(both[0])
     }
 
+    fn stored_keys(&self, row: V<'b>) -> Vec<Value<'b>> {
+        self.probe.keys.iter().map(|&field| self.probe.layout.fields[field].load(self.env.b, row, None)).collect()
+    }
+
     fn keys_equal(&self, row: V<'b>) -> V<'b> {
-        let b = self.env.b;
-        self.keys.iter().zip(&self.probe.keys).fold(b.bool(true), |all, (key, &field)| {
-            let stored = self.probe.layout.fields[field].load(b, row, None);
+        let stored = self.stored_keys(row);
+        self.keys.iter().zip(stored).fold(self.env.b.bool(true), |all, (key, stored)| {
             all & compare::keys_equal(self.cx, self.env, *key, stored)
         })
     }

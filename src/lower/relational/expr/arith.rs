@@ -260,7 +260,8 @@ pub fn unscaled_to_float<'b>(env: &Env<'b>, v: V<'b>, scale: u8, prim: Prim) -> 
 
 /// Sums in a machine type wide enough for `bound` additions of values in `range`; `None` if even `i128` is not.
 pub fn sum_type(range: Range, bound: u64) -> Option<Prim> {
-    let total = |x: i128| x.checked_mul(bound.into());
+    // Of no rows at all the code is still generated, for values of the type.
+    let total = |x: i128| x.checked_mul(bound.max(1).into());
     let (min, max) = (total(range.min)?, total(range.max)?);
     Some(Range::new(min.min(0), max.max(0)).prim().max(Prim::I64))
 }
