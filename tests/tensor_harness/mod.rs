@@ -139,7 +139,9 @@ impl Program {
             for (bind, slot) in &self.lowered.bindings {
                 let place = at.add(slot.offset as usize);
                 match bind {
-                    Bind::Tensor { name } | Bind::Column { column: name, .. } => place.cast::<*const u8>().write(self.tensors[name].as_ptr()),
+                    Bind::Tensor { name } | Bind::Column { column: name, .. } => {
+                        place.cast::<*const u8>().write(self.tensors[name].as_ptr())
+                    }
                     Bind::Dim { name } | Bind::Rows { table: name } => place.cast::<i64>().write(self.dims[name]),
                     Bind::Output { index } => {
                         if let Some(memory) = outputs.get_mut(*index) {

@@ -136,12 +136,23 @@ impl Gemm {
         let masks = self.masks(ev, column);
         let bias = self.bias_vectors(ev, &at, &masks);
         let height = self.tile.rows[0];
-        let place = Columns { at, masks, bias };
+        let (ahead, parts) = self.ahead(&at, block);
+        let place = Columns { ahead, parts, at, masks, bias };
         let first = block * height as i64;
         match self.rows[0].size.now() {
             Some(n) => self.line(ev, &place, first.min(b.i64((n - height) as i64)), height),
             None => self.unknown_rows(ev, &place, first, height),
         }
+    }
+
+    /// What is to be fetched while a block of rows is computed: its share of the next panel, where weights are too
+    /// large to stay in the cache from one run to the next.
+    fn ahead<'b>(&self, at: &Point<'b>, block: V<'b>) -> (Option<V<'b>>, i64) {
+        let Some(n) = self.rows[0].size.now().filter(|_| matches!(self.right, Right::Packed(_))) else {
+            return (None, 1);
+        };
+        let parts = n.div_ceil(self.tile.rows[0]) as i64;
+        (Some(at.b.at(self.b_panel).index(block, self.b_panel / parts)), parts)
     }
 
     fn unknown_rows<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, first: V<'b>, height: u64) {
@@ -203,7 +214,10 @@ impl Gemm {
             Right::Packed(buffer) => *buffer,
             Right::Stored(spec) => spec.buffer,
         };
+        let steps = self.k.iter().map(|k| k.extent as i64).product::<i64>();
+        let ahead = place.ahead.map(|ptr| (ptr, self.b_panel / place.parts / steps + 1));
         let reads = Reads {
+            ahead,
             masks: if stored { &place.masks } else { &[] },
             a_invariant: ev.env.invariant(self.a.buffer),
             b_invariant: ev.env.invariant(right),
@@ -307,6 +321,9 @@ impl<'b> Point<'b> {
 
 /// A panel's columns: where they are, which lanes exist, and what is added to them.
 struct Columns<'b> {
+    /// The part of the next panel that is to be fetched meanwhile, one of `parts`.
+    ahead: Option<V<'b>>,
+    parts: i64,
     at: Point<'b>,
     masks: Vec<Option<V<'b>>>,
     bias: Vec<V<'b>>,
@@ -314,7 +331,7 @@ struct Columns<'b> {
 
 impl<'b> Columns<'b> {
     fn with(&self, at: Point<'b>) -> Columns<'b> {
-        Columns { at, masks: self.masks.clone(), bias: self.bias.clone() }
+        Columns { at, masks: self.masks.clone(), bias: self.bias.clone(), ..*self }
     }
 }
 

@@ -39,12 +39,12 @@ impl Kernel {
         let zero = b.zero(Ty::vector(self.prim, self.lanes));
         let init = vec![zero; self.rows.len() * self.vectors];
         let loads = Loads { kernel: self, b, reads };
-        loads.axis(0, a, panel, init)
+        loads.axis(0, Cursor { a, panel, ahead: reads.ahead.map(|(ptr, _)| ptr) }, init)
     }
 
-    /// Bytes of B under one step of axis `axis`.
-    fn b_step(&self, axis: usize) -> i64 {
-        self.k[axis + 1..].iter().map(|k| k.extent as i64).product::<i64>() * self.b_row
+    /// Steps of the inner dimension under one step of axis `axis`.
+    fn steps_under(&self, axis: usize) -> i64 {
+        self.k[axis + 1..].iter().map(|k| k.extent as i64).product()
     }
 
     /// Steps of the innermost loop that are written out: enough arithmetic to hide the loop's own instructions, and
@@ -66,35 +66,56 @@ struct Loads<'k, 'b> {
 pub struct Reads<'k, 'b> {
     /// For each vector of columns the lanes that exist in B; none: all do.
     pub masks: &'k [Option<V<'b>>],
+    /// What will be read soon: an address, and the bytes to go on by for each step of the inner dimension.
+    pub ahead: Option<(V<'b>, i64)>,
     /// Does nothing write A while the function runs?
     pub a_invariant: bool,
     /// Does nothing write B while the function runs?
     pub b_invariant: bool,
 }
 
+/// Where the loops are.
+#[derive(Clone, Copy)]
+struct Cursor<'b> {
+    a: V<'b>,
+    panel: V<'b>,
+    ahead: Option<V<'b>>,
+}
+
 impl<'b> Loads<'_, 'b> {
-    fn axis(&self, axis: usize, a: V<'b>, panel: V<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
-        let Some(k) = self.kernel.k.get(axis) else { return self.step(a, panel, acc) };
-        if axis + 1 == self.kernel.k.len() {
-            return self.innermost(*k, a, panel, acc);
+    /// `i` steps further along an axis, each over `under` steps of the inner dimension.
+    fn moved(&self, at: Cursor<'b>, i: V<'b>, a: i64, under: i64) -> Cursor<'b> {
+        let step = self.reads.ahead.map_or(0, |(_, step)| step);
+        Cursor {
+            a: at.a.index(i, a),
+            panel: at.panel.index(i, under * self.kernel.b_row),
+            ahead: at.ahead.map(|ptr| ptr.index(i, under * step)),
         }
-        let (lo, hi) = (self.b.i64(0), self.b.i64(k.extent as i64));
-        let b_step = self.kernel.b_step(axis);
-        self.b.for_carry(lo, hi, 1, &acc, |i, acc| {
-            self.axis(axis + 1, a.index(i, k.a), panel.index(i, b_step), acc.to_vec())
-        })
     }
 
-    fn innermost(&self, k: KAxis, a: V<'b>, panel: V<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
+    fn axis(&self, axis: usize, at: Cursor<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
+        let Some(k) = self.kernel.k.get(axis) else { return self.step(at.a, at.panel, acc) };
+        if axis + 1 == self.kernel.k.len() {
+            return self.innermost(*k, at, acc);
+        }
+        let (lo, hi) = (self.b.i64(0), self.b.i64(k.extent as i64));
+        let under = self.kernel.steps_under(axis);
+        self.b.for_carry(lo, hi, 1, &acc, |i, acc| self.axis(axis + 1, self.moved(at, i, k.a, under), acc.to_vec()))
+    }
+
+    fn innermost(&self, k: KAxis, at: Cursor<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
         let b_row = self.kernel.b_row;
         let unroll = self.kernel.unroll();
         let whole = k.extent / unroll * unroll;
         let (lo, hi) = (self.b.i64(0), self.b.i64(whole as i64));
         let acc = self.b.for_carry(lo, hi, unroll as i64, &acc, |i, acc| {
-            let (a, panel) = (a.index(i, k.a), panel.index(i, b_row));
-            (0..unroll as i64).fold(acc.to_vec(), |acc, u| self.step(a.at(u * k.a), panel.at(u * b_row), acc))
+            let at = self.moved(at, i, k.a, 1);
+            if let Some(ahead) = at.ahead {
+                self.b.prefetch(ahead);
+            }
+            (0..unroll as i64).fold(acc.to_vec(), |acc, u| self.step(at.a.at(u * k.a), at.panel.at(u * b_row), acc))
         });
-        let done = |acc, u: i64| self.step(a.at(u * k.a), panel.at(u * b_row), acc);
+        let done = |acc, u: i64| self.step(at.a.at(u * k.a), at.panel.at(u * b_row), acc);
         (whole as i64..k.extent as i64).fold(acc, done)
     }
 

@@ -38,4 +38,4 @@ pub mod tile;
 
 pub use program::lower_program;
 pub use spec::storage;
-pub use tile::{View, lower_tile, tile_arena_bytes};
+pub use tile::{View, lower_tile, tile_arena_bytes, tile_row_limit};

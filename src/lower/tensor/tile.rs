@@ -27,6 +27,8 @@ pub struct View<'b> {
     pub inner: Vec<u64>,
 }
 
+/// Images in a tile.
+const IMAGES: u64 = 4;
 /// Results start on a cache line.
 const ALIGN: u64 = 64;
 
@@ -59,6 +61,16 @@ fn check_rows(cx: &Cx<'_>, nodes: &[Node], roots: &[Node]) -> Result<()> {
     }
     let node = roots.first().map_or("an empty list of tensors".to_owned(), |r| cx.describe(*r));
     Err(LowerError::Unsupported { node, what: "a tensor whose rows depend on other rows, inside a pipeline,".into() })
+}
+
+/// Rows beyond which a larger tile gains nothing. Where a row is an image this is few: each is worth a morsel, and the
+/// images of a query should be spread over all workers.
+pub fn tile_row_limit(cx: &Cx<'_>, roots: &[Node]) -> u64 {
+    let nodes = needed(cx.graph, roots, &|n| is_leaf(cx, n));
+    match schedule(cx.graph, &nodes, roots).0.rows {
+        Some(1) => IMAGES,
+        _ => u64::MAX,
+    }
 }
 
 /// Bytes of scratch memory that [`lower_tile`] needs for tiles of at most `max_rows` rows.
