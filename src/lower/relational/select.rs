@@ -187,7 +187,7 @@ impl Lane {
 
 fn int(literal: &Literal, digits: u8) -> Option<Operand> {
     let value = literal.as_int()?.checked_mul(10i128.pow(digits.into()))?;
-    Range::I32.contains(Range::point(value)).then(|| Operand::Int(value as i32))
+    Range::I32.contains(Range::point(value)).then_some(Operand::Int(value as i32))
 }
 
 /// A mask with what is computed before the loop: one bit for each code that passes.
