@@ -1,9 +1,11 @@
 //! Runs random cases in a session and judges the answers.
 
 mod kinds;
+mod vary;
 mod verdict;
 
 use quearn::data::{LoadOptions, Table, Tensor};
+use quearn::eval::Inputs;
 use quearn::lower::LowerError;
 use quearn::prelude::*;
 use quearn::rewrite::{RULES, RewriteOptions};
@@ -12,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::result::Result;
+use vary::varied;
 use verdict::{Oracle, judge};
 
 /// How one run is set up.
@@ -21,12 +24,16 @@ pub struct Setup {
     threads: usize,
     rewrites: (String, RewriteOptions),
     compact: bool,
+    /// Compiled for other tables, which are replaced before the run.
+    replaced: bool,
 }
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stored = if self.compact { "compact" } else { "shared" };
-        write!(f, "{:?}, {} threads, rewrites {}, tables {stored}", self.backend, self.threads, self.rewrites.0)
+        let replaced = if self.replaced { ", which replace others" } else { "" };
+        let (backend, threads, rewrites) = (self.backend, self.threads, &self.rewrites.0);
+        write!(f, "{backend:?}, {threads} threads, rewrites {rewrites}, tables {stored}{replaced}")
     }
 }
 
@@ -123,7 +130,8 @@ fn words_of(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
-/// Three setups a seed: all rewrites, none, and all but one, which goes round; so do threads and storage.
+/// Four setups a seed: all rewrites, none, all but one, which goes round, and tables that replace others; threads and
+/// storage go round, too.
 fn setups(seed: u64, backend: BackendKind) -> Vec<Setup> {
     let skipped = RULES[seed as usize % RULES.len()].name;
     let but_one = RewriteOptions::default().without(skipped).expect("a rule that exists");
@@ -131,10 +139,11 @@ fn setups(seed: u64, backend: BackendKind) -> Vec<Setup> {
         ("all".to_owned(), RewriteOptions::default()),
         ("none".to_owned(), RewriteOptions::none()),
         (format!("all but {skipped}"), but_one),
+        ("all".to_owned(), RewriteOptions::default()),
     ];
     let setup = |(i, rewrites): (usize, _)| {
         let turn = seed as usize + i;
-        Setup { backend, threads: 1 + turn / 2 % 2, rewrites, compact: turn.is_multiple_of(2) }
+        Setup { backend, threads: 1 + turn / 2 % 2, rewrites, compact: turn.is_multiple_of(2), replaced: i == 3 }
     };
     rewrites.into_iter().enumerate().map(setup).collect()
 }
@@ -143,19 +152,37 @@ fn session(case: &Case, setup: &Setup) -> Session {
     let (_, rewrites) = setup.rewrites.clone();
     let builder = Session::builder().backend(setup.backend).threads(setup.threads).rewrites(rewrites);
     let mut session = builder.build().expect("a session");
-    let options = if setup.compact { LoadOptions::COMPACT } else { LoadOptions::SHARE };
-    for (name, table) in &case.inputs.tables {
-        let batch = table.to_batch().expect("random tables have Arrow types");
-        session.add_table(Table::from_batches_with(name, &[batch], &options).expect("a table"));
-    }
     for (name, tensor) in &case.inputs.tensors {
         session.bind(name, Tensor::try_from(tensor).expect("random tensors are numbers"));
     }
     session
 }
 
+fn add_tables(session: &mut Session, inputs: &Inputs, compact: bool) {
+    let options = if compact { LoadOptions::COMPACT } else { LoadOptions::SHARE };
+    for (name, table) in &inputs.tables {
+        let batch = table.to_batch().expect("random tables have Arrow types");
+        session.add_table(Table::from_batches_with(name, &[batch], &options).expect("a table"));
+    }
+}
+
+fn outputs(case: &Case, setup: &Setup) -> Result<Outputs, Error> {
+    let mut session = session(case, setup);
+    if !setup.replaced {
+        add_tables(&mut session, &case.inputs, setup.compact);
+        return session.run(&case.graph);
+    }
+    let other = varied(&case.inputs, case.seed);
+    add_tables(&mut session, &other, !case.seed.is_multiple_of(3));
+    let program = session.compile(&case.graph)?;
+    // What the data make of it does not matter, but weights are prepared now.
+    let _ = program.run(&session);
+    add_tables(&mut session, &case.inputs, setup.compact);
+    program.run(&session)
+}
+
 fn run(case: &Case, oracle: &Oracle, setup: &Setup) -> Result<Verdict, String> {
-    match session(case, setup).run(&case.graph) {
+    match outputs(case, setup) {
         Err(Error::Lower(LowerError::Unsupported { node, what })) => {
             let node = node.split(['(', ' ', '%']).next().unwrap_or_default();
             Ok(Verdict::Unsupported(format!("{node}: {what}")))
