@@ -174,29 +174,3 @@ fn many_images_go_to_workers_of_their_own() {
     check("one worker", &numbers::<f32>(&one[0]), &expected);
     assert!(program.try_run(2).unwrap() == one, "two workers give other bits");
 }
-
-/// Time of a run, and of compiling; `cargo test --release --test tensor_squeezenet -- --ignored --nocapture`.
-#[cfg(feature = "llvm")]
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let size = 224;
-    let net = Net::new(Dim::Const(1), size);
-    let image = Random(3).floats(3 * size * size);
-    let start = std::time::Instant::now();
-    let mut program = Program::new(&net.g, &quearn_backends::llvm::Llvm::new(), &net.tensors(&image), &[]);
-    println!("lower, compile and prepare: {:?}; {:?}", start.elapsed(), program.code.compile_ms());
-    println!("{} functions", program.lowered.module.funcs.len());
-    for workers in [1, 2] {
-        let run = program.new_run(workers);
-        let mut times: Vec<f64> = (0..60)
-            .map(|_| {
-                let start = std::time::Instant::now();
-                program.run_on(&run).unwrap();
-                start.elapsed().as_secs_f64() * 1e3
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        println!("{workers} workers: best {:.2} ms, median {:.2} ms", times[0], times[30]);
-    }
-}

@@ -460,29 +460,3 @@ fn cancellation_stops_parallel_loops() {
     let status = unsafe { code.call(func, frame(&run, &[]).0.as_mut_ptr(), &run) };
     assert_eq!((status, run.take_error()), (Module::RUNTIME_ERROR, Some(RunError::Cancelled)));
 }
-
-/// A figure for the machine at hand: `cargo test -- --ignored --nocapture speed`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let builder = ModuleBuilder::new();
-    let rounds = 2_000_000;
-    let func = builder.func("main", &FRAME, |b, p| {
-        let sum = b.for_carry(b.i64(0), b.i64(rounds), 1, &[b.i64(1)], |i, c| {
-            let x = c[0] * 31 + i;
-            let y = x ^ x.lshr(7);
-            let z = b.load(Ty::I64, p[0], IN) + y;
-            vec![z.lt(i).select(z - 3, z & 0xffff)]
-        });
-        b.store(p[0], OUT, sum[0]);
-    });
-    let module = builder.build();
-    let insts: usize = module.funcs[0].blocks[1].insts.len();
-    let code = Interp.compile(&module, &CompileOptions::default()).unwrap();
-    let run = Run::new(RunConfig::default());
-    let start = std::time::Instant::now();
-    // SAFETY: the program stays within the frame.
-    unsafe { code.call(func, frame(&run, &[]).0.as_mut_ptr(), &run) };
-    let rate = (insts * rounds as usize) as f64 / start.elapsed().as_secs_f64();
-    println!("{:.0} million instructions a second", rate / 1e6);
-}

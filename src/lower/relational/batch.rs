@@ -112,13 +112,12 @@ fn unsupported(cx: &Cx<'_>, node: Node, what: &str) -> LowerError {
     LowerError::Unsupported { node: cx.describe(node), what: what.to_owned() }
 }
 
-/// Rows of a tile: as many as keep its intermediate tensors small.
-///
-/// What one row needs counts for every row, even where rows take turns in the same memory: operators with much to store
-/// have much to compute, so that a few rows are work enough for a tile, and more would leave too few tiles to share out.
+/// Rows of a tile: as many as keep its intermediate tensors small. A network that takes its rows one by one in the same
+/// memory has much to compute for each: a few rows are work enough, and more would leave too few tiles to share out.
 fn tile_rows(cx: &Cx<'_>, roots: &[Node]) -> Result<i64> {
-    let one = tensor::tile_arena_bytes(cx, roots, 1)?.max(1);
-    Ok((TILE_BYTES / one).clamp(4, 1024) as i64)
+    let one = tensor::tile_arena_bytes(cx, roots, 1)?;
+    let each = tensor::tile_arena_bytes(cx, roots, 2)?.saturating_sub(one).max(1);
+    Ok((TILE_BYTES / each).clamp(4, 1024).min(tensor::tile_row_limit(cx, roots)) as i64)
 }
 
 /// Rows of the source in a morsel of a pipeline with this projection.
