@@ -48,6 +48,13 @@ pub enum Fact {
         /// Column.
         column: String,
     },
+    /// A bitmap tells which values are NULL.
+    Bitmap {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+    },
     /// Every value is at least the one before it, and none is NULL.
     Sorted {
         /// Table.
@@ -114,6 +121,7 @@ impl Fact {
                 low >= *min && high <= *max
             }),
             Fact::NoNulls { table, column: name } => column(table, name).is_some_and(|c| c.stats.nulls == 0),
+            Fact::Bitmap { table, column: name } => column(table, name).is_some_and(|c| c.validity.is_some()),
             Fact::Sorted { table, column: name } => {
                 column(table, name).is_some_and(|c| c.stats.sorted && c.stats.nulls == 0)
             }

@@ -168,6 +168,7 @@ fn validity<'b>(cx: &Cx<'_>, env: &Env<'b>, table: &Table, column: &Column, row:
         cx.rely_on(Fact::NoNulls { table: table.name().to_owned(), column: column.name.clone() });
         return None;
     }
+    cx.rely_on(Fact::Bitmap { table: table.name().to_owned(), column: column.name.clone() });
     let bits = bound(cx, env, table, column, Part::Validity);
     let bit = row + bound(cx, env, table, column, Part::ValidityOffset);
     let byte = env.b.load_invariant(Ty::I8, bits.index(bit.lshr(3), 1), 0);
