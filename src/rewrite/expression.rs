@@ -1,6 +1,7 @@
 //! Small questions about expressions, and conjunctions taken apart and put together.
 
 use super::patch::Patch;
+pub use quearn_stage::graph::fails::{has_column, projected};
 use quearn_stage::graph::{BinaryOp, Dim, Graph, Node, Op, Ty};
 use std::collections::HashSet;
 
@@ -41,18 +42,6 @@ pub fn filtered(patch: &mut Patch, table: Node, parts: &[Node]) -> Node {
 /// The row dimension of a table.
 pub fn rows_of(graph: &Graph, table: Node) -> Option<&Dim> {
     graph.ty(table).as_table().map(|(_, rows)| rows)
-}
-
-/// Is the node a table that has the column?
-pub fn has_column(graph: &Graph, table: Node, column: &str) -> bool {
-    graph.ty(table).as_table().is_some_and(|(fields, _)| fields.iter().any(|field| field.name == column))
-}
-
-/// The expression of a projection's column; `None` for another table.
-pub fn projected(graph: &Graph, table: Node, column: &str) -> Option<Node> {
-    let Op::Project { names } = graph.op(table) else { return None };
-    let at = names.iter().position(|name| name == column)?;
-    Some(graph.inputs(table)[1 + at])
 }
 
 /// The projections on top of each other from `table` down, and the table below them, which makes their rows.

@@ -21,13 +21,12 @@
 //!    rewritten graph fails too.
 //! 3. In between (only columns that nobody reads, or rows that are dropped, fail) it may do either.
 //!
-//! So a predicate that [can fail](fails::can_fail) stays where it is, and nothing that drops rows moves in front of it.
+//! So a predicate that [can fail](quearn_stage::graph::fails::can_fail) stays where it is, and nothing that drops rows moves in front of it.
 //! One rule, `filter_before_model`, is exempt from 2: rows that a filter drops are not shown to the model, whether or
 //! not the model, or another part of the same predicate, would have failed on them.
 
 mod cross;
 mod expression;
-pub mod fails;
 mod needed;
 mod options;
 mod patch;

@@ -1,8 +1,8 @@
 //! Which columns of each table somebody reads.
 
 use super::expression::has_column;
-use super::fails::{aggregate_can_fail, can_fail};
 use super::patch::Patch;
+use quearn_stage::graph::fails::{aggregate_can_fail, can_fail};
 use quearn_stage::graph::{Aggregate, AggregateOp, Graph, Node, Op, Ty};
 use std::collections::{BTreeSet, HashMap, HashSet};
 

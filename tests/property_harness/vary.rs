@@ -47,7 +47,7 @@ fn datum(old: &Datum, elem: Elem, step: i64) -> Datum {
             let calendar = matches!(elem.scalar, Scalar::Date | Scalar::Timestamp) && x.abs() > i128::from(u32::MAX);
             Datum::Int(if fits && !calendar { other } else { *x })
         }
-        Datum::Str(text) if step > 1 => Datum::str(&format!("{text}{step}")),
+        Datum::Str(text) if step > 1 => Datum::str(format!("{text}{step}")),
         other => other.clone(),
     }
 }

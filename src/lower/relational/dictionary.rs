@@ -5,7 +5,7 @@ use super::value::{Repr, Value};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::frame::{Bind, Part, Slot};
-use crate::rewrite::fails::can_fail;
+use quearn_stage::graph::fails::can_fail;
 use quearn_stage::graph::{BinaryOp, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
 use quearn_stage::low::{Builder, Prim, Ty, V};
 

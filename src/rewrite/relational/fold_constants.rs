@@ -11,7 +11,7 @@
 use crate::eval::{Datum, Inputs, evaluate};
 use crate::rewrite::Patch;
 use crate::rewrite::expression::is_elementwise;
-use crate::rewrite::fails::can_fail;
+use quearn_stage::graph::fails::can_fail;
 use quearn_stage::graph::{BinaryOp, Elem, Graph, Literal, Node, Op, Scalar, UnaryOp};
 
 /// The node as a constant, or as an operand that it is equal to.

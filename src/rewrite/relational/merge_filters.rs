@@ -7,9 +7,9 @@
 
 use crate::rewrite::Patch;
 use crate::rewrite::expression::{conjuncts, filtered, rows_of};
-use crate::rewrite::fails::can_fail;
 use crate::rewrite::rows::Transport;
 use crate::rewrite::users::Users;
+use quearn_stage::graph::fails::can_fail;
 use quearn_stage::graph::{Graph, Literal, Node, Op};
 
 /// The filter without parts that are true, and together with a filter below it.

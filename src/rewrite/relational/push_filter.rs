@@ -20,9 +20,9 @@
 
 use crate::rewrite::Patch;
 use crate::rewrite::expression::{conjuncts, filtered, has_column, is_model, mentions, projections, rows_of};
-use crate::rewrite::fails::{aggregate_can_fail, any_can_fail};
 use crate::rewrite::rows::{Moved, Transport, existing_column};
 use crate::rewrite::users::Users;
+use quearn_stage::graph::fails::{aggregate_can_fail, any_can_fail};
 use quearn_stage::graph::{AggregateOp, Dim, Graph, JoinKind, Node, Op};
 
 /// The filter, or parts of it, below the table operator under it.
@@ -220,7 +220,7 @@ fn moved_residual(graph: &Graph, residual: Node, sides: [Node; 2], patch: &mut P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rewrite::fails::can_fail;
+    use quearn_stage::graph::fails::can_fail;
     use quearn_stage::graph::parse;
 
     /// A predicate that can fail sees the same rows below a projection, but not below a join.

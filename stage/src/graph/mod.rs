@@ -9,6 +9,7 @@
 //! | [`verify`](mod@verify) | what a well-formed graph is |
 //! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
+pub mod fails;
 pub mod infer;
 pub mod literal;
 pub mod op;

@@ -4,9 +4,8 @@
 //! failed element of a projection counts where it is read; a scan has no failed elements, and an aggregate fails as a
 //! whole where it stands.
 
-use super::expression::{has_column, projected};
-use quearn_stage::graph::literal::int_range;
-use quearn_stage::graph::{AggregateOp, BinaryOp, Dim, Graph, Node, Op, ReduceOp, Scalar, UnaryOp, compare_as};
+use super::literal::int_range;
+use super::{AggregateOp, BinaryOp, Dim, Graph, Node, Op, ReduceOp, Scalar, UnaryOp, compare_as};
 use std::collections::HashSet;
 
 /// Can the expression, or a column it reads, fail on some row?
@@ -39,6 +38,18 @@ pub fn aggregate_can_fail(op: AggregateOp, argument: Option<Scalar>) -> bool {
         AggregateOp::Avg => matches!(argument, Some(Scalar::Decimal { .. })),
         AggregateOp::Min | AggregateOp::Max | AggregateOp::Count | AggregateOp::CountRows => false,
     }
+}
+
+/// Is the node a table that has the column?
+pub fn has_column(graph: &Graph, table: Node, column: &str) -> bool {
+    graph.ty(table).as_table().is_some_and(|(fields, _)| fields.iter().any(|field| field.name == column))
+}
+
+/// The expression of a projection's column; `None` for another table.
+pub fn projected(graph: &Graph, table: Node, column: &str) -> Option<Node> {
+    let Op::Project { names } = graph.op(table) else { return None };
+    let at = names.iter().position(|name| name == column)?;
+    Some(graph.inputs(table)[1 + at])
 }
 
 /// The expression behind a column, through tables that only pick rows.
