@@ -211,8 +211,10 @@ pub fn unary<'b>(
     let zero = env.int(0);
     match op {
         UnaryOp::Neg => Ok(exact(env, BinaryOp::Sub, zero, a, limit, &what)),
+        UnaryOp::Abs if a.range.is_some_and(|r| r.min >= 0) => Ok(a),
         UnaryOp::Abs => {
-            let negated = exact(env, BinaryOp::Sub, zero, a, limit, &what);
+            // Of an unsigned type, only the larger of the two is in its range.
+            let negated = exact(env, BinaryOp::Sub, zero, a, Range::I128, &what);
             Ok(exact(env, BinaryOp::Max, negated, a, limit, &what))
         }
         UnaryOp::Relu => Ok(exact(env, BinaryOp::Max, zero, a, limit, &what)),
