@@ -201,11 +201,15 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
         _ if !leads => return None,
         _ => {}
     }
-    let whole = |i: usize| !flags[i] || rank(i) == shape.len();
+    // Operands with items have them in front; others are the same for every item, not as many of them by chance.
+    let whole = |i: usize| match rank(i) == shape.len() {
+        true => flags[i] || shape_of(graph, inputs[i])[0] != *dim || dim.as_const() == Some(1),
+        false => !flags[i],
+    };
     let ok = match graph.op(node) {
         Op::MatMul => match (flags[0], flags[1]) {
             (true, false) => rank(1) == 2 || rank(0) == shape.len() && rank(1) < rank(0),
-            (_, b) => (0..2).all(|i| !flags[i] || rank(i) == shape.len()) && (!b || shape.len() > 2),
+            (_, b) => (0..2).all(whole) && (!b || shape.len() > 2),
         },
         Op::Conv2d(_) | Op::Pool2d(_) => flags[0] && !flags[1..].contains(&true),
         Op::Softmax { axis } | Op::ArgMax { axis } => *axis != 0,
