@@ -201,7 +201,8 @@ fn halo<'b>(ev: &Eval<'_, 'b>, spec: &Spec, lo: V<'b>, hi: V<'b>) {
 
 /// Does an image lie in memory one channel after the other?
 fn has_planes(spec: &Spec) -> bool {
-    spec.axes[1].stride > spec.axes[2].stride
+    // A plane may be a single line.
+    spec.axes[1].stride > spec.axes[3].stride
 }
 
 /// `bytes` zeros, a multiple of 4.
