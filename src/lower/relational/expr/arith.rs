@@ -15,20 +15,20 @@ pub fn promote<'b>(env: &Env<'b>, a: Value<'b>, from: Scalar, to: Scalar) -> Res
     match (from, to) {
         _ if from == to => Ok(a),
         (Scalar::Decimal { scale: s, .. }, Scalar::Decimal { scale: t, .. }) => {
-            scale_up(env, a, t.saturating_sub(s), "rescaling a decimal")
+            scale_up(env, a, t.saturating_sub(s), to, "rescaling a decimal")
         }
-        (_, Scalar::Decimal { scale, .. }) if from.is_int() => scale_up(env, a, scale, "an integer as a decimal"),
+        (_, Scalar::Decimal { scale, .. }) if from.is_int() => scale_up(env, a, scale, to, "an integer as a decimal"),
         _ if to.is_float() => Ok(cast::to_float_type(env, a, from, to)),
         _ => Ok(a),
     }
 }
 
-fn scale_up<'b>(env: &Env<'b>, a: Value<'b>, digits: u8, what: &str) -> Result<Value<'b>> {
+fn scale_up<'b>(env: &Env<'b>, a: Value<'b>, digits: u8, to: Scalar, what: &str) -> Result<Value<'b>> {
     if digits == 0 {
         return Ok(a);
     }
     let factor = env.int(10i128.pow(digits.into()));
-    Ok(exact(env, BinaryOp::Mul, a, factor, Range::of(Scalar::decimal(38, 0)).unwrap_or(Range::I128), what))
+    Ok(exact(env, BinaryOp::Mul, a, factor, Range::of(to).unwrap_or(Range::I128), what))
 }
 
 /// Arithmetic of two operands. `node` names the place in error messages.

@@ -88,9 +88,14 @@ fn float_to_float(v: V<'_>, prim: Prim) -> V<'_> {
 /// The value in the widest machine form of its logical type: for places that join values of unknown origin.
 pub fn widest<'b>(value: Value<'b>, elem: Elem) -> Value<'b> {
     match (value.repr, Range::of(elem.scalar)) {
-        (Repr::Prim(v), Some(range)) => Value { repr: Repr::Prim(widen(v, range.prim())), range: Some(range), ..value },
+        (Repr::Prim(v), Some(range)) => Value { repr: Repr::Prim(v.sext(range.prim())), range: Some(range), ..value },
         _ => value,
     }
+}
+
+/// The decimal of the same scale with all digits there are: whether the value fits is tested afterwards.
+fn whole_width(to: Scalar) -> Scalar {
+    if let Scalar::Decimal { scale, .. } = to { Scalar::decimal(38, scale) } else { to }
 }
 
 /// SQL CAST.
@@ -111,11 +116,12 @@ pub fn cast<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, a: Value<'b>, from: Scal
         (_, Scalar::Bool) if from.is_int() => Ok(Value::prim(a.scalar().ne(a.scalar().same(0))).with_valid(a.valid)),
         _ if from.is_int() && to.is_int() => Ok(check(a.scalar(), a.range.unwrap_or(Range::I64))),
         _ if from.is_int() && matches!(to, Scalar::Decimal { .. }) => {
-            let scaled = arith::promote(env, a, from, to)?;
+            let scaled = arith::promote(env, a, from, whole_width(to))?;
             Ok(narrowed(env, scaled, scaled.range.unwrap_or(Range::I128), to, &what))
         }
         (Scalar::Decimal { scale: s, .. }, Scalar::Decimal { scale: t, .. }) => {
-            let scaled = if t >= s { arith::promote(env, a, from, to)? } else { scale_down(env, a, s - t) };
+            let scaled =
+                if t >= s { arith::promote(env, a, from, whole_width(to))? } else { scale_down(env, a, s - t) };
             Ok(narrowed(env, scaled, scaled.range.unwrap_or(Range::I128), to, &what))
         }
         (Scalar::Decimal { scale, .. }, _) if to.is_int() => {
