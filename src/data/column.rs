@@ -172,6 +172,14 @@ pub struct Column {
 }
 
 impl Column {
+    /// The dictionary of a coded column.
+    pub fn dictionary(&self) -> Option<&Arc<Dictionary>> {
+        match &self.values {
+            Values::Coded { dict, .. } => Some(dict),
+            _ => None,
+        }
+    }
+
     /// Name, type and inner shape.
     pub fn field(&self) -> Field {
         Field { name: self.name.clone(), elem: self.elem, shape: self.shape.clone() }

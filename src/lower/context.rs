@@ -6,6 +6,7 @@ use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
 use crate::data::{Catalog, Phys, Values};
+use crate::estimate::Estimator;
 use quearn_stage::graph::{AggregateOp, Graph, Node, Op};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
 use std::cell::{Cell, RefCell};
@@ -14,6 +15,10 @@ use std::rc::Rc;
 
 /// Parameters of every function that runs on a frame: `(frame, worker, lo, hi)`.
 pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
+
+/// Rows for which optimised code saves about as much time as making it takes: an instruction of the low-level program
+/// costs some 10 us to optimise, and some 5 ns less a row then.
+const COLD_ITEMS: f64 = 2048.0;
 
 /// A piece of the main (or prepare) function, run in order.
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
@@ -148,6 +153,8 @@ pub struct Cx<'g> {
     pub graph: &'g Graph,
     /// The tables that it will run on: types, layouts and statistics.
     pub catalog: &'g Catalog,
+    /// How many rows there will be, about.
+    pub estimate: Estimator<'g>,
     /// Layout of the frame.
     pub frame: Frame,
     /// The program.
@@ -181,6 +188,7 @@ impl<'g> Cx<'g> {
         Cx {
             graph,
             catalog,
+            estimate: Estimator::new(graph, catalog),
             frame: Frame::default(),
             module: ModuleBuilder::new(),
             tasks: Cell::default(),
@@ -217,6 +225,21 @@ impl<'g> Cx<'g> {
         let number = self.tasks.replace(self.tasks.get() + 1);
         let name = format!("{name}_{number}");
         self.module.func(&name, &TASK, |b, p| body(b, p[0], p[1], p[2], p[3]))
+    }
+
+    /// As [`Cx::task`], for a function that handles about `items` rows or entries in a run.
+    pub fn task_over(
+        &self,
+        name: &str,
+        items: f64,
+        body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>, V<'b>, V<'b>),
+    ) -> FuncId {
+        self.task(name, |b, frame, worker, lo, hi| {
+            if items <= COLD_ITEMS {
+                b.mark_cold();
+            }
+            body(b, frame, worker, lo, hi);
+        })
     }
 
     /// The index under which the runtime knows an operator, for its messages.
@@ -277,6 +300,8 @@ impl<'g> Cx<'g> {
     pub fn finish(self, outputs: Vec<super::Output>) -> super::Lowered {
         let function = |name: &str, steps: Vec<Step<'g>>| {
             self.module.func(name, &TASK, |b, p| {
+                // Steps run once; loops over rows are in functions of their own.
+                b.mark_cold();
                 for step in &steps {
                     step(&self, b, p[0]);
                 }

@@ -629,7 +629,7 @@ fn merge_dense(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, groups: u64
     let lists = Lists::new(cx, &sink.operator);
     let each = groups as i64 * layout.width();
     let always = sink.keys.is_empty();
-    let func = cx.task("merge_groups", |b, frame, worker, lo, hi| {
+    let func = cx.task_over("merge_groups", groups as f64, |b, frame, worker, lo, hi| {
         let arrays = sink.state.get(b, frame);
         let list = lists.of(b, frame, worker);
         b.for_(lo, hi, |at| {
@@ -702,7 +702,8 @@ fn merge_task(
     spans: Slot,
     span_count: Slot,
 ) -> FuncId {
-    cx.task("merge_groups", |b, frame, worker, lo, hi| {
+    let groups = cx.estimate.rows(sink.table);
+    cx.task_over("merge_groups", groups, |b, frame, worker, lo, hi| {
         let env = Env::new(b, frame, worker);
         b.for_(lo, hi, |part| {
             let table = merged.get(b, frame).index(part, abi::GROUPS_BYTES);

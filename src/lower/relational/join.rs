@@ -314,10 +314,11 @@ fn over_rows(
     cx: &Cx<'_>,
     spans: &materialise::Spans,
     name: &str,
+    rows: f64,
     in_order: bool,
     body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>),
 ) {
-    let func = cx.task(name, |b, frame, _, lo, hi| {
+    let func = cx.task_over(name, rows, |b, frame, _, lo, hi| {
         b.for_(lo, hi, |s| {
             let span = spans.address.get(b, frame).index(s, abi::SPAN_BYTES);
             let (rows, count) = (b.load(Ty::PTR, span, 0), b.load(Ty::I64, span, 8));
@@ -345,7 +346,7 @@ fn link(cx: &Cx<'_>, build: &Build, directory: Directory, in_order: bool) {
     if let Directory::Grouped(range) = directory {
         return group(cx, build, &spans, range, in_order);
     }
-    over_rows(cx, &spans, "link", in_order, |b, frame, row| {
+    over_rows(cx, &spans, "link", cx.estimate.rows(build.right), in_order, |b, frame, row| {
         let at = match directory {
             Directory::Dense(range) => offset(field.load(b, row, None), range),
             _ => b.load(Ty::I64, row, abi::ENTRY_HASH) & mask.get(b, frame),
@@ -362,7 +363,8 @@ fn group(cx: &Cx<'_>, build: &Build, spans: &materialise::Spans, range: Range, i
     let field = build.layout.fields[build.fields[0]].clone();
     let keys = range.count().unwrap_or(0) as i64;
     // The count of key k stands at k + 1: sums then are positions. A row remembers how many of its key came before.
-    over_rows(cx, spans, "count", in_order, |b, frame, row| {
+    let built = cx.estimate.rows(build.right);
+    over_rows(cx, spans, "count", built, in_order, |b, frame, row| {
         let counter = slot.get(b, frame).index(offset(field.load(b, row, None), range), 4).at(4);
         let rank = b.atomic(RmwOp::Add, counter, b.i32(1));
         b.store(row, abi::ENTRY_NEXT, rank);
@@ -379,7 +381,7 @@ fn group(cx: &Cx<'_>, build: &Build, spans: &materialise::Spans, range: Range, i
         let n = b.call("qn_rows_count", Ty::I64, &lists.arguments(b, frame));
         rows.set(b, frame, cx.alloc(b, frame, n * width + 1, &operator));
     });
-    over_rows(cx, spans, "group", false, |b, frame, row| {
+    over_rows(cx, spans, "group", built, false, |b, frame, row| {
         let start = slot.get(b, frame).index(offset(field.load(b, row, None), range), 4);
         let at = b.load(Ty::I32, start, 0) + b.load(Ty::I32, row, abi::ENTRY_NEXT);
         let to = rows.get(b, frame).index(at.sext(Prim::I64), width);

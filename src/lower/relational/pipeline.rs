@@ -51,7 +51,7 @@ pub type Consume<'c> = dyn for<'b> FnMut(&Env<'b>) -> Result<()> + 'c;
 /// it needs (build sides, inputs of pipeline breakers) are emitted before.
 pub fn run(cx: &Cx<'_>, name: &str, table: Node, sink: &mut dyn Sink) -> Result<()> {
     let mut outcome = Ok(());
-    let func = cx.task(name, |b, frame, worker, lo, hi| {
+    let func = cx.task_over(name, rows_handled(cx, table), |b, frame, worker, lo, hi| {
         outcome = task(cx, &Env::new(b, frame, worker), table, (lo, hi), sink);
     });
     outcome?;
@@ -74,6 +74,15 @@ fn task<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, tile: (V<'b>, V<'b>), sink:
     };
     produce(cx, env, table, tile, &mut |env| sink.row(cx, env))?;
     sink.end(cx, env)
+}
+
+/// About how many rows pass the busiest place of a pipeline.
+fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
+    let own = cx.estimate.rows(table);
+    match cx.graph.op(table) {
+        Op::Filter | Op::Project { .. } | Op::Join { .. } => own.max(rows_handled(cx, cx.graph.inputs(table)[0])),
+        _ => own,
+    }
 }
 
 /// Names of the operators in one pipeline, source first.

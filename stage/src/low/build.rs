@@ -84,6 +84,7 @@ impl Builder {
         let entry = Block(0);
         let mut func = Func {
             name: name.into(),
+            cold: false,
             params: vec![],
             values: vec![],
             insts: vec![],
@@ -101,6 +102,12 @@ impl Builder {
     /// The module that the function will belong to; further functions can be built while this one is.
     pub fn module(&self) -> &ModuleBuilder {
         &self.module
+    }
+
+    /// Says that the function runs on so little data that compiling it costs more than running it: a backend should
+    /// compile it as fast as it can.
+    pub fn mark_cold(&self) {
+        self.state.borrow_mut().func.cold = true;
     }
 
     fn v(&self, id: Value) -> V<'_> {
