@@ -74,6 +74,17 @@ pub enum Fact {
         /// Column.
         column: String,
     },
+    /// Row `i` has the value `min + i`, and the last one `max`.
+    CountsUp {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+        /// First value.
+        min: i128,
+        /// Last value.
+        max: i128,
+    },
     /// The table has at most that many rows.
     MaxRows {
         /// Table.
@@ -131,6 +142,8 @@ impl Fact {
                 column(table, name).is_some_and(|c| c.stats.sorted && c.stats.nulls == 0)
             }
             Fact::Unique { table, column: name } => column(table, name).is_some_and(|c| c.stats.unique),
+            Fact::CountsUp { table, column: name, min, max } => column(table, name)
+                .is_some_and(|c| c.counts_up() && c.stats.min == Some(*min) && c.stats.max == Some(*max)),
             Fact::MaxRows { table, rows } => catalog.table(table).is_some_and(|t| t.rows() as u64 <= *rows),
         }
     }

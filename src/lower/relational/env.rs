@@ -35,6 +35,8 @@ pub enum Place<'b> {
         /// Layout of its keys and states.
         groups: Rc<GroupLayout>,
     },
+    /// A pair of rows of the two sides of a join.
+    Sides(Rc<Sides<'b>>),
     /// Values that are at hand.
     Values(Rc<Vec<(String, Value<'b>)>>),
     /// The values of a text column are replaced by one entry of its dictionary.
@@ -44,6 +46,14 @@ pub enum Place<'b> {
         /// The entry.
         value: Value<'b>,
     },
+}
+
+/// The rows of a pair, each with an environment of its own: both sides may read the same table.
+pub struct Sides<'b> {
+    /// Left table and where its row is.
+    pub left: (Node, Env<'b>),
+    /// Right table and where its row is.
+    pub right: (Node, Env<'b>),
 }
 
 /// The current row. Cheap to clone.
