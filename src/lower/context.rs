@@ -177,6 +177,8 @@ pub struct Cx<'g> {
     dictionaries: RefCell<Vec<(String, String)>>,
     /// Does the program sum floats over rows, so that the order of rows must be the same in every run?
     pub(super) sums_floats: bool,
+    /// How many operators and results read the rows of each table.
+    readers: HashMap<Node, usize>,
     /// Which columns of each table are needed.
     pub(super) needed: Needed,
     /// Expressions tabulated over a dictionary.
@@ -208,6 +210,7 @@ impl<'g> Cx<'g> {
             operators: RefCell::default(),
             dictionaries: RefCell::default(),
             sums_floats: sums_floats(graph),
+            readers: readers(graph),
             needed: Needed::of(graph),
             tabulated: RefCell::default(),
             texts: RefCell::default(),
@@ -219,6 +222,11 @@ impl<'g> Cx<'g> {
             prepare: RefCell::default(),
             main: RefCell::default(),
         }
+    }
+
+    /// Do several operators or results read the rows of a table?
+    pub fn is_shared(&self, table: Node) -> bool {
+        self.readers.get(&table).is_some_and(|n| *n > 1)
     }
 
     /// Appends a step to the main function.
@@ -337,6 +345,24 @@ impl<'g> Cx<'g> {
             module: self.module.build(),
         }
     }
+}
+
+/// Operators and results that read the rows of each table. A product under a join's residual only names its rows.
+fn readers(graph: &Graph) -> HashMap<Node, usize> {
+    let is_table = |node: &Node| graph.ty(*node).as_table().is_some();
+    let mut readers = HashMap::new();
+    let mut read = |node: Node| *readers.entry(node).or_insert(0) += 1;
+    for node in graph.reachable() {
+        let inputs = graph.inputs(node);
+        match graph.op(node) {
+            Op::Product => {}
+            Op::Single => graph.inputs(inputs[0]).iter().filter(|n| is_table(n)).for_each(|n| read(*n)),
+            _ if is_table(&node) => inputs.iter().filter(|n| is_table(n)).for_each(|n| read(*n)),
+            _ => {}
+        }
+    }
+    graph.outputs().iter().filter(|(_, n)| is_table(n)).for_each(|(_, n)| read(*n));
+    readers
 }
 
 fn sums_floats(graph: &Graph) -> bool {

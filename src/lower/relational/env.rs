@@ -65,6 +65,8 @@ pub struct Env<'b> {
     pub frame: V<'b>,
     /// The worker.
     pub worker: V<'b>,
+    /// Are only a few rows of a stored table produced at a time, so that vectors do not pay?
+    pub few_rows: bool,
     places: HashMap<Node, Place<'b>>,
     memo: RefCell<HashMap<Node, Value<'b>>>,
 }
@@ -72,7 +74,7 @@ pub struct Env<'b> {
 impl<'b> Env<'b> {
     /// No row yet.
     pub fn new(b: &'b Builder, frame: V<'b>, worker: V<'b>) -> Env<'b> {
-        Env { b, frame, worker, places: HashMap::new(), memo: RefCell::default() }
+        Env { b, frame, worker, few_rows: false, places: HashMap::new(), memo: RefCell::default() }
     }
 
     /// The same with a place for a table's row. What was evaluated before stays known: it does not depend on the new row.

@@ -53,7 +53,7 @@ pub struct Selection {
 pub fn plan(cx: &Cx<'_>, env: &Env<'_>, table: Node) -> Result<Option<Selection>> {
     let inputs = cx.graph.inputs(table);
     let (scan, predicate) = (inputs[0], inputs[1]);
-    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 {
+    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 || env.few_rows {
         return Ok(None);
     }
     scan::check(cx, scan)?;

@@ -121,12 +121,16 @@ impl Sink for Build {
         let bytes = self.layout.width();
         let keys = |index: Index| index.range().count().unwrap_or(0);
         let structure = match self.access {
-            Some(Access::Flags(r)) => return format!("{}: {} bytes of key flags", self.operator, r.count().unwrap_or(0)),
+            Some(Access::Flags(r)) => {
+                return format!("{}: {} bytes of key flags", self.operator, r.count().unwrap_or(0));
+            }
             Some(Access::Array { index: i @ Index::Offset(_), rows: Rows::Chain, .. }) => {
                 format!("array of {} heads", keys(i))
             }
             Some(Access::Array { index: i @ Index::Offset(_), .. }) => format!("grouped by {} keys", keys(i)),
-            Some(Access::Array { index: i, rows: Rows::Placed, .. }) => format!("placed by rank among {} keys", keys(i)),
+            Some(Access::Array { index: i, rows: Rows::Placed, .. }) => {
+                format!("placed by rank among {} keys", keys(i))
+            }
             Some(Access::Array { index: i, .. }) => format!("grouped by rank among {} keys", keys(i)),
             _ => "hash table".to_owned(),
         };

@@ -118,14 +118,9 @@ pub fn prepare(cx: &Cx<'_>, node: Node) -> Result<Rc<Probe>> {
     }
     let join = Join::of(cx, node);
     let probe = match directory::positional(cx, &join)? {
-        Some(access) => Probe {
-            layout: Rc::default(),
-            fields: vec![],
-            access,
-            slots: Slots::new(cx),
-            unique: true,
-            join,
-        },
+        Some(access) => {
+            Probe { layout: Rc::default(), fields: vec![], access, slots: Slots::new(cx), unique: true, join }
+        }
         None => build::build(cx, join)?,
     };
     let probe = Rc::new(probe);

@@ -175,9 +175,9 @@ impl<'b> Chain<'_, '_, '_, 'b> {
         let compared = self.compared_keys();
         let equal = || {
             let stored = stored_keys(b, &self.probe.layout, &self.probe.fields, row);
-            compared.iter().fold(b.bool(true), |all, &k| {
-                all & compare::keys_equal(self.cx, self.env, self.keys[k], stored[k])
-            })
+            compared
+                .iter()
+                .fold(b.bool(true), |all, &k| all & compare::keys_equal(self.cx, self.env, self.keys[k], stored[k]))
         };
         let test = match self.hash {
             Some(hash) => {
