@@ -7,7 +7,7 @@ use super::super::pipeline;
 use super::super::value::{Range, Repr, Value, to_float};
 use super::Aggregation;
 use crate::lower::context::Cx;
-use crate::lower::error::Result;
+use crate::lower::error::{LowerError, Result};
 use quearn_stage::graph::{AggregateOp, CompareOp, Elem, Op, Scalar};
 use quearn_stage::low::{BinOp, Builder, CastOp, FailKind, OvfOp, Prim, Ty, V};
 
@@ -58,6 +58,11 @@ impl GroupLayout {
         let bound = pipeline::row_bound(cx, of.input);
         let mut states = vec![];
         for (i, aggregate) in aggregates.iter().enumerate() {
+            if aggregate.op == AggregateOp::CountDistinct {
+                // A rewrite has replaced those that it can.
+                let what = format!("{:?}, which counts other distinct values than one beside it,", aggregate.name);
+                return Err(LowerError::Unsupported { node: cx.describe(of.node), what });
+            }
             let argument = arguments[i].as_ref();
             let scalar = match of.arguments[i] {
                 Some(node) => elem_of(cx, node)?.scalar,
@@ -302,7 +307,7 @@ fn folded_form(
     let elem = scalar.required();
     let b = argument.scalar().builder();
     let (form, checked) = match op {
-        AggregateOp::Count | AggregateOp::CountRows => return (None, false),
+        AggregateOp::Count | AggregateOp::CountRows | AggregateOp::CountDistinct => return (None, false),
         AggregateOp::Min | AggregateOp::Max => (argument.with_valid(None), false),
         AggregateOp::Sum | AggregateOp::Avg if scalar.is_float() => (Value::prim(b.f64(0.0)), false),
         AggregateOp::Sum | AggregateOp::Avg => {
