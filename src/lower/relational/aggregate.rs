@@ -13,7 +13,7 @@ use super::ordered::{self, SortedColumn};
 use super::pipeline::{self, Sink};
 use super::value::{Range, Repr, Value, to_float};
 use crate::lower::context::Cx;
-use crate::lower::error::Result;
+use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, run_handle, workers};
 use quearn_backends::abi;
 use quearn_stage::graph::{AggregateOp, Elem, Node, Op, Scalar};
@@ -409,7 +409,7 @@ fn folded_form(
     let elem = scalar.required();
     let b = argument.scalar().builder();
     let (form, checked) = match op {
-        AggregateOp::Count | AggregateOp::CountRows => return (None, false),
+        AggregateOp::Count | AggregateOp::CountRows | AggregateOp::CountDistinct => return (None, false),
         AggregateOp::Min | AggregateOp::Max => (argument.with_valid(None), false),
         AggregateOp::Sum | AggregateOp::Avg if scalar.is_float() => (Value::prim(b.f64(0.0)), false),
         AggregateOp::Sum | AggregateOp::Avg => {
@@ -597,6 +597,11 @@ pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
     let Op::Aggregate { keys, aggregates } = cx.graph.op(table) else { unreachable!("an aggregate") };
     let inputs = cx.graph.inputs(table);
     let operator = cx.describe(table);
+    // A rewrite has replaced those that it can.
+    if let Some(distinct) = aggregates.iter().find(|a| a.op == AggregateOp::CountDistinct) {
+        let what = format!("{:?}, which counts other distinct values than an aggregate beside it,", distinct.name);
+        return Err(LowerError::Unsupported { node: operator, what });
+    }
     let mut rest = inputs[1 + keys.len()..].iter().copied();
     let arguments = aggregates.iter().map(|a| if a.op == AggregateOp::CountRows { None } else { rest.next() });
     let mut sink = Groups {

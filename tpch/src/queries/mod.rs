@@ -19,6 +19,7 @@ mod q12;
 mod q13;
 mod q14;
 mod q15;
+mod q16;
 mod q17;
 mod q18;
 mod q19;
@@ -51,6 +52,7 @@ pub const QUERIES: &[(u32, Query)] = &[
     (13, q13::q13),
     (14, q14::q14),
     (15, q15::q15),
+    (16, q16::q16),
     (17, q17::q17),
     (18, q18::q18),
     (19, q19::q19),
