@@ -1,11 +1,13 @@
 //! Rules about tables and scalars.
 
+mod count_distinct;
 mod fold_constants;
 mod merge_filters;
 mod merge_projections;
 mod prune_projection;
 mod push_filter;
 
+pub use count_distinct::count_distinct;
 pub use fold_constants::fold_constants;
 pub use merge_filters::merge_filters;
 pub use merge_projections::merge_projections;

@@ -7,7 +7,7 @@ use super::super::pipeline;
 use super::super::value::{Range, Repr, Value, to_float};
 use super::Aggregation;
 use crate::lower::context::Cx;
-use crate::lower::error::Result;
+use crate::lower::error::{LowerError, Result};
 use quearn_stage::graph::{AggregateOp, CompareOp, Elem, Op, Scalar};
 use quearn_stage::low::{BinOp, Builder, CastOp, FailKind, OvfOp, Prim, Ty, V};
 
@@ -49,6 +49,11 @@ impl GroupLayout {
         arguments: &[Option<Value<'_>>],
     ) -> Result<GroupLayout> {
         let Op::Aggregate { keys: names, aggregates } = cx.graph.op(of.node) else { unreachable!("an aggregate") };
+        // A rewrite has replaced those that it can.
+        if let Some(distinct) = aggregates.iter().find(|a| a.op == AggregateOp::CountDistinct) {
+            let what = format!("{:?}, which counts other distinct values than an aggregate beside it,", distinct.name);
+            return Err(LowerError::Unsupported { node: cx.describe(of.node), what });
+        }
         let mut layout = RowLayout::with_header(header);
         let rows = layout.reserve(8, 8);
         let elems: Vec<Elem> = column::fields(cx, of.node).iter().map(|f| f.elem).collect();
@@ -302,7 +307,7 @@ fn folded_form(
     let elem = scalar.required();
     let b = argument.scalar().builder();
     let (form, checked) = match op {
-        AggregateOp::Count | AggregateOp::CountRows => return (None, false),
+        AggregateOp::Count | AggregateOp::CountRows | AggregateOp::CountDistinct => return (None, false),
         AggregateOp::Min | AggregateOp::Max => (argument.with_valid(None), false),
         AggregateOp::Sum | AggregateOp::Avg if scalar.is_float() => (Value::prim(b.f64(0.0)), false),
         AggregateOp::Sum | AggregateOp::Avg => {
