@@ -49,6 +49,11 @@ impl GroupLayout {
         arguments: &[Option<Value<'_>>],
     ) -> Result<GroupLayout> {
         let Op::Aggregate { keys: names, aggregates } = cx.graph.op(of.node) else { unreachable!("an aggregate") };
+        // A rewrite has replaced those that it can.
+        if let Some(distinct) = aggregates.iter().find(|a| a.op == AggregateOp::CountDistinct) {
+            let what = format!("{:?}, which counts other distinct values than an aggregate beside it,", distinct.name);
+            return Err(LowerError::Unsupported { node: cx.describe(of.node), what });
+        }
         let mut layout = RowLayout::with_header(header);
         let rows = layout.reserve(8, 8);
         let elems: Vec<Elem> = column::fields(cx, of.node).iter().map(|f| f.elem).collect();
