@@ -79,6 +79,12 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(relational::fold_constants),
     },
     Rule {
+        name: "match_prefix",
+        reason: "no substring is looked for where a prefix can be compared; one that is known already is no comparison",
+        required: false,
+        apply: Apply::Node(relational::match_prefix),
+    },
+    Rule {
         name: "fuse_elementwise",
         reason: "transposes, reshapes and casts that cancel no longer stand between operators that match each other",
         required: false,

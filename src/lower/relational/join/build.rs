@@ -69,6 +69,11 @@ impl Build {
         self.access = Some(access);
         Ok(access)
     }
+
+    /// Do rows come in order of the only key, so that threads see different ones?
+    fn in_order(&self, cx: &Cx<'_>) -> bool {
+        self.join.keys.iter().all(|&(_, own)| cx.estimate.column(own).is_some_and(|column| column.stats.sorted))
+    }
 }
 
 impl Sink for Build {
@@ -84,7 +89,13 @@ impl Sink for Build {
             match access {
                 Access::Flags(range) => {
                     let flag = self.slots.heads.get(b, env.frame).index(offset(keys[0], range), 1);
-                    b.store(flag, 0, b.bool(true));
+                    let set = || b.store(flag, 0, b.bool(true));
+                    // A store takes the cache line away from other threads, even if it changes nothing: where all of them
+                    // see the same keys it is worth a branch.
+                    match self.in_order(cx) {
+                        true => set(),
+                        false => b.if_(!b.load(Ty::BOOL, flag, 0), set),
+                    }
                     return Ok(());
                 }
                 Access::Array { key, index: index @ Index::Rank(_), .. } => {
