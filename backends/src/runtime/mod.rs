@@ -6,6 +6,7 @@
 //! | [`memory`] | budgeted allocation |
 //! | [`schedule`] | the parallel loop |
 //! | [`rows`] | growing lists of rows |
+//! | [`directory`] | the rows of a join's build side, arranged |
 //! | [`groups`] | hash tables of groups |
 //! | [`sort`] | sorting rows, ranking strings |
 //! | [`symbols`] | the table of functions with C calling convention, one row each |
@@ -13,6 +14,7 @@
 //! Invariants: a runtime function never unwinds into generated code; one that fails records why in the [`Run`] and
 //! gives its failure value (null, -1 or a status), and the program hands that up.
 
+pub mod directory;
 pub mod groups;
 pub mod memory;
 pub mod rows;

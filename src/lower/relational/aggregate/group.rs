@@ -63,11 +63,6 @@ impl GroupLayout {
         let bound = pipeline::row_bound(cx, of.input);
         let mut states = vec![];
         for (i, aggregate) in aggregates.iter().enumerate() {
-            if aggregate.op == AggregateOp::CountDistinct {
-                // A rewrite has replaced those that it can.
-                let what = format!("{:?}, which counts other distinct values than one beside it,", aggregate.name);
-                return Err(LowerError::Unsupported { node: cx.describe(of.node), what });
-            }
             let argument = arguments[i].as_ref();
             let scalar = match of.arguments[i] {
                 Some(node) => elem_of(cx, node)?.scalar,

@@ -1,20 +1,20 @@
-//! The build side: a pipeline that writes its rows out, and passes over these rows that arrange them.
+//! The build side: a pipeline that writes its rows out, and the step that arranges them.
 
 use super::super::env::Env;
 use super::super::expr::{column, elem_of};
 use super::super::hash;
 use super::super::layout::{RowField, RowLayout};
-use super::super::materialise::{self, Lists, Spans};
+use super::super::materialise::{self, Lists};
 use super::super::pipeline::{self, Sink, when};
-use super::super::value::{Value, both_valid};
-use super::directory::{self, Access, Index, RANK_BYTES, Rows, Slots, offset};
+use super::super::value::{Range, Value, both_valid};
+use super::directory::{self, Access, Index, Rows, Slots, offset};
 use super::{Join, Probe, is_unique, kept, key, plain};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
-use crate::lower::frame::Slot;
+use crate::lower::frame::{Slot, run_handle};
 use quearn_backends::abi;
 use quearn_stage::graph::Elem;
-use quearn_stage::low::{BinOp, Builder, Prim, RmwOp, Ty, UnOp, V};
+use quearn_stage::low::{Builder, Ty, V};
 use std::rc::Rc;
 
 struct Build {
@@ -47,7 +47,7 @@ pub fn build(cx: &Cx<'_>, join: Join) -> Result<Probe> {
     };
     pipeline::run(cx, "build", right, &mut sink)?;
     let access = sink.access.expect("planned with the first row");
-    Passes { cx, build: &sink, in_order: cx.sums_floats && !sink.unique }.run(access);
+    arrange(cx, &sink, access);
     let Build { join, unique, slots, layout, fields, .. } = sink;
     Ok(Probe { join, layout: Rc::new(layout), fields, access, slots, unique })
 }
@@ -121,7 +121,7 @@ impl Sink for Build {
                 zeros(cx, self.slots.heads, range.count().unwrap_or(0) as i64, &self.operator);
             }
             Some(Access::Array { index: index @ Index::Rank(_), .. }) => {
-                zeros(cx, self.slots.ranks, index.words() * RANK_BYTES, &self.operator);
+                zeros(cx, self.slots.ranks, index.words() * abi::RANK_BYTES, &self.operator);
             }
             _ => {}
         }
@@ -155,183 +155,29 @@ fn zeros(cx: &Cx<'_>, slot: Slot, bytes: i64, operator: &str) {
     cx.step(move |cx, b, frame| slot.set(b, frame, cx.alloc(b, frame, b.i64(bytes), &operator)));
 }
 
-/// Passes over the rows that were written out.
-struct Passes<'x, 'g> {
-    cx: &'x Cx<'g>,
-    build: &'x Build,
-    /// Must rows of one key stay in order?
-    in_order: bool,
-}
-
-impl Passes<'_, '_> {
-    fn run(&self, access: Access) {
-        let slots = self.build.slots;
-        match access {
-            Access::Flags(_) | Access::Positional { .. } => {}
-            Access::Hashed => {
-                self.hashed_heads();
-                self.link(self.spans(), move |b, frame, row| {
-                    b.load(Ty::I64, row, abi::ENTRY_HASH) & slots.mask.get(b, frame)
-                });
-            }
-            Access::Array { key, index, rows } => self.array(key, index, rows),
+/// A step that has the runtime arrange the rows that were written out.
+fn arrange(cx: &Cx<'_>, build: &Build, access: Access) {
+    let Some(form) = access.form() else { return };
+    let (key, range) = match access {
+        Access::Array { key, index, .. } => (Some(build.layout.fields[build.fields[key]].clone()), index.range()),
+        _ => (None, Range::point(0)),
+    };
+    let bytes = key.as_ref().map_or(0, |key| key.stored.bytes());
+    let place = key.map_or(0, |key| key.offset);
+    // Sums of floats depend on the order in which they are added.
+    let in_order = cx.sums_floats && !build.unique;
+    let (lists, block, width) = (build.lists, build.slots.block, build.layout.width());
+    let operator = build.operator.clone();
+    cx.step(move |cx, b, frame| {
+        let [_, first, workers, stride] = lists.arguments(b, frame);
+        let constants = [width, form as i64, place, bytes, range.min as i64, range.count().unwrap_or(0) as i64];
+        let constants = constants.into_iter().chain([i64::from(in_order)]).map(|c| b.i64(c));
+        for (i, value) in (0..).zip([first, workers, stride].into_iter().chain(constants)) {
+            b.store(frame, block + 8 * i, value);
         }
-    }
-
-    fn array(&self, key: usize, index: Index, rows: Rows) {
-        let (cx, slots, operator) = (self.cx, self.build.slots, self.build.operator.clone());
-        if let Index::Rank(_) = index {
-            self.sum_up(index);
-        }
-        let spans = self.spans();
-        let field = self.build.layout.fields[self.build.fields[key]].clone();
-        let position = move |b: &Builder, frame: V<'_>, row: V<'_>| -> quearn_stage::low::Value {
-            let (frame, row) = (b.value(frame.id), b.value(row.id));
-            index.position(slots.ranks.get(b, frame), field.load(b, row, None)).id
-        };
-        match rows {
-            Rows::Chain => {
-                zeros(cx, slots.heads, index.range().count().unwrap_or(0) as i64 * 8, &operator);
-                self.link(spans, move |b, frame, row| b.value(position(b, frame, row)));
-            }
-            Rows::Placed => {
-                self.room();
-                self.place(&spans, move |b, frame, row| b.value(position(b, frame, row)));
-            }
-            Rows::Grouped => self.group(&spans, index, position),
-        }
-    }
-
-    fn spans(&self) -> Spans {
-        let build = self.build;
-        let form = materialise::Form::Row(Rc::new(build.layout.clone()));
-        materialise::spans_of_lists(self.cx, build.lists, build.layout.width(), form, &build.operator)
-    }
-
-    /// Calls `body` for the built rows in parallel, unless the order in which they are seen matters.
-    fn over_rows(
-        &self,
-        spans: &Spans,
-        name: &str,
-        in_order: bool,
-        body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>),
-    ) {
-        let rows = self.cx.estimate.rows(self.build.join.right);
-        let func = self.cx.task_over(name, rows, |b, frame, _, lo, hi| {
-            b.for_(lo, hi, |s| {
-                let span = spans.address.get(b, frame).index(s, abi::SPAN_BYTES);
-                let (rows, count) = (b.load(Ty::PTR, span, 0), b.load(Ty::I64, span, 8));
-                b.for_(b.i64(0), count, |i| body(b, frame, rows.index(i, spans.width)));
-            });
-        });
-        let count = spans.count;
-        self.cx.step(move |_, b, frame| {
-            let n = count.read(b, frame);
-            b.par_for(func, frame, n, if in_order { n.max(b.i64(1)) } else { b.i64(1) });
-        });
-    }
-
-    /// Puts every row at the head of its chain.
-    fn link(&self, spans: Spans, head: impl for<'b> Fn(&'b Builder, V<'b>, V<'b>) -> V<'b>) {
-        let heads = self.build.slots.heads;
-        self.over_rows(&spans, "link", self.in_order, |b, frame, row| {
-            let head = heads.get(b, frame).index(head(b, frame, row), 8);
-            let next = b.atomic(RmwOp::Xchg, head, row);
-            b.store(row, abi::ENTRY_NEXT, next);
-        });
-    }
-
-    /// A directory of at least twice as many heads as rows.
-    fn hashed_heads(&self) {
-        let (lists, slots, operator) = (self.build.lists, self.build.slots, self.build.operator.clone());
-        self.cx.step(move |cx, b, frame| {
-            let rows = b.call("qn_rows_count", Ty::I64, &lists.arguments(b, frame));
-            let bits = b.i64(64) - (rows * 2 + 15).un(UnOp::Clz);
-            let size = b.i64(1).bin(BinOp::Shl, bits);
-            slots.heads.set(b, frame, cx.alloc(b, frame, size * 8, &operator));
-            slots.mask.set(b, frame, size - 1);
-        });
-    }
-
-    /// Completes the counts of a bitmap.
-    fn sum_up(&self, index: Index) {
-        let (ranks, words) = (self.build.slots.ranks, index.words());
-        let func = self.cx.task_over("rank", words as f64, |b, frame, _, _, _| {
-            directory::sum_up(b, ranks.get(b, frame), b.i64(words));
-        });
-        self.cx.step(move |_, b, frame| b.par_for(func, frame, b.i64(1), b.i64(1)));
-    }
-
-    /// Memory for all rows in one array.
-    fn room(&self) {
-        let (lists, slots, operator) = (self.build.lists, self.build.slots, self.build.operator.clone());
-        let width = self.build.layout.width();
-        self.cx.step(move |cx, b, frame| {
-            let n = b.call("qn_rows_count", Ty::I64, &lists.arguments(b, frame));
-            slots.rows.set(b, frame, cx.alloc(b, frame, n * width + 1, &operator));
-        });
-    }
-
-    /// Copies every row to its position.
-    fn place(&self, spans: &Spans, position: impl for<'b> Fn(&'b Builder, V<'b>, V<'b>) -> V<'b>) {
-        let (rows, width) = (self.build.slots.rows, self.build.layout.width());
-        self.over_rows(spans, "place", false, |b, frame, row| {
-            let to = rows.get(b, frame).index(position(b, frame, row), width);
-            copy(b, to, row, width);
-        });
-    }
-
-    /// Brings the rows of each position together: counts them, sums the counts up, copies the rows.
-    fn group(
-        &self,
-        spans: &Spans,
-        index: Index,
-        position: impl Fn(&Builder, V<'_>, V<'_>) -> quearn_stage::low::Value + Clone,
-    ) {
-        let (slots, operator) = (self.build.slots, self.build.operator.clone());
-        let positions = index.range().count().unwrap_or(0) as i64;
-        // Ranks are at most as many as rows.
-        let (lists, by_rank) = (self.build.lists, matches!(index, Index::Rank(_)));
-        let counters = self.cx.frame.slot(Ty::I64);
-        self.cx.step(move |cx, b, frame| {
-            let all = b.i64(positions);
-            let n = if by_rank { b.call("qn_rows_count", Ty::I64, &lists.arguments(b, frame)).min(all) } else { all };
-            counters.set(b, frame, n);
-            slots.heads.set(b, frame, cx.alloc(b, frame, (n + 1) * 4, &operator));
-        });
-        // The count of position k stands at k + 1: sums then are positions. A row remembers how many came before it.
-        let own = position.clone();
-        self.over_rows(spans, "count", self.in_order, |b, frame, row| {
-            let counter = slots.heads.get(b, frame).index(b.value(own(b, frame, row)), 4).at(4);
-            let rank = b.atomic(RmwOp::Add, counter, b.i32(1));
-            b.store(row, abi::ENTRY_NEXT, rank);
-        });
-        let estimate = if by_rank { self.cx.estimate.rows(self.build.join.right) } else { positions as f64 };
-        let sums = self.cx.task_over("positions", estimate, |b, frame, _, _, _| {
-            let heads = slots.heads.get(b, frame);
-            b.for_carry(b.i64(0), counters.get(b, frame), 1, &[b.i32(0)], |k, c| {
-                let counter = heads.index(k, 4);
-                let sum = c[0] + b.load(Ty::I32, counter, 4);
-                b.store(counter, 4, sum);
-                vec![sum]
-            });
-        });
-        self.cx.step(move |_, b, frame| b.par_for(sums, frame, b.i64(1), b.i64(1)));
-        self.room();
-        let width = self.build.layout.width();
-        self.over_rows(spans, "group", false, |b, frame, row| {
-            let start = slots.heads.get(b, frame).index(b.value(position(b, frame, row)), 4);
-            let at = b.load(Ty::I32, start, 0) + b.load(Ty::I32, row, abi::ENTRY_NEXT);
-            copy(b, slots.rows.get(b, frame).index(at.sext(Prim::I64), width), row, width);
-        });
-    }
-}
-
-/// Copies a row, but for the link to the next one.
-fn copy<'b>(b: &'b Builder, to: V<'b>, row: V<'b>, width: i64) {
-    for word in (abi::ENTRY_HASH..width).step_by(8) {
-        b.store(to, word, b.load(Ty::I64, row, word));
-    }
+        let args = [run_handle(b, frame), frame.at(block), b.i64(cx.operator(&operator))];
+        b.check(b.call("qn_join_directory", Ty::I32, &args));
+    });
 }
 
 /// The stored keys of a row.

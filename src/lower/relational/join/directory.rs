@@ -17,6 +17,7 @@ use crate::lower::context::{Cx, Fact};
 use crate::lower::error::Result;
 use crate::lower::frame::Slot;
 use crate::lower::relational::scan;
+use quearn_backends::abi::{self, JoinForm};
 use quearn_stage::graph::{JoinKind, Node, Op};
 use quearn_stage::low::{BinOp, Builder, CmpOp, Prim, RmwOp, Ty, UnOp, V};
 
@@ -66,9 +67,25 @@ pub enum Access {
     },
 }
 
+impl Access {
+    /// The form in which the runtime arranges the rows, if there are any.
+    pub fn form(self) -> Option<JoinForm> {
+        Some(match self {
+            Access::Flags(_) | Access::Positional { .. } => return None,
+            Access::Hashed => JoinForm::Hashed,
+            Access::Array { rows: Rows::Chain, .. } => JoinForm::Chains,
+            Access::Array { rows: Rows::Placed, .. } => JoinForm::PlacedByRank,
+            Access::Array { index: Index::Offset(_), .. } => JoinForm::Grouped,
+            Access::Array { index: Index::Rank(_), .. } => JoinForm::GroupedByRank,
+        })
+    }
+}
+
 /// Where the parts of a directory are; state slots of the frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Slots {
+    /// Offset of the block in the frame.
+    pub block: i64,
     /// Address of the flags, heads or positions.
     pub heads: Slot,
     /// Size of a hashed directory minus 1.
@@ -80,13 +97,16 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// New slots.
+    /// New slots: parts of an `abi::JoinDirectory`.
     pub fn new(cx: &Cx<'_>) -> Slots {
+        let block = cx.frame.block(abi::DIRECTORY_BYTES, 8);
+        let slot = |offset: i64, ty| Slot { offset: block + offset, ty };
         Slots {
-            heads: cx.frame.slot(Ty::PTR),
-            mask: cx.frame.slot(Ty::I64),
-            rows: cx.frame.slot(Ty::PTR),
-            ranks: cx.frame.slot(Ty::PTR),
+            block,
+            heads: slot(abi::DIRECTORY_HEADS, Ty::PTR),
+            mask: slot(abi::DIRECTORY_MASK, Ty::I64),
+            rows: slot(abi::DIRECTORY_ROWS, Ty::PTR),
+            ranks: slot(abi::DIRECTORY_RANKS, Ty::PTR),
         }
     }
 }
@@ -98,10 +118,6 @@ const SMALL_RANGE: f64 = 65536.0;
 const KEYS_A_ROW: f64 = 64.0;
 /// Rows that are compared for a match, where one of several keys is a position.
 const COMPARED: f64 = 8.0;
-
-/// Bytes of 64 keys in a bitmap with counts: the bits, then how many keys come before them.
-pub const RANK_BYTES: i64 = 16;
-const RANK_COUNT: i64 = 8;
 
 impl Index {
     /// The keys.
@@ -122,15 +138,7 @@ impl Index {
             let b = ranks.builder();
             let at = offset(key, range);
             let bit = b.i64(1).bin(BinOp::Shl, at & 63);
-            b.atomic(RmwOp::Or, ranks.index(at.lshr(6), RANK_BYTES), bit);
-        }
-    }
-
-    /// The position of a key that occurs; the counts are complete.
-    pub fn position<'b>(self, ranks: V<'b>, key: Value<'b>) -> V<'b> {
-        match self {
-            Index::Offset(range) => offset(key, range),
-            Index::Rank(range) => Ranked::find(ranks, offset(key, range)).rank(),
+            b.atomic(RmwOp::Or, ranks.index(at.lshr(6), abi::RANK_BYTES), bit);
         }
     }
 }
@@ -146,7 +154,7 @@ impl<'b> Ranked<'b> {
     /// The place of an offset.
     pub fn find(ranks: V<'b>, offset: V<'b>) -> Ranked<'b> {
         let b = ranks.builder();
-        let entry = ranks.index(offset.lshr(6), RANK_BYTES);
+        let entry = ranks.index(offset.lshr(6), abi::RANK_BYTES);
         Ranked { entry, bits: b.load_invariant(Ty::I64, entry, 0), shift: offset & 63 }
     }
 
@@ -159,17 +167,8 @@ impl<'b> Ranked<'b> {
     pub fn rank(&self) -> V<'b> {
         let b = self.bits.builder();
         let below = b.i64(1).bin(BinOp::Shl, self.shift) - 1;
-        b.load_invariant(Ty::I64, self.entry, RANK_COUNT) + (self.bits & below).un(UnOp::Popcnt)
+        b.load_invariant(Ty::I64, self.entry, abi::RANK_BEFORE) + (self.bits & below).un(UnOp::Popcnt)
     }
-}
-
-/// Sums the counts of a bitmap up, word by word; the number of keys.
-pub fn sum_up<'b>(b: &'b Builder, ranks: V<'b>, words: V<'b>) -> V<'b> {
-    b.for_carry(b.i64(0), words, 1, &[b.i64(0)], |i, c| {
-        let entry = ranks.index(i, RANK_BYTES);
-        b.store(entry, RANK_COUNT, c[0]);
-        vec![c[0] + b.load(Ty::I64, entry, 0).un(UnOp::Popcnt)]
-    })[0]
 }
 
 /// Distance of a key from the least.
@@ -200,7 +199,8 @@ pub fn choose(cx: &Cx<'_>, join: &Join, keys: &[Value<'_>], unique: bool) -> Acc
     let work = built + cx.estimate.rows(join.left);
     let limited = |key: &Value<'_>| {
         let keys = key.range?.count()?;
-        (keys as f64 <= KEYS_A_ROW * work + SMALL_RANGE && bound <= i32::MAX as u64).then_some((key.range?, keys))
+        let few = keys as f64 <= KEYS_A_ROW * work + SMALL_RANGE && bound <= i32::MAX as u64;
+        (few && Range::I64.contains(key.range?)).then_some((key.range?, keys))
     };
     if let [key] = keys {
         return match limited(key) {

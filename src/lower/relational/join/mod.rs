@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`directory`] | how keys find rows: the structures and the choice between them |
 //! | [`unique`] | which keys have one row at most |
-//! | [`build`] | the pipeline that writes the rows of the right side out, and the passes that arrange them |
+//! | [`build`] | the pipeline that writes the rows of the right side out, and the step that arranges them |
 //! | [`probe`] | the code that looks up the current row of the left side |
 
 pub mod build;
