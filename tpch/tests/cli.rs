@@ -20,7 +20,7 @@ fn results_are_printed_and_checked() {
 #[test]
 fn mistakes_are_messages() {
     for (arguments, message) in [
-        ("run --query 5", "error: no query 5; there are 1, 3, 4"),
+        ("run --query 23", "error: no query 23; there are 1, 2, 3"),
         ("gen --scale 0", "error: expected a positive scale factor, found 0"),
         ("explain 6 --level assembler", "no level \"assembler\"; there are graph"),
     ] {
