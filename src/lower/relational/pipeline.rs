@@ -5,6 +5,7 @@
 //! of rows or of spans of materialised rows), which is also the morsel by which threads share work.
 
 use super::aggregate::ordered::{self, SortedColumn};
+use super::aggregate::{self, InPipeline, group_join};
 use super::env::{Env, Place};
 use super::expr::eval;
 use super::materialise::{self, Spans};
@@ -81,7 +82,7 @@ fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
     let own = cx.estimate.rows(table);
     match cx.graph.op(table) {
         Op::Filter | Op::Project { .. } | Op::Join { .. } => own.max(rows_handled(cx, cx.graph.inputs(table)[0])),
-        Op::Aggregate { .. } if ordered::in_pipeline(cx, table).is_some() => {
+        Op::Aggregate { .. } if aggregate::in_pipeline(cx, table).is_some() => {
             rows_handled(cx, cx.graph.inputs(table)[0])
         }
         _ => own,
@@ -94,7 +95,7 @@ fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
     match cx.graph.op(table) {
         Op::Filter | Op::Project { .. } | Op::Join { .. } => collect_names(cx, inputs[0], names),
         Op::Scan { .. } => {}
-        Op::Aggregate { .. } if ordered::in_pipeline(cx, table).is_some() => collect_names(cx, inputs[0], names),
+        Op::Aggregate { .. } if aggregate::in_pipeline(cx, table).is_some() => collect_names(cx, inputs[0], names),
         _ => {
             names.push(format!("rows of {}", cx.describe(table)));
             return;
@@ -103,7 +104,10 @@ fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
     names.push(match cx.graph.op(table) {
         Op::Filter => format!("filter {}", super::needed::spell(cx.graph, inputs[1])),
         Op::Join { .. } => format!("probe {}", cx.describe(table)),
-        Op::Aggregate { .. } => format!("{} in order", cx.describe(table)),
+        Op::Aggregate { .. } => match aggregate::in_pipeline(cx, table) {
+            Some(InPipeline::GroupJoin(_)) => format!("{} as a group-join", cx.describe(table)),
+            _ => format!("{} in order", cx.describe(table)),
+        },
         _ => cx.describe(table),
     });
 }
@@ -144,7 +148,7 @@ fn extent(cx: &Cx<'_>, table: Node) -> Result<Extent> {
                 at = cx.graph.inputs(at)[0];
             }
             Op::Filter | Op::Join { .. } => at = cx.graph.inputs(at)[0],
-            Op::Aggregate { .. } if ordered::in_pipeline(cx, at).is_some() => at = cx.graph.inputs(at)[0],
+            Op::Aggregate { .. } if aggregate::in_pipeline(cx, at).is_some() => at = cx.graph.inputs(at)[0],
             _ => {
                 let spans = materialise::spans(cx, at)?;
                 return Ok(if spans.ordered { Extent::Ordered } else { Extent::Spans(spans.count) });
@@ -193,10 +197,12 @@ pub fn produce<'b>(
             produce(cx, env, inputs[0], tile, &mut |env| join::probe(cx, env, &probe, consume))
         }
         Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => {
-            if let Op::Aggregate { .. } = cx.graph.op(table)
-                && let Some(key) = ordered::in_pipeline(cx, table)
-            {
-                return ordered::produce(cx, env, table, &key, tile, consume);
+            match aggregate::in_pipeline(cx, table) {
+                Some(InPipeline::Ordered(key)) => return ordered::produce(cx, env, table, &key, tile, consume),
+                Some(InPipeline::GroupJoin(join)) => {
+                    return group_join::produce(cx, env, table, join, tile, consume);
+                }
+                None => {}
             }
             let spans = materialise::spans(cx, table)?;
             over_spans(env, table, &spans, tile, consume)
