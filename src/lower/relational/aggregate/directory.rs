@@ -28,8 +28,8 @@ pub enum Directory {
     Ordered,
 }
 
-/// Picks the structure for keys of these forms in that many rows at most.
-pub fn directory(keys: &[Value<'_>], rows: u64) -> Directory {
+/// Picks the structure for keys of these forms in about that many rows.
+pub fn directory(keys: &[Value<'_>], rows: f64) -> Directory {
     let domain = |key: &Value<'_>| {
         let values = match (key.range, key.repr) {
             (Some(range), _) => range.count()?,
@@ -40,7 +40,7 @@ pub fn directory(keys: &[Value<'_>], rows: u64) -> Directory {
     };
     let groups = keys.iter().try_fold(1u64, |all, key| all.checked_mul(domain(key)?));
     match groups {
-        Some(groups) if groups <= DENSE_GROUPS || groups <= (rows / 2).min(DENSE_GROUPS_OF_MANY_ROWS) => {
+        Some(groups) if groups <= DENSE_GROUPS || (groups <= DENSE_GROUPS_OF_MANY_ROWS && groups as f64 <= rows) => {
             Directory::Dense(groups)
         }
         _ => Directory::Hashed,

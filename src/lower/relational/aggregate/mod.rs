@@ -125,7 +125,7 @@ impl Groups {
         if self.plan.is_none() {
             let directory = match self.sorted {
                 Some(_) => Directory::Ordered,
-                None => directory(keys, pipeline::row_bound(cx, self.of.input)),
+                None => directory(keys, cx.estimate.rows(self.of.input)),
             };
             let header = if directory == Directory::Hashed { abi::ENTRY_KEYS } else { 0 };
             let layout = GroupLayout::plan(cx, &self.of, header, keys, arguments)?;
