@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `generate`, `run`, `check`, `bench`, `explain` | the commands |
+//! | `generate`, `load`, `run`, `check`, `bench`, `explain` | the commands |
 //! | `machine` | settings of the session, and a session with the tables that queries need |
 //! | `report` | measurements as JSON, in the form that the peers' measurements have |
 //! | `progress` | bars while tables are generated and loaded |
@@ -11,6 +11,7 @@ mod bench;
 mod check;
 mod explain;
 mod generate;
+mod load;
 mod machine;
 mod progress;
 mod report;
@@ -32,6 +33,8 @@ pub struct Cli {
 enum Command {
     /// Generate the tables as Parquet files under $QUEARN_CACHE (default ~/.cache/quearn); those that are there stay.
     Gen(generate::Generate),
+    /// Load the tables and show what they cost, and what is known about their columns.
+    Load(load::Load),
     /// Run queries and print their results.
     Run(run::Run),
     /// Compare the results of queries with the expected answers, without printing them.
@@ -47,6 +50,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Gen(command) => command.run(),
+            Command::Load(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Bench(command) => command.run(),
