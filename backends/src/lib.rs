@@ -64,6 +64,9 @@ pub trait Code: Send + Sync {
     /// bound to memory that lives and stays as declared while the call lasts.
     unsafe fn call(&self, func: FuncId, frame: *mut u8, run: &Run) -> i32;
 
+    /// What the profile of a run calls the loops of a function, see [`runtime::LoopProfile::func`].
+    fn profile_key(&self, func: FuncId) -> usize;
+
     /// The program in the backend's own languages, for `explain`: `"llvm"`, `"asm"`. `None` if it has no such form.
     fn listing(&self, level: &str) -> Option<String>;
 

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `generate`, `load`, `run`, `check`, `bench`, `explain` | the commands |
+//! | `generate`, `load`, `run`, `check`, `bench`, `profile`, `explain` | the commands |
 //! | `machine` | settings of the session, and a session with the tables that queries need |
 //! | `report` | measurements as JSON, in the form that the peers' measurements have |
 //! | `progress` | bars while tables are generated and loaded |
@@ -13,6 +13,7 @@ mod explain;
 mod generate;
 mod load;
 mod machine;
+mod profile;
 mod progress;
 mod report;
 mod run;
@@ -41,6 +42,8 @@ enum Command {
     Check(check::Check),
     /// Measure queries.
     Bench(bench::Bench),
+    /// Show where the time of a query goes.
+    Profile(profile::ProfileQuery),
     /// Print a query at a level of the compiler.
     Explain(explain::Explain),
 }
@@ -54,6 +57,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Profile(command) => command.run(),
             Command::Explain(command) => command.run(),
         }
     }
