@@ -7,6 +7,7 @@
 pub mod compile;
 pub mod data;
 mod error;
+pub mod estimate;
 pub mod eval;
 pub mod executable;
 pub mod explain;

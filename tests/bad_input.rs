@@ -129,6 +129,17 @@ fn a_dimension_of_two_sizes_is_named() {
 }
 
 #[test]
+fn distinct_values_of_two_expressions_are_refused() {
+    let graph = program(|s| {
+        s.scan("t", x_field())
+            .aggregate(|r| [count_distinct("some", r.i64("x")), count_distinct("others", r.i64("x") % 3)])
+    });
+    let mut session = Session::builder().backend(BackendKind::Interp).build().unwrap();
+    add(&mut session, "t", &ints((0..10).collect::<Vec<i64>>()));
+    says(&session.run(&graph).unwrap_err(), &["\"some\"", "other distinct values", "cannot be compiled yet"]);
+}
+
+#[test]
 fn running_out_of_memory_names_the_operator() {
     let graph = program(|s| s.scan("t", x_field()).group_by(["x"]).agg(|_| [count("n")]).sort([asc("x")]));
     for backend in [BackendKind::Interp, BackendKind::Auto] {

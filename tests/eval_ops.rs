@@ -449,17 +449,29 @@ fn aggregates_by_key() {
         ("avg", Avg, v),
         ("n", Count, v),
         ("rows", CountRows, None),
+        ("different", CountDistinct, v),
     ];
     let result = p.aggregate(t, &[("k", k)], &folds);
     let none = || Datum::Null;
     assert_eq!(
         p.rows(result),
         [
-            [Datum::str("x"), int(3), int(1), int(2), Datum::Float(1.5), int(2), int(2)],
-            [none(), int(5), int(5), int(5), Datum::Float(5.0), int(1), int(2)],
-            [Datum::str("y"), none(), none(), none(), none(), int(0), int(1)],
+            [Datum::str("x"), int(3), int(1), int(2), Datum::Float(1.5), int(2), int(2), int(2)],
+            [none(), int(5), int(5), int(5), Datum::Float(5.0), int(1), int(2), int(1)],
+            [Datum::str("y"), none(), none(), none(), none(), int(0), int(1), int(0)],
         ]
     );
+}
+
+#[test]
+fn distinct_values_are_counted_once() {
+    let mut p = Program::default();
+    let floats = [Some(0.0), Some(-0.0), Some(f64::NAN), Some(-f64::NAN), None, Some(1.5)];
+    let floats = floats.map(|x| x.map_or(Datum::Null, Datum::Float));
+    let t = p.scan("t", EvalTable::of(vec![("v", column(Scalar::F64, floats.to_vec()))]));
+    let v = p.column(t, "v");
+    let result = p.aggregate(t, &[], &[("n", AggregateOp::CountDistinct, Some(v))]);
+    assert_eq!(p.rows(result), [[int(3)]]);
 }
 
 #[test]

@@ -76,7 +76,7 @@ macro_rules! each_rule {
 }
 
 each_rule! {
-    fold_constants fuse_elementwise merge_filters push_filter filter_before_model merge_projections fold_batch_norm
+    count_distinct fold_constants match_prefix fuse_elementwise merge_filters push_filter filter_before_model merge_projections fold_batch_norm
     prune_model_inputs prune_projection
 }
 
@@ -106,4 +106,10 @@ fn a_rewritten_graph_stays_as_it_is() {
 fn an_unknown_rule_is_named() {
     let error = RewriteOptions::default().without("push_filters").unwrap_err().to_string();
     assert!(error.contains("\"push_filters\"") && error.contains("push_filter, "), "{error}");
+}
+
+#[test]
+fn a_required_rule_stays_on() {
+    let error = RewriteOptions::default().without("count_distinct").unwrap_err().to_string();
+    assert!(error.contains("count_distinct cannot be switched off"), "{error}");
 }

@@ -120,6 +120,89 @@ pub const ENTRY_HASH: i64 = 8;
 /// Offset of the first key.
 pub const ENTRY_KEYS: i64 = 16;
 
+/// How the rows of a join's build side are arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum JoinForm {
+    /// Chains of rows by hash: `heads` has `mask + 1` first rows.
+    Hashed = 0,
+    /// Chains of rows by key: `heads` has a first row for each value from `min` on.
+    Chains = 1,
+    /// Rows of one key side by side: those of key `k` are `rows[heads[k - min] .. heads[k - min + 1]]`, `heads` of `i32`.
+    Grouped = 2,
+    /// As `Grouped`, with the key's rank in place of its offset.
+    GroupedByRank = 3,
+    /// The row of a key at its rank. Keys are unique.
+    PlacedByRank = 4,
+}
+
+impl JoinForm {
+    /// The form of a number.
+    pub fn of(number: i64) -> Option<JoinForm> {
+        use JoinForm::*;
+        [Hashed, Chains, Grouped, GroupedByRank, PlacedByRank].into_iter().find(|form| *form as i64 == number)
+    }
+}
+
+/// 64 values of a bitmap of keys, with what it takes to know a key's rank.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct RankWord {
+    /// Which of them occur.
+    pub bits: u64,
+    /// How many keys before them occur.
+    pub before: u64,
+}
+
+/// Offset of [`RankWord::before`].
+pub const RANK_BEFORE: i64 = 8;
+/// Size of a [`RankWord`].
+pub const RANK_BYTES: i64 = 16;
+
+/// What `qn_join_directory` gets and gives: a block of the frame.
+#[repr(C)]
+pub struct JoinDirectory {
+    /// First of the lists of rows.
+    pub lists: *mut u8,
+    /// Number of lists.
+    pub workers: i64,
+    /// Bytes from one list to the next.
+    pub stride: i64,
+    /// Bytes a row, a multiple of 16. A row starts with an [`Entry`], whose hash is filled in for `Hashed`.
+    pub width: i64,
+    /// A [`JoinForm`].
+    pub form: i64,
+    /// Offset of the key in a row.
+    pub key: i64,
+    /// Bytes of the key, a signed integer: 4, 8 or 16.
+    pub key_bytes: i64,
+    /// Least key.
+    pub min: i64,
+    /// Number of values that the key can have.
+    pub values: i64,
+    /// Must rows of one key stay in order?
+    pub in_order: i64,
+    /// For forms by rank: `values / 64 + 1` words, in which the keys that occur are marked.
+    pub ranks: *mut RankWord,
+    /// Given: heads of chains, or positions.
+    pub heads: *mut u8,
+    /// Given: number of hashed heads minus 1.
+    pub mask: i64,
+    /// Given: rows in order.
+    pub rows: *mut u8,
+}
+
+/// Offset of [`JoinDirectory::ranks`].
+pub const DIRECTORY_RANKS: i64 = 80;
+/// Offset of [`JoinDirectory::heads`].
+pub const DIRECTORY_HEADS: i64 = 88;
+/// Offset of [`JoinDirectory::mask`].
+pub const DIRECTORY_MASK: i64 = 96;
+/// Offset of [`JoinDirectory::rows`].
+pub const DIRECTORY_ROWS: i64 = 104;
+/// Size of a [`JoinDirectory`].
+pub const DIRECTORY_BYTES: i64 = 112;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +228,13 @@ mod tests {
             (ENTRY_NEXT, offset_of!(Entry, next)),
             (ENTRY_HASH, offset_of!(Entry, hash)),
             (ENTRY_KEYS, size_of::<Entry>()),
+            (RANK_BEFORE, offset_of!(RankWord, before)),
+            (RANK_BYTES, size_of::<RankWord>()),
+            (DIRECTORY_RANKS, offset_of!(JoinDirectory, ranks)),
+            (DIRECTORY_HEADS, offset_of!(JoinDirectory, heads)),
+            (DIRECTORY_MASK, offset_of!(JoinDirectory, mask)),
+            (DIRECTORY_ROWS, offset_of!(JoinDirectory, rows)),
+            (DIRECTORY_BYTES, size_of::<JoinDirectory>()),
         ];
         for (i, (constant, actual)) in pairs.into_iter().enumerate() {
             assert_eq!(constant, actual as i64, "pair {i}");

@@ -153,6 +153,22 @@ pub struct Column {
 }
 
 impl Column {
+    /// Does every row have the value after that of the row before it, so that a value tells its row?
+    pub fn counts_up(&self) -> bool {
+        let Stats { min: Some(min), max: Some(max), sorted, unique, nulls: 0, rows, .. } = self.stats else {
+            return false;
+        };
+        sorted && unique && matches!(self.values, Values::Fixed { .. }) && max - min + 1 == rows as i128
+    }
+
+    /// The dictionary of a coded column.
+    pub fn dictionary(&self) -> Option<&Arc<Dictionary>> {
+        match &self.values {
+            Values::Coded { dict, .. } => Some(dict),
+            _ => None,
+        }
+    }
+
     /// Name, type and inner shape.
     pub fn field(&self) -> Field {
         Field { name: self.name.clone(), elem: self.elem, shape: self.shape.clone() }

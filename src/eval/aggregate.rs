@@ -7,7 +7,7 @@ use super::value::{Datum, EvalTable, EvalTensor};
 use quearn_stage::graph::{Aggregate, AggregateOp, Field, Scalar};
 use quearn_stage::low::FailKind;
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// Groups by the first `keys` operands; the others are the arguments of the aggregates, in order.
@@ -66,6 +66,10 @@ fn fold<'a>(op: AggregateOp, values: impl Iterator<Item = &'a Datum>, from: Scal
     let values: Vec<&Datum> = values.collect();
     if op == AggregateOp::Count {
         return Ok(Datum::Int(values.len() as i128));
+    }
+    if op == AggregateOp::CountDistinct {
+        let distinct: HashSet<KeyPart> = values.into_iter().map(KeyPart::of).collect();
+        return Ok(Datum::Int(distinct.len() as i128));
     }
     if values.is_empty() {
         return Ok(Datum::Null);

@@ -6,6 +6,7 @@ use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
 use crate::data::{Catalog, Phys, Values};
+use crate::estimate::Estimator;
 use quearn_stage::graph::{AggregateOp, Graph, Node, Op};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
 use std::cell::{Cell, RefCell};
@@ -14,6 +15,10 @@ use std::rc::Rc;
 
 /// Parameters of every function that runs on a frame: `(frame, worker, lo, hi)`.
 pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
+
+/// Rows for which optimised code saves about as much time as making it takes: an instruction of the low-level program
+/// costs some 10 us to optimise, and some 5 ns less a row then.
+const COLD_ITEMS: f64 = 2048.0;
 
 /// A piece of the main (or prepare) function, run in order.
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
@@ -68,6 +73,17 @@ pub enum Fact {
         table: String,
         /// Column.
         column: String,
+    },
+    /// Row `i` has the value `min + i`, and the last one `max`.
+    CountsUp {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+        /// First value.
+        min: i128,
+        /// Last value.
+        max: i128,
     },
     /// The table has at most that many rows.
     MaxRows {
@@ -126,6 +142,8 @@ impl Fact {
                 column(table, name).is_some_and(|c| c.stats.sorted && c.stats.nulls == 0)
             }
             Fact::Unique { table, column: name } => column(table, name).is_some_and(|c| c.stats.unique),
+            Fact::CountsUp { table, column: name, min, max } => column(table, name)
+                .is_some_and(|c| c.counts_up() && c.stats.min == Some(*min) && c.stats.max == Some(*max)),
             Fact::MaxRows { table, rows } => catalog.table(table).is_some_and(|t| t.rows() as u64 <= *rows),
         }
     }
@@ -148,6 +166,8 @@ pub struct Cx<'g> {
     pub graph: &'g Graph,
     /// The tables that it will run on: types, layouts and statistics.
     pub catalog: &'g Catalog,
+    /// How many rows there will be, about.
+    pub estimate: Estimator<'g>,
     /// Layout of the frame.
     pub frame: Frame,
     /// The program.
@@ -157,6 +177,8 @@ pub struct Cx<'g> {
     dictionaries: RefCell<Vec<(String, String)>>,
     /// Does the program sum floats over rows, so that the order of rows must be the same in every run?
     pub(super) sums_floats: bool,
+    /// How many operators and results read the rows of each table.
+    readers: HashMap<Node, usize>,
     /// Which columns of each table are needed.
     pub(super) needed: Needed,
     /// Expressions tabulated over a dictionary.
@@ -181,12 +203,14 @@ impl<'g> Cx<'g> {
         Cx {
             graph,
             catalog,
+            estimate: Estimator::new(graph, catalog),
             frame: Frame::default(),
             module: ModuleBuilder::new(),
             tasks: Cell::default(),
             operators: RefCell::default(),
             dictionaries: RefCell::default(),
             sums_floats: sums_floats(graph),
+            readers: readers(graph),
             needed: Needed::of(graph),
             tabulated: RefCell::default(),
             texts: RefCell::default(),
@@ -198,6 +222,11 @@ impl<'g> Cx<'g> {
             prepare: RefCell::default(),
             main: RefCell::default(),
         }
+    }
+
+    /// Do several operators or results read the rows of a table?
+    pub fn is_shared(&self, table: Node) -> bool {
+        self.readers.get(&table).is_some_and(|n| *n > 1)
     }
 
     /// Appends a step to the main function.
@@ -217,6 +246,21 @@ impl<'g> Cx<'g> {
         let number = self.tasks.replace(self.tasks.get() + 1);
         let name = format!("{name}_{number}");
         self.module.func(&name, &TASK, |b, p| body(b, p[0], p[1], p[2], p[3]))
+    }
+
+    /// As [`Cx::task`], for a function that handles about `items` rows or entries in a run.
+    pub fn task_over(
+        &self,
+        name: &str,
+        items: f64,
+        body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>, V<'b>, V<'b>),
+    ) -> FuncId {
+        self.task(name, |b, frame, worker, lo, hi| {
+            if items <= COLD_ITEMS {
+                b.mark_cold();
+            }
+            body(b, frame, worker, lo, hi);
+        })
     }
 
     /// The index under which the runtime knows an operator, for its messages.
@@ -277,6 +321,8 @@ impl<'g> Cx<'g> {
     pub fn finish(self, outputs: Vec<super::Output>) -> super::Lowered {
         let function = |name: &str, steps: Vec<Step<'g>>| {
             self.module.func(name, &TASK, |b, p| {
+                // Steps run once; loops over rows are in functions of their own.
+                b.mark_cold();
                 for step in &steps {
                     step(&self, b, p[0]);
                 }
@@ -299,6 +345,24 @@ impl<'g> Cx<'g> {
             module: self.module.build(),
         }
     }
+}
+
+/// Operators and results that read the rows of each table. A product under a join's residual only names its rows.
+fn readers(graph: &Graph) -> HashMap<Node, usize> {
+    let is_table = |node: &Node| graph.ty(*node).as_table().is_some();
+    let mut readers = HashMap::new();
+    let mut read = |node: Node| *readers.entry(node).or_insert(0) += 1;
+    for node in graph.reachable() {
+        let inputs = graph.inputs(node);
+        match graph.op(node) {
+            Op::Product => {}
+            Op::Single => graph.inputs(inputs[0]).iter().filter(|n| is_table(n)).for_each(|n| read(*n)),
+            _ if is_table(&node) => inputs.iter().filter(|n| is_table(n)).for_each(|n| read(*n)),
+            _ => {}
+        }
+    }
+    graph.outputs().iter().filter(|(_, n)| is_table(n)).for_each(|(_, n)| read(*n));
+    readers
 }
 
 fn sums_floats(graph: &Graph) -> bool {

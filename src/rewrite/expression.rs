@@ -2,7 +2,7 @@
 
 use super::patch::Patch;
 pub use quearn_stage::graph::fails::{has_column, projected};
-use quearn_stage::graph::{BinaryOp, Dim, Graph, Node, Op, Ty};
+use quearn_stage::graph::{Aggregate, AggregateOp, BinaryOp, Dim, Graph, Node, Op, Ty};
 use std::collections::HashSet;
 
 /// Does the operation work on one element at a time, with broadcasting?
@@ -72,6 +72,20 @@ pub fn is_model(graph: &Graph, expression: Node) -> bool {
         }
     }
     false
+}
+
+/// The aggregates of an aggregation with their arguments.
+pub fn arguments<'g>(
+    graph: &'g Graph,
+    node: Node,
+    keys: usize,
+    aggregates: &'g [Aggregate],
+) -> impl Iterator<Item = (&'g Aggregate, Option<Node>)> {
+    let mut operands = graph.inputs(node)[1 + keys..].iter();
+    aggregates.iter().map(move |a| {
+        let argument = if a.op == AggregateOp::CountRows { None } else { operands.next().copied() };
+        (a, argument)
+    })
 }
 
 /// Does the type mention the dimension?

@@ -23,7 +23,8 @@
 //!
 //! So a predicate that [can fail](quearn_stage::graph::fails::can_fail) stays where it is, and nothing that drops rows moves in front of it.
 //! One rule, `filter_before_model`, is exempt from 2: rows that a filter drops are not shown to the model, whether or
-//! not the model, or another part of the same predicate, would have failed on them.
+//! not the model, or another part of the same predicate, would have failed on them. One, `count_distinct`, is exempt
+//! from 1: it sums up in parts, and a part may overflow where the whole does not.
 
 mod cross;
 mod expression;
@@ -50,6 +51,8 @@ pub struct Rule {
     pub name: &'static str,
     /// Why it is there, and why at this place.
     pub reason: &'static str,
+    /// It runs whatever the options say: there are no loops for what it replaces.
+    pub required: bool,
     apply: Apply,
 }
 
@@ -64,48 +67,69 @@ enum Apply {
 /// Every rule, in the order of a round.
 pub const RULES: &[Rule] = &[
     Rule {
+        name: "count_distinct",
+        reason: "two groupings count what is distinct; first, since the other rules gain from what it makes",
+        required: true,
+        apply: Apply::Node(relational::count_distinct),
+    },
+    Rule {
         name: "fold_constants",
-        reason: "what is known now is not computed later; first, since it decides predicates and exposes the rest",
+        reason: "what is known now is not computed later; early, since it decides predicates and exposes the rest",
+        required: false,
         apply: Apply::Node(relational::fold_constants),
+    },
+    Rule {
+        name: "match_prefix",
+        reason: "no substring is looked for where a prefix can be compared; one that is known already is no comparison",
+        required: false,
+        apply: Apply::Node(relational::match_prefix),
     },
     Rule {
         name: "fuse_elementwise",
         reason: "transposes, reshapes and casts that cancel no longer stand between operators that match each other",
+        required: false,
         apply: Apply::Node(tensor::fuse_elementwise),
     },
     Rule {
         name: "merge_filters",
         reason: "one predicate per place, so that the next two rules see all its parts at once",
+        required: false,
         apply: Apply::Node(relational::merge_filters),
     },
     Rule {
         name: "push_filter",
         reason: "rows are dropped before they are joined, sorted or grouped",
+        required: false,
         apply: Apply::Node(relational::push_filter),
     },
     Rule {
         name: "filter_before_model",
         reason: "rows are dropped before the model runs on them",
+        required: false,
         apply: Apply::Node(cross::filter_before_model),
     },
     Rule {
         name: "merge_projections",
         reason: "filters that moved leave projections on top of each other",
+        required: false,
         apply: Apply::Node(relational::merge_projections),
     },
     Rule {
         name: "fold_batch_norm",
         reason: "a normalisation by weights becomes part of the weights, once bound; after transposes have cancelled",
+        required: false,
         apply: Apply::Node(tensor::fold_batch_norm),
     },
     Rule {
         name: "prune_model_inputs",
         reason: "a model output that nobody reads is not computed, and its inputs are not scanned",
+        required: false,
         apply: Apply::Graph(cross::prune_model_inputs),
     },
     Rule {
         name: "prune_projection",
         reason: "columns that nobody reads are not kept or scanned; last, since every other rule changes who reads what",
+        required: false,
         apply: Apply::Graph(relational::prune_projection),
     },
 ];
@@ -122,7 +146,7 @@ pub fn rewrite(graph: &Graph, options: &RewriteOptions) -> Result<(Graph, Rewrit
     let mut current = rebuild(graph, &Patch::new(graph)).map_err(|e| RewriteError::rule("rebuild", e))?;
     for round in 0..MAX_ROUNDS {
         let mut fired = 0;
-        for rule in RULES.iter().filter(|rule| options.is_on(rule.name)) {
+        for rule in RULES.iter().filter(|rule| rule.required || options.is_on(rule.name)) {
             let Some(patch) = rule.proposal(&current) else { continue };
             current = apply(&current, &patch).map_err(|e| RewriteError::rule(rule.name, e))?;
             tracing::debug!(rule = rule.name, round, changes = patch.len(), nodes = current.len(), "rewrote");

@@ -1,9 +1,9 @@
 //! Which columns of each table somebody reads.
 
-use super::expression::has_column;
+use super::expression::{arguments, has_column};
 use super::patch::Patch;
 use quearn_stage::graph::fails::{aggregate_can_fail, can_fail};
-use quearn_stage::graph::{Aggregate, AggregateOp, Graph, Node, Op, Ty};
+use quearn_stage::graph::{Aggregate, Graph, Node, Op, Ty};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Names of the columns that are read, by table.
@@ -170,20 +170,6 @@ impl<'g> Needed<'g> {
             _ => {}
         }
     }
-}
-
-/// Aggregates with their arguments.
-fn arguments<'g>(
-    graph: &'g Graph,
-    node: Node,
-    keys: usize,
-    aggregates: &'g [Aggregate],
-) -> impl Iterator<Item = (&'g Aggregate, Option<Node>)> {
-    let mut operands = graph.inputs(node)[1 + keys..].iter();
-    aggregates.iter().map(move |a| {
-        let argument = if a.op == AggregateOp::CountRows { None } else { operands.next().copied() };
-        (a, argument)
-    })
 }
 
 /// Can an aggregate be left out without a failure being lost?

@@ -3,7 +3,7 @@
 use super::{RULES, RewriteError};
 use std::collections::BTreeSet;
 
-/// A switch per rule; all are on by default.
+/// A switch per rule; all are on by default. Those that are required run in any case.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RewriteOptions {
     on: BTreeSet<&'static str>,
@@ -16,7 +16,7 @@ impl Default for RewriteOptions {
 }
 
 impl RewriteOptions {
-    /// No rule runs.
+    /// No rule runs but those that are required.
     pub fn none() -> RewriteOptions {
         RewriteOptions { on: BTreeSet::new() }
     }
@@ -33,9 +33,13 @@ impl RewriteOptions {
     /// These but for the rule of that name.
     ///
     /// # Errors
-    /// There is no such rule.
+    /// There is no such rule, or it is required.
     pub fn without(mut self, name: &str) -> Result<RewriteOptions, RewriteError> {
-        self.on.remove(known(name)?);
+        let name = known(name)?;
+        if RULES.iter().any(|rule| rule.name == name && rule.required) {
+            return Err(RewriteError::RequiredRule(name));
+        }
+        self.on.remove(name);
         Ok(self)
     }
 

@@ -11,6 +11,9 @@ pub enum RewriteError {
     /// The user's: a switch that names no rule.
     #[error("no rewrite rule {0:?}; there are {known}", known = names())]
     UnknownRule(String),
+    /// The user's: a required rule is to be switched off.
+    #[error("rewrite rule {0} cannot be switched off: what it replaces cannot be compiled otherwise")]
+    RequiredRule(&'static str),
     /// Ours: a rule made something that is no equal graph.
     #[error("rewrite rule {rule} is wrong: {source}")]
     Rule {

@@ -176,8 +176,13 @@ impl Maker {
             inputs.push(key);
         }
         let mut aggregates = vec![];
+        let class = self.class_in(&rel);
+        let distinct = if self.rng.percent(20) { Some(self.expr(&rel, class, 2, true)) } else { None };
         for _ in 0..self.rng.below(3) + 1 {
-            let (op, argument, exact) = self.fold(&rel);
+            let (op, argument, exact) = match distinct {
+                Some(value) if self.rng.percent(50) => (AggregateOp::CountDistinct, Some(value), true),
+                _ => self.fold(&rel, distinct.is_some()),
+            };
             inputs.extend(argument);
             let name = self.name("a");
             columns.push(Col { name: name.clone(), elem: Scalar::I64.required(), exact });
@@ -189,14 +194,15 @@ impl Maker {
         Rel { node, columns }
     }
 
-    /// An aggregate with its argument, and whether the result is exact.
-    fn fold(&mut self, rel: &Rel) -> (AggregateOp, Option<Node>, bool) {
+    /// An aggregate with its argument, and whether the result is exact. Where it is folded in parts, no part overflows.
+    fn fold(&mut self, rel: &Rel, in_parts: bool) -> (AggregateOp, Option<Node>, bool) {
         use AggregateOp::*;
-        let numeric = [Class::Int, Class::Decimal, Class::Float];
         let op = *self.rng.pick(&[Sum, Sum, Min, Max, Avg, Count, CountRows]);
         let class = match op {
             CountRows => return (op, None, true),
-            Sum | Avg => *self.rng.pick(&numeric),
+            Sum if in_parts => Class::Float,
+            Avg if in_parts => *self.rng.pick(&[Class::Int, Class::Float]),
+            Sum | Avg => *self.rng.pick(&[Class::Int, Class::Decimal, Class::Float]),
             _ => *self.rng.pick(&Class::ORDERED[1..]),
         };
         let extreme = matches!(op, Min | Max);

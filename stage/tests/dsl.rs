@@ -131,7 +131,14 @@ fn joins_groups_and_orders() {
         let t = orders
             .join_left(items, [("key", "key")])
             .group_by_exprs(|r| [("year", r.date("day").year().dyn_())])
-            .agg(|r| [sum("total", r.f64("price")), count("n"), count_of("priced", r.f64("price"))])
+            .agg(|r| {
+                [
+                    sum("total", r.f64("price")),
+                    count("n"),
+                    count_of("priced", r.f64("price")),
+                    count_distinct("prices", r.f64("price")),
+                ]
+            })
             .sort([desc("total").nulls_first(), asc("year")])
             .limit(10);
         s.output("t", t);

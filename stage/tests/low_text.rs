@@ -11,7 +11,7 @@ const EVERYTHING: &str = r#"extern get(ptr, i64) -> ptr
 extern "odd name"()
 site 1 overflow "l_extendedprice * (1 - l_discount)"
 site 2 bad_cast "a \"quote\",\na line and \u{7}"
-func @task(v0: ptr, v1: i64, v2: i64, v3: i64) {
+cold func @task(v0: ptr, v1: i64, v2: i64, v3: i64) {
   v4: i32 = const 0
   yield v4
 }

@@ -254,6 +254,7 @@ fn aggregates() {
         "{s: i64?, m: i32?, n: i64} over 1 = rel.aggregate v10, v11, v12, v12 keys [] \
          compute [\"s\" sum, \"m\" min, \"n\" count]",
         "{k: bool} = rel.aggregate v10, v18 keys [\"k\"] compute []",
+        "{n: i64} over 1 = rel.aggregate v0, v6 keys [] compute [\"n\" count_distinct]",
     ]);
     refuses(&[
         ("rel.aggregate v0, v2 keys [] compute [\"s\" sum]", "\"s\": sum does not take column \"b\" (string?)"),
@@ -265,6 +266,10 @@ fn aggregates() {
         ),
         ("rel.aggregate v0, v1, v1 keys [\"s\"] compute [\"s\" sum]", "two columns are named \"s\""),
         ("rel.aggregate v0, v8 keys [\"k\"] compute []", "the key \"k\" is an interval, which has no equality"),
+        (
+            "rel.aggregate v0, v8 keys [] compute [\"n\" count_distinct]",
+            "\"n\": count_distinct does not take column \"h\" (interval)",
+        ),
         ("rel.aggregate v0 keys [] compute [\"s\" sum]", "takes 2 operands, found 1"),
     ]);
 }

@@ -25,7 +25,7 @@ mod target;
 mod types;
 
 use crate::runtime::Run;
-use crate::{Backend, BackendError, Code, CompileOptions, OptLevel};
+use crate::{Backend, BackendError, Code, CompileOptions};
 use compile::{Form, Job, Part, Phases};
 use error::{Error, Result};
 use jit::Loaded;
@@ -71,9 +71,8 @@ impl Backend for Llvm {
 struct LlvmCode {
     loaded: Loaded,
     low: Module,
-    parts: Vec<Part>,
+    parts: Vec<Vec<Part>>,
     prefix: String,
-    level: OptLevel,
     phases: Phases,
     link: Duration,
 }
@@ -82,20 +81,21 @@ impl LlvmCode {
     fn new(module: &Module, options: &CompileOptions) -> Result<LlvmCode> {
         let threads = if options.threads == 0 { *PROCESSORS } else { options.threads };
         let prefix = unique_prefix();
-        let parts = compile::partition(module, threads);
-        let job = Job { low: module, prefix: &prefix, level: options.level };
+        let parts = compile::partition(module, options.level, threads);
+        let job = Job { low: module, prefix: &prefix };
         let (objects, phases) = job.compile(&parts)?;
         let start = Instant::now();
         let symbols: Vec<String> =
             (0..module.funcs.len()).map(|i| module::symbol(&prefix, module, FuncId(i as u32))).collect();
         let loaded = Loaded::new(objects, &symbols)?;
         let link = start.elapsed();
-        Ok(LlvmCode { loaded, low: module.clone(), parts, prefix, level: options.level, phases, link })
+        Ok(LlvmCode { loaded, low: module.clone(), parts, prefix, phases, link })
     }
 
     fn list(&self, form: Form) -> Result<String> {
-        let job = Job { low: &self.low, prefix: &self.prefix, level: self.level };
-        let texts: Vec<String> = self.parts.iter().map(|part| job.listing(part, form)).collect::<Result<_>>()?;
+        let job = Job { low: &self.low, prefix: &self.prefix };
+        let texts = self.parts.iter().flatten().map(|part| job.listing(part, form));
+        let texts: Vec<String> = texts.collect::<Result<_>>()?;
         Ok(texts.join("\n"))
     }
 }

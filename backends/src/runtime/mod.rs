@@ -7,6 +7,7 @@
 //! | [`schedule`] | the parallel loop |
 //! | [`profile`], `counters` | what loops did, if a run asks for it |
 //! | [`rows`] | growing lists of rows |
+//! | [`directory`] | the rows of a join's build side, arranged |
 //! | [`groups`] | hash tables of groups |
 //! | [`sort`] | sorting rows, ranking strings |
 //! | [`symbols`] | the table of functions with C calling convention, one row each |
@@ -15,6 +16,7 @@
 //! gives its failure value (null, -1 or a status), and the program hands that up.
 
 mod counters;
+pub mod directory;
 pub mod groups;
 pub mod memory;
 pub mod profile;

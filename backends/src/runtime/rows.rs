@@ -53,7 +53,7 @@ pub(super) unsafe fn pieces(list: &RowList) -> impl Iterator<Item = Piece> {
 ///
 /// # Safety
 /// There are `n` well-formed lists, which do not change meanwhile.
-unsafe fn lists<'a>(first: *mut u8, n: i64, stride: i64) -> impl Iterator<Item = &'a RowList> {
+pub(super) unsafe fn lists<'a>(first: *mut u8, n: i64, stride: i64) -> impl Iterator<Item = &'a RowList> {
     // SAFETY: the caller's promise.
     (0..n).map(move |i| unsafe { &*first.offset((i * stride) as isize).cast::<RowList>() })
 }
@@ -138,7 +138,7 @@ pub(super) unsafe fn qn_rows_spans(
 }
 
 /// Cuts a piece of a list into spans of at most `max` rows.
-fn cut(list: &RowList, piece: Piece, max: usize) -> impl Iterator<Item = RowSpan> {
+pub(super) fn cut(list: &RowList, piece: Piece, max: usize) -> impl Iterator<Item = RowSpan> {
     let (rows, width) = (rows_of(list, piece.bytes), list.width as usize);
     (0..rows).step_by(max).map(move |at| RowSpan { rows: piece.at(at * width), count: max.min(rows - at) as i64 })
 }

@@ -6,7 +6,7 @@
 
 use super::run::{Run, RunError};
 use super::schedule::Status;
-use super::{groups, memory, rows, schedule, sort};
+use super::{directory, groups, memory, rows, schedule, sort};
 use quearn_stage::low::{Module, Ty};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
@@ -147,6 +147,8 @@ runtime_fns! {
     fn qn_rows_spans(lists: PTR, n: I64, stride: I64, max_rows: I64, operator: I64, out: PTR) -> I64 = rows::qn_rows_spans;
     /// Copies the rows of `n` lists one after another; gives their number, or -1, and their address at `out`.
     fn qn_rows_concat(lists: PTR, n: I64, stride: I64, width: I64, operator: I64, out: PTR) -> I64 = rows::qn_rows_concat;
+    /// Arranges the rows of a join's build side as a [`crate::abi::JoinDirectory`] asks. Gives a status.
+    fn qn_join_directory(directory: PTR, operator: I64) -> I32 = directory::qn_join_directory;
     /// Enlarges the directory of a [`crate::abi::GroupTable`] and links its entries anew. Gives a status.
     fn qn_groups_grow(table: PTR, operator: I64) -> I32 = groups::qn_groups_grow;
     /// Sorts `n` rows of `width` bytes by their first `words` unsigned 64-bit words, the first the most significant;

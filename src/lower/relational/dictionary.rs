@@ -2,6 +2,7 @@
 
 use super::env::{Env, Place};
 use super::value::{Repr, Value};
+use crate::data::Column;
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::frame::{Bind, Part, Slot};
@@ -123,9 +124,12 @@ pub fn tabulate(cx: &Cx<'_>, node: Node, on: &Dependence, dict: DictRef) -> Resu
     }
     let values = cx.frame.slot(Ty::PTR);
     let valid = cx.frame.slot(Ty::PTR);
+    let (table, column) = cx.dictionary_column(dict.0);
+    let column = cx.catalog.table(&table).and_then(|t| t.column(&column).ok());
+    let entries = column.and_then(Column::dictionary).map_or(0.0, |dict| dict.len() as f64);
     // The table is filled by a function of its own; the form of its values is known once that is generated.
     let mut form = None;
-    let func = cx.task("tabulate", |b, frame, worker, lo, hi| {
+    let func = cx.task_over("tabulate", entries, |b, frame, worker, lo, hi| {
         b.for_(lo, hi, |i| {
             let env = Env::new(b, frame, worker);
             let entry = dict.text(cx, b, frame, i.sext(Prim::I32));

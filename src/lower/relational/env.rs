@@ -35,6 +35,8 @@ pub enum Place<'b> {
         /// Layout of its keys and states.
         groups: Rc<GroupLayout>,
     },
+    /// A pair of rows of the two sides of a join.
+    Sides(Rc<Sides<'b>>),
     /// Values that are at hand.
     Values(Rc<Vec<(String, Value<'b>)>>),
     /// The values of a text column are replaced by one entry of its dictionary.
@@ -46,6 +48,14 @@ pub enum Place<'b> {
     },
 }
 
+/// The rows of a pair, each with an environment of its own: both sides may read the same table.
+pub struct Sides<'b> {
+    /// Left table and where its row is.
+    pub left: (Node, Env<'b>),
+    /// Right table and where its row is.
+    pub right: (Node, Env<'b>),
+}
+
 /// The current row. Cheap to clone.
 #[derive(Clone)]
 pub struct Env<'b> {
@@ -55,6 +65,8 @@ pub struct Env<'b> {
     pub frame: V<'b>,
     /// The worker.
     pub worker: V<'b>,
+    /// Are only a few rows of a stored table produced at a time, so that vectors do not pay?
+    pub few_rows: bool,
     places: HashMap<Node, Place<'b>>,
     memo: RefCell<HashMap<Node, Value<'b>>>,
 }
@@ -62,7 +74,7 @@ pub struct Env<'b> {
 impl<'b> Env<'b> {
     /// No row yet.
     pub fn new(b: &'b Builder, frame: V<'b>, worker: V<'b>) -> Env<'b> {
-        Env { b, frame, worker, places: HashMap::new(), memo: RefCell::default() }
+        Env { b, frame, worker, few_rows: false, places: HashMap::new(), memo: RefCell::default() }
     }
 
     /// The same with a place for a table's row. What was evaluated before stays known: it does not depend on the new row.

@@ -2,6 +2,7 @@
 
 use super::env::Env;
 use super::expr::text;
+use super::layout::{RowField, Stored};
 use super::value::{Repr, Value, widen};
 use crate::lower::context::Cx;
 use quearn_stage::low::{BinOp, CastOp, Prim, Ty, V};
@@ -20,6 +21,12 @@ pub fn hash<'b>(cx: &Cx<'_>, env: &Env<'b>, keys: &[Value<'b>]) -> V<'b> {
 pub fn is_exact(keys: &[Value<'_>]) -> bool {
     let word = |v: &Value<'_>| matches!(v.repr, Repr::Prim(p) if p.ty().prim.is_int() && p.ty().prim != Prim::I128);
     matches!(keys, [k] if k.valid.is_none() && word(k))
+}
+
+/// Would the hash of keys that are stored so be a bijection?
+pub fn is_exact_stored<'f>(mut keys: impl Iterator<Item = &'f RowField>) -> bool {
+    let word = |f: &RowField| matches!(f.stored, Stored::Prim(p) if p.is_int() && p != Prim::I128) && f.valid.is_none();
+    keys.next().is_some_and(word) && keys.next().is_none()
 }
 
 fn mix<'b>(h: V<'b>, which: usize) -> V<'b> {

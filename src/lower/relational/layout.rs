@@ -18,7 +18,8 @@ pub enum Stored {
 }
 
 impl Stored {
-    fn bytes(self) -> i64 {
+    /// Bytes of a value.
+    pub fn bytes(self) -> i64 {
         match self {
             Stored::Prim(prim) => prim.bytes() as i64,
             Stored::Text => 16,

@@ -6,7 +6,7 @@
 //! | [`scan`] | columns of stored tables |
 //! | [`select`] | filters over stored tables by vectors |
 //! | [`join`] | hash and array joins: inner, left, semi, anti |
-//! | [`aggregate`], [`ordered`] | group-aggregate; by a sorted column |
+//! | [`aggregate`] | group-aggregate |
 //! | [`sort`] | sort and limit |
 //! | [`batch`] | tensor operators on the rows of a pipeline, a tile at a time |
 //! | [`output`] | results |
@@ -25,7 +25,6 @@ pub mod join;
 pub mod layout;
 pub mod materialise;
 pub mod needed;
-pub mod ordered;
 pub mod output;
 pub mod pipeline;
 pub mod scan;

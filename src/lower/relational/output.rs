@@ -62,7 +62,7 @@ pub fn scalar(cx: &Cx<'_>, name: &str, elem: Elem, node: Node) -> Result<Output>
     let lists = Lists::new(cx, "the result");
     let mut layout = RowLayout::default();
     let mut outcome = Ok(());
-    let func = cx.task("scalar", |b, frame, worker, _, _| {
+    let func = cx.task_over("scalar", 1.0, |b, frame, worker, _, _| {
         outcome = eval(cx, &Env::new(b, frame, worker), node).map(|value| {
             let value = cast::widest(value, elem);
             layout.add(name, elem, &value);

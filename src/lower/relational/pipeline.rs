@@ -4,10 +4,10 @@
 //! calls its consumer once, while the program is generated, with the staged row. The function handles a tile (a range
 //! of rows or of spans of materialised rows), which is also the morsel by which threads share work.
 
+use super::aggregate::ordered::{self, SortedColumn};
 use super::env::{Env, Place};
 use super::expr::eval;
 use super::materialise::{self, Spans};
-use super::ordered::{self, SortedColumn};
 use super::{batch, join, scan, select};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
@@ -51,7 +51,7 @@ pub type Consume<'c> = dyn for<'b> FnMut(&Env<'b>) -> Result<()> + 'c;
 /// it needs (build sides, inputs of pipeline breakers) are emitted before.
 pub fn run(cx: &Cx<'_>, name: &str, table: Node, sink: &mut dyn Sink) -> Result<()> {
     let mut outcome = Ok(());
-    let func = cx.task(name, |b, frame, worker, lo, hi| {
+    let func = cx.task_over(name, rows_handled(cx, table), |b, frame, worker, lo, hi| {
         outcome = task(cx, &Env::new(b, frame, worker), table, (lo, hi), sink);
     });
     outcome?;
@@ -76,12 +76,25 @@ fn task<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, tile: (V<'b>, V<'b>), sink:
     sink.end(cx, env)
 }
 
+/// About how many rows pass the busiest place of a pipeline.
+fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
+    let own = cx.estimate.rows(table);
+    match cx.graph.op(table) {
+        Op::Filter | Op::Project { .. } | Op::Join { .. } => own.max(rows_handled(cx, cx.graph.inputs(table)[0])),
+        Op::Aggregate { .. } if ordered::in_pipeline(cx, table).is_some() => {
+            rows_handled(cx, cx.graph.inputs(table)[0])
+        }
+        _ => own,
+    }
+}
+
 /// Names of the operators in one pipeline, source first.
 fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
     let inputs = cx.graph.inputs(table);
     match cx.graph.op(table) {
         Op::Filter | Op::Project { .. } | Op::Join { .. } => collect_names(cx, inputs[0], names),
         Op::Scan { .. } => {}
+        Op::Aggregate { .. } if ordered::in_pipeline(cx, table).is_some() => collect_names(cx, inputs[0], names),
         _ => {
             names.push(format!("rows of {}", cx.describe(table)));
             return;
@@ -90,6 +103,7 @@ fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
     names.push(match cx.graph.op(table) {
         Op::Filter => format!("filter {}", super::needed::spell(cx.graph, inputs[1])),
         Op::Join { .. } => format!("probe {}", cx.describe(table)),
+        Op::Aggregate { .. } => format!("{} in order", cx.describe(table)),
         _ => cx.describe(table),
     });
 }
@@ -130,6 +144,7 @@ fn extent(cx: &Cx<'_>, table: Node) -> Result<Extent> {
                 at = cx.graph.inputs(at)[0];
             }
             Op::Filter | Op::Join { .. } => at = cx.graph.inputs(at)[0],
+            Op::Aggregate { .. } if ordered::in_pipeline(cx, at).is_some() => at = cx.graph.inputs(at)[0],
             _ => {
                 let spans = materialise::spans(cx, at)?;
                 return Ok(if spans.ordered { Extent::Ordered } else { Extent::Spans(spans.count) });
@@ -178,6 +193,11 @@ pub fn produce<'b>(
             produce(cx, env, inputs[0], tile, &mut |env| join::probe(cx, env, &probe, consume))
         }
         Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => {
+            if let Op::Aggregate { .. } = cx.graph.op(table)
+                && let Some(key) = ordered::in_pipeline(cx, table)
+            {
+                return ordered::produce(cx, env, table, &key, tile, consume);
+            }
             let spans = materialise::spans(cx, table)?;
             over_spans(env, table, &spans, tile, consume)
         }

@@ -203,8 +203,8 @@ pub fn lane_form(cx: &Cx<'_>, scan: Node, name: &str) -> Option<LaneForm> {
     }
 }
 
-/// Reads a column that has a [`LaneForm`] in `lanes` rows from `row` on.
-pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>, lanes: u16) -> Result<V<'b>> {
+/// Reads a column that has a [`LaneForm`] in the rows from `row` on, in the lanes where `mask` is true.
+pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>, mask: V<'b>) -> Result<V<'b>> {
     // Also records what the program relies on.
     load(cx, env, scan, name, row)?;
     let table = stored_table(cx, scan)?;
@@ -221,9 +221,7 @@ pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V
     };
     let prim = prim_of(phys);
     let ptr = bound(cx, env, table, column, Part::Values).index(row, prim.bytes() as i64);
-    let align = prim.bytes() as u16;
-    let op = quearn_stage::low::Op::Load { ptr: ptr.id, offset: 0, align, invariant: true };
-    let v = env.b.emit(op, Ty::vector(prim, lanes));
+    let v = env.b.masked_load(Ty::vector(prim, mask.ty().lanes), ptr, mask, true);
     Ok(match phys {
         Phys::F32 | Phys::F64 => v,
         Phys::U8 => v.zext(Prim::I32),

@@ -53,7 +53,7 @@ pub struct Selection {
 pub fn plan(cx: &Cx<'_>, env: &Env<'_>, table: Node) -> Result<Option<Selection>> {
     let inputs = cx.graph.inputs(table);
     let (scan, predicate) = (inputs[0], inputs[1]);
-    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 {
+    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 || env.few_rows {
         return Ok(None);
     }
     scan::check(cx, scan)?;
@@ -220,18 +220,24 @@ struct Lanes<'x, 'g, 'b> {
     env: &'x Env<'b>,
     scan: Node,
     row: V<'b>,
-    lanes: u16,
+    /// The lanes that have a row.
+    mask: V<'b>,
 }
 
 impl<'b> Lanes<'_, '_, 'b> {
-    fn mask(&self, ready: &Ready<'_, 'b>) -> Result<V<'b>> {
+    /// The lanes that have a row for which all of these hold.
+    fn all(&self, masks: &[Ready<'_, 'b>]) -> Result<V<'b>> {
+        masks.iter().try_fold(self.mask, |all, mask| Ok(all & self.test(mask)?))
+    }
+
+    fn test(&self, ready: &Ready<'_, 'b>) -> Result<V<'b>> {
         Ok(match ready {
             Ready::Compare(op, x, y) => self.operand(x)?.cmp(compare::machine(*op), self.operand(y)?),
-            Ready::Binary(op, x, y) => self.mask(x)?.bin(*op, self.mask(y)?),
-            Ready::Not(x) => !self.mask(x)?,
+            Ready::Binary(op, x, y) => self.test(x)?.bin(*op, self.test(y)?),
+            Ready::Not(x) => !self.test(x)?,
             Ready::Codes { name, bits } => {
                 let codes = self.column(name)?;
-                bits.splat(self.lanes).bin(BinOp::LShr, codes).cast(CastOp::Trunc, Prim::Bool)
+                bits.splat(LANES).bin(BinOp::LShr, codes).cast(CastOp::Trunc, Prim::Bool)
             }
         })
     }
@@ -240,13 +246,13 @@ impl<'b> Lanes<'_, '_, 'b> {
         let b = self.env.b;
         Ok(match operand {
             Operand::Column(name) => self.column(name)?,
-            Operand::Int(value) => b.int(Ty::vector(Prim::I32, self.lanes), i128::from(*value)),
-            Operand::Float(prim, value) => b.float(Ty::vector(*prim, self.lanes), *value),
+            Operand::Int(value) => b.int(Ty::vector(Prim::I32, LANES), i128::from(*value)),
+            Operand::Float(prim, value) => b.float(Ty::vector(*prim, LANES), *value),
         })
     }
 
     fn column(&self, name: &str) -> Result<V<'b>> {
-        scan::load_lanes(self.cx, self.env, self.scan, name, self.row, self.lanes)
+        scan::load_lanes(self.cx, self.env, self.scan, name, self.row, self.mask)
     }
 }
 
@@ -298,40 +304,26 @@ impl Selection {
         (base, end): (V<'b>, V<'b>),
     ) -> Result<V<'b>> {
         let b = env.b;
-        let whole = base + ((end - base) & -i64::from(LANES));
         let mut outcome = Ok(());
-        let mut step = |row: V<'b>, n: V<'b>, lanes: u16| match self.test(cx, env, masks, row, lanes) {
-            Ok(test) => keep(b, selected, (row - base).sext(Prim::I32), n, test, lanes),
-            Err(error) => {
+        let lanes = Ty::vector(Prim::I32, LANES);
+        let rows = (end - base).sext(Prim::I32).splat(LANES);
+        let n = b.for_carry(base, end, LANES.into(), &[b.i64(0)], |row, c| {
+            let positions = b.iota(lanes) + (row - base).sext(Prim::I32).splat(LANES);
+            let at = Lanes { cx, env, scan: self.scan, row, mask: positions.lt(rows) };
+            let test = at.all(masks).unwrap_or_else(|error| {
                 outcome = Err(error);
-                n
-            }
-        };
-        let n = b.for_carry(base, whole, LANES.into(), &[b.i64(0)], |row, c| vec![step(row, c[0], LANES)])[0];
-        let n = b.for_carry(whole, end, 1, &[n], |row, c| vec![step(row, c[0], 1)])[0];
+                at.mask
+            });
+            vec![keep(b, selected, c[0], test, positions)]
+        })[0];
         outcome?;
         Ok(n)
-    }
-
-    fn test<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, masks: &[Ready<'_, 'b>], row: V<'b>, lanes: u16) -> Result<V<'b>> {
-        let at = Lanes { cx, env, scan: self.scan, row, lanes };
-        let mut all = at.mask(&masks[0])?;
-        for mask in &masks[1..] {
-            all = all & at.mask(mask)?;
-        }
-        Ok(all)
     }
 }
 
 /// Appends the positions of the lanes that pass to the selection vector of `n`; the new length.
-fn keep<'b>(b: &'b Builder, selected: V<'b>, offset: V<'b>, n: V<'b>, test: V<'b>, lanes: u16) -> V<'b> {
-    let at = selected.index(n, 4);
-    if lanes == 1 {
-        b.store(at, 0, offset);
-        return n + test.zext(Prim::I64);
-    }
-    let positions = b.iota(Ty::vector(Prim::I32, lanes)) + offset.splat(lanes);
-    b.compress_store(at, test, positions);
+fn keep<'b>(b: &'b Builder, selected: V<'b>, n: V<'b>, test: V<'b>, positions: V<'b>) -> V<'b> {
+    b.compress_store(selected.index(n, 4), test, positions);
     let bits = test.bitcast(Ty::I16).zext(Prim::I32);
     n + bits.un(UnOp::Popcnt).zext(Prim::I64)
 }

@@ -36,7 +36,8 @@ pub fn aggregate_can_fail(op: AggregateOp, argument: Option<Scalar>) -> bool {
         AggregateOp::Sum => !argument.is_some_and(Scalar::is_float),
         // The exact sum behind a mean of decimals may have too many digits; that of integers never has.
         AggregateOp::Avg => matches!(argument, Some(Scalar::Decimal { .. })),
-        AggregateOp::Min | AggregateOp::Max | AggregateOp::Count | AggregateOp::CountRows => false,
+        AggregateOp::Min | AggregateOp::Max => false,
+        AggregateOp::Count | AggregateOp::CountRows | AggregateOp::CountDistinct => false,
     }
 }
 

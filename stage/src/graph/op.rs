@@ -147,6 +147,8 @@ kinds! {
         Count = "count",
         /// Number of rows, i64; takes no argument.
         CountRows = "count_rows",
+        /// Number of different values that are not NULL, i64; equal as keys are.
+        CountDistinct = "count_distinct",
     }
 }
 

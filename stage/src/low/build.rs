@@ -79,11 +79,19 @@ pub struct V<'b> {
     pub id: Value,
 }
 
+/// A place between two instructions. See [`Builder::mark`].
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    block: Block,
+    at: usize,
+}
+
 impl Builder {
     fn new(module: ModuleBuilder, name: &str, params: &[Ty]) -> Builder {
         let entry = Block(0);
         let mut func = Func {
             name: name.into(),
+            cold: false,
             params: vec![],
             values: vec![],
             insts: vec![],
@@ -101,6 +109,12 @@ impl Builder {
     /// The module that the function will belong to; further functions can be built while this one is.
     pub fn module(&self) -> &ModuleBuilder {
         &self.module
+    }
+
+    /// Says that the function runs on so little data that compiling it costs more than running it: a backend should
+    /// compile it as fast as it can.
+    pub fn mark_cold(&self) {
+        self.state.borrow_mut().func.cold = true;
     }
 
     fn v(&self, id: Value) -> V<'_> {
@@ -238,6 +252,24 @@ impl Builder {
         let state = &mut *self.state.borrow_mut();
         let insts = std::mem::take(&mut state.func.blocks[block.index()].insts);
         state.prologue.extend(insts);
+    }
+
+    /// The current place in the function, for [`Builder::at_mark`].
+    pub fn mark(&self) -> Mark {
+        let state = self.state.borrow();
+        let block = state.scopes.last().expect("the entry scope is never popped").block;
+        Mark { block, at: state.func.blocks[block.index()].insts.len() }
+    }
+
+    /// Emits what `body` builds at an earlier place. It may use what was there already, constants and stack memory only.
+    pub fn at_mark(&self, mark: Mark, body: impl FnOnce()) {
+        let block = self.block(&[], |_| {
+            body();
+            vec![]
+        });
+        let state = &mut *self.state.borrow_mut();
+        let insts = std::mem::take(&mut state.func.blocks[block.index()].insts);
+        state.func.blocks[mark.block.index()].insts.splice(mark.at..mark.at, insts);
     }
 
     /// The staged value of an id that this builder gave.

@@ -478,6 +478,8 @@ pub struct BlockData {
 pub struct Func {
     /// Name, unique in the module.
     pub name: String,
+    /// Does it handle so little data that time spent on optimising it is lost? See [`super::Builder::mark_cold`].
+    pub cold: bool,
     /// Parameters.
     pub params: Vec<Value>,
     /// All values.

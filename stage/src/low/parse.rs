@@ -189,7 +189,10 @@ impl Parser {
         } else if self.eat_word("site") {
             self.site()
         } else if self.eat_word("func") {
-            self.func()
+            self.func(false)
+        } else if self.eat_word("cold") {
+            self.keyword("func")?;
+            self.func(true)
         } else {
             self.error("`extern`, `site` or `func`")
         }
@@ -215,11 +218,11 @@ impl Parser {
         Ok(())
     }
 
-    fn func(&mut self) -> Parsed<()> {
+    fn func(&mut self, cold: bool) -> Parsed<()> {
         self.punct("@")?;
         let name = self.name()?;
-        let entry = BlockData::default();
-        let func = Func { name, params: vec![], values: vec![], insts: vec![], blocks: vec![entry], entry: Block(0) };
+        let blocks = vec![BlockData::default()];
+        let func = Func { name, cold, params: vec![], values: vec![], insts: vec![], blocks, entry: Block(0) };
         let mut body = Body { p: self, func, names: HashMap::new(), depth: 0 };
         body.params()?;
         let entry = body.func.entry;

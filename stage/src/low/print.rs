@@ -116,7 +116,8 @@ impl<'a> Printer<'a> {
     }
 
     fn func(&self, f: &mut impl Write) -> fmt::Result {
-        writeln!(f, "func @{}({}) {{", name(&self.func.name), self.definitions(&self.func.params))?;
+        let cold = if self.func.cold { "cold " } else { "" };
+        writeln!(f, "{cold}func @{}({}) {{", name(&self.func.name), self.definitions(&self.func.params))?;
         self.block(f, self.func.entry, 1)?;
         writeln!(f, "}}")
     }

@@ -2,7 +2,7 @@
 //!
 //! NULL arguments are skipped; an empty sum, minimum, maximum or average is NULL.
 
-use super::marker::{Dyn, Elementwise, F64, I64, Summable, Table};
+use super::marker::{Comparable, Dyn, Elementwise, F64, I64, Summable, Table};
 use super::row::Row;
 use super::stage::Rep;
 use crate::graph::{Aggregate, AggregateOp, Op};
@@ -14,7 +14,8 @@ pub struct Groups<'s> {
     keys: Vec<(String, Rep<'s, Dyn>)>,
 }
 
-/// A named aggregate: [`sum`], [`min`], [`max`], [`avg`], [`count`] or [`count_of`].
+/// A named aggregate: [`sum`], [`min`], [`max`], [`avg`], [`count`], [`count_of`] or
+/// [`count_distinct`].
 #[derive(Clone, Debug)]
 pub struct Agg<'s> {
     aggregate: Aggregate,
@@ -53,6 +54,11 @@ pub fn count<'s>(name: impl Into<String>) -> Agg<'s> {
 /// Number of values that are not NULL.
 pub fn count_of<'s, T: Elementwise>(name: impl Into<String>, value: Rep<'s, T>) -> Agg<'s> {
     agg(name, AggregateOp::Count, Some(value.dyn_()))
+}
+
+/// Number of different values that are not NULL. Several of them in one aggregation must count the same expression.
+pub fn count_distinct<'s, T: Comparable>(name: impl Into<String>, value: Rep<'s, T>) -> Agg<'s> {
+    agg(name, AggregateOp::CountDistinct, Some(value.dyn_()))
 }
 
 impl<'s> Groups<'s> {

@@ -5,17 +5,29 @@
 //! does not matter.
 
 mod q01;
+mod q02;
 mod q03;
 mod q04;
+mod q05;
 mod q06;
+mod q07;
+mod q08;
 mod q09;
+mod q10;
+mod q11;
 mod q12;
 mod q13;
 mod q14;
+mod q15;
+mod q16;
+mod q17;
 mod q18;
 mod q19;
+mod q20;
+mod q21;
+mod q22;
 
-use crate::schema;
+use crate::schema::{self, NATION, REGION};
 use crate::{Error, Result};
 use quearn_stage::graph::Graph;
 use quearn_stage::rep::{Decimal, Rep, Row, Stage, Table};
@@ -26,15 +38,27 @@ pub type Query = for<'s> fn(&'s Stage) -> Rep<'s, Table>;
 /// All queries, with their numbers.
 pub const QUERIES: &[(u32, Query)] = &[
     (1, q01::q01),
+    (2, q02::q02),
     (3, q03::q03),
     (4, q04::q04),
+    (5, q05::q05),
     (6, q06::q06),
+    (7, q07::q07),
+    (8, q08::q08),
     (9, q09::q09),
+    (10, q10::q10),
+    (11, q11::q11),
     (12, q12::q12),
     (13, q13::q13),
     (14, q14::q14),
+    (15, q15::q15),
+    (16, q16::q16),
+    (17, q17::q17),
     (18, q18::q18),
     (19, q19::q19),
+    (20, q20::q20),
+    (21, q21::q21),
+    (22, q22::q22),
 ];
 
 /// Name of the result in the program that [`graph`] gives.
@@ -64,4 +88,11 @@ fn scan<'s>(s: &'s Stage, table: &str) -> Rep<'s, Table> {
 #[track_caller]
 fn revenue(line: Row<'_>) -> Rep<'_, Decimal> {
     line.decimal("l_extendedprice") * (1 - line.decimal("l_discount"))
+}
+
+/// The nations of a region.
+#[track_caller]
+fn nations_of<'s>(s: &'s Stage, region: &str) -> Rep<'s, Table> {
+    let region = scan(s, REGION).filter(|r| r.str("r_name").eq(region));
+    scan(s, NATION).join_semi(region, [("n_regionkey", "r_regionkey")])
 }

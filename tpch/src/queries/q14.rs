@@ -13,8 +13,8 @@ use quearn_stage::rep::{Rep, Stage, Table, date, dec, sum, when};
 /// ```
 pub fn q14(s: &Stage) -> Rep<'_, Table> {
     let month = scan(s, LINEITEM).filter(|r| r.date("l_shipdate").within(date("1995-09-01")..date("1995-10-01")));
-    scan(s, PART)
-        .join_inner(month, [("p_partkey", "l_partkey")])
+    month
+        .join_inner(scan(s, PART), [("l_partkey", "p_partkey")])
         .aggregate(|r| {
             let promo = when(r.str("p_type").like("PROMO%")).then(revenue(r)).otherwise(0);
             [sum("promo", promo), sum("all", revenue(r))]

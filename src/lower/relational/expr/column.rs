@@ -77,6 +77,11 @@ pub fn stored<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, name: &str) -> Result
             let field = layout.field(name).ok_or_else(missing)?;
             Ok(field.load(env.b, *ptr, *present))
         }
+        Place::Sides(sides) => {
+            let on_left = fields(cx, sides.left.0).iter().any(|f| f.name == name);
+            let (table, env) = if on_left { &sides.left } else { &sides.right };
+            column(cx, env, *table, name)
+        }
         Place::Group { ptr, groups } => aggregate::column(env, *ptr, groups, name).ok_or_else(missing),
         Place::Values(values) => values.iter().find(|(n, _)| n == name).map(|(_, v)| *v).ok_or_else(missing),
         Place::Entry { column, value } if column == name => Ok(*value),

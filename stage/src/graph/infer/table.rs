@@ -11,6 +11,7 @@ pub fn aggregate_result(op: AggregateOp, argument: Scalar) -> Option<Scalar> {
         AggregateOp::Min | AggregateOp::Max => ordered.then_some(argument),
         AggregateOp::Avg => argument.is_numeric().then_some(Scalar::F64),
         AggregateOp::Count | AggregateOp::CountRows => Some(Scalar::I64),
+        AggregateOp::CountDistinct => (argument != Scalar::Interval).then_some(Scalar::I64),
     }
 }
 
@@ -187,7 +188,7 @@ fn aggregate(cx: &Cx, keys: &[String], aggregates: &[Aggregate]) -> Result<Ty> {
             return cx.error(format!("{name:?}: {} does not take {} ({argument})", op.name(), cx.operand(operand)));
         };
         operand += usize::from(*op != AggregateOp::CountRows);
-        let counts = matches!(op, AggregateOp::Count | AggregateOp::CountRows);
+        let counts = matches!(op, AggregateOp::Count | AggregateOp::CountRows | AggregateOp::CountDistinct);
         let nullable = !counts && (argument.nullable || keys.is_empty());
         fields.push(Field { name: name.clone(), elem: Elem { scalar, nullable }, shape: vec![] });
     }

@@ -1,0 +1,325 @@
+//! What is kept of a group, and how rows and other groups are folded into it.
+
+use super::super::env::Env;
+use super::super::expr::{arith, cast, column, elem_of, text};
+use super::super::layout::{RowField, RowLayout, Stored};
+use super::super::pipeline;
+use super::super::value::{Range, Repr, Value, to_float};
+use super::Aggregation;
+use crate::lower::context::Cx;
+use crate::lower::error::{LowerError, Result};
+use quearn_stage::graph::{AggregateOp, CompareOp, Elem, Op, Scalar};
+use quearn_stage::low::{BinOp, Builder, CastOp, FailKind, OvfOp, Prim, Ty, V};
+
+/// How a group is laid out: a header, the number of rows, the keys, then one state for each aggregate.
+#[derive(Debug)]
+pub struct GroupLayout {
+    layout: RowLayout,
+    header: i64,
+    keys: usize,
+    /// Offset of the number of rows; 0 in memory that no group was made in yet.
+    pub rows: i64,
+    states: Vec<State>,
+}
+
+/// What an aggregate keeps of a group.
+#[derive(Clone, Debug)]
+struct State {
+    name: String,
+    op: AggregateOp,
+    result: Elem,
+    argument: Scalar,
+    /// The folded value; absent for counts.
+    folded: Option<RowField>,
+    /// Offset of the number of arguments that are not NULL; absent if that is the number of rows.
+    count: Option<i64>,
+    /// May the sum leave its machine type? Then it is tested.
+    checked: bool,
+    /// The place in the user's terms.
+    message: String,
+}
+
+impl GroupLayout {
+    /// The layout of groups with keys and arguments of these forms, behind a header of some bytes.
+    pub fn plan(
+        cx: &Cx<'_>,
+        of: &Aggregation,
+        header: i64,
+        keys: &[Value<'_>],
+        arguments: &[Option<Value<'_>>],
+    ) -> Result<GroupLayout> {
+        let Op::Aggregate { keys: names, aggregates } = cx.graph.op(of.node) else { unreachable!("an aggregate") };
+        // A rewrite has replaced those that it can.
+        if let Some(distinct) = aggregates.iter().find(|a| a.op == AggregateOp::CountDistinct) {
+            let what = format!("{:?}, which counts other distinct values than an aggregate beside it,", distinct.name);
+            return Err(LowerError::Unsupported { node: cx.describe(of.node), what });
+        }
+        let mut layout = RowLayout::with_header(header);
+        let rows = layout.reserve(8, 8);
+        let elems: Vec<Elem> = column::fields(cx, of.node).iter().map(|f| f.elem).collect();
+        for ((name, key), elem) in names.iter().zip(keys).zip(&elems) {
+            layout.add(name, *elem, key);
+        }
+        let bound = pipeline::row_bound(cx, of.input);
+        let mut states = vec![];
+        for (i, aggregate) in aggregates.iter().enumerate() {
+            if aggregate.op == AggregateOp::CountDistinct {
+                // A rewrite has replaced those that it can.
+                let what = format!("{:?}, which counts other distinct values than one beside it,", aggregate.name);
+                return Err(LowerError::Unsupported { node: cx.describe(of.node), what });
+            }
+            let argument = arguments[i].as_ref();
+            let scalar = match of.arguments[i] {
+                Some(node) => elem_of(cx, node)?.scalar,
+                None => Scalar::I64,
+            };
+            let (folded, checked) = folded_form(aggregate.op, argument, scalar, bound, &mut layout);
+            let nullable = argument.is_some_and(|a| a.valid.is_some());
+            states.push(State {
+                name: aggregate.name.clone(),
+                op: aggregate.op,
+                result: elems[names.len() + i],
+                argument: scalar,
+                folded,
+                count: nullable.then(|| layout.reserve(8, 8)),
+                checked,
+                message: format!("{}({})", aggregate.op.name(), aggregate.name),
+            });
+        }
+        Ok(GroupLayout { layout, header, keys: keys.len(), rows, states })
+    }
+
+    /// Bytes a group.
+    pub fn width(&self) -> i64 {
+        self.layout.width()
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &[RowField] {
+        &self.layout.fields[..self.keys]
+    }
+
+    /// Zero rows.
+    pub fn init<'b>(&self, b: &'b Builder, group: V<'b>) {
+        b.store(group, self.rows, b.i64(0));
+        for state in &self.states {
+            if let Some(count) = state.count {
+                b.store(group, count, b.i64(0));
+            }
+            if let Some(folded) = &state.folded {
+                folded.store(b, group, &state.neutral(b, folded));
+            }
+        }
+    }
+
+    /// Writes the keys.
+    pub fn store_keys<'b>(&self, b: &'b Builder, group: V<'b>, keys: &[Value<'b>]) {
+        for (field, key) in self.keys().iter().zip(keys) {
+            field.store(b, group, key);
+        }
+    }
+
+    /// Reads the keys.
+    pub fn load_keys<'b>(&self, b: &'b Builder, group: V<'b>) -> Vec<Value<'b>> {
+        self.keys().iter().map(|f| f.load(b, group, None)).collect()
+    }
+
+    /// Folds one row in.
+    pub fn update<'b>(&self, b: &'b Builder, group: V<'b>, arguments: &[Option<Value<'b>>]) {
+        add_to(b, group, self.rows, b.i64(1));
+        for (state, argument) in self.states.iter().zip(arguments) {
+            let Some(argument) = argument else { continue };
+            if let Some(count) = state.count {
+                add_to(b, group, count, argument.is_valid(b).zext(Prim::I64));
+            }
+            if let Some(folded) = &state.folded {
+                state.fold(b, group, folded, *argument);
+            }
+        }
+    }
+
+    /// Folds another group in.
+    pub fn merge<'b>(&self, b: &'b Builder, group: V<'b>, other: V<'b>) {
+        add_to(b, group, self.rows, b.load(Ty::I64, other, self.rows));
+        for state in &self.states {
+            if let Some(count) = state.count {
+                add_to(b, group, count, b.load(Ty::I64, other, count));
+            }
+            if let Some(folded) = &state.folded {
+                let value = folded.load(b, other, None);
+                state.fold_value(b, group, folded, value, None);
+            }
+        }
+    }
+
+    /// Copies everything after the entry header.
+    pub fn copy<'b>(&self, b: &'b Builder, to: V<'b>, from: V<'b>) {
+        for at in (self.header..self.width()).step_by(8) {
+            b.store(to, at, b.load(Ty::I64, from, at));
+        }
+    }
+}
+
+fn add_to<'b>(b: &'b Builder, group: V<'b>, offset: i64, by: V<'b>) {
+    b.store(group, offset, b.load(by.ty(), group, offset) + by);
+}
+
+impl State {
+    /// The value from which folding starts.
+    fn neutral<'b>(&self, b: &'b Builder, folded: &RowField) -> Value<'b> {
+        let least = self.op == AggregateOp::Max;
+        match folded.stored {
+            Stored::Text => Value::text(b.null(), b.i64(0)),
+            Stored::Code(dict) => {
+                let code = b.i32(if least { 0 } else { i32::MAX });
+                Value { repr: Repr::Code { code, dict }, valid: None, range: folded.range }
+            }
+            Stored::Prim(prim) if matches!(self.op, AggregateOp::Sum | AggregateOp::Avg) => {
+                Value::prim(b.zero(Ty::scalar(prim)))
+            }
+            Stored::Prim(prim) if prim.is_float() => {
+                Value::prim(b.float(Ty::scalar(prim), if least { f64::NEG_INFINITY } else { f64::INFINITY }))
+            }
+            Stored::Prim(prim) => {
+                let range = folded.range.unwrap_or(Range::new(0, 1));
+                Value::prim(b.int(Ty::scalar(prim), if least { range.min } else { range.max }))
+            }
+        }
+    }
+
+    /// Folds an argument in; NULL changes nothing.
+    fn fold<'b>(&self, b: &'b Builder, group: V<'b>, folded: &RowField, argument: Value<'b>) {
+        let value = match self.op {
+            AggregateOp::Sum | AggregateOp::Avg => self.addend(argument, folded),
+            _ => argument,
+        };
+        let neutral = self.neutral(b, folded);
+        self.fold_value(b, group, folded, value.with_valid(None), argument.valid.map(|valid| (valid, neutral)));
+    }
+
+    /// The argument in the type of the sum.
+    fn addend<'b>(&self, argument: Value<'b>, folded: &RowField) -> Value<'b> {
+        let Stored::Prim(prim) = folded.stored else { return argument };
+        let v = argument.scalar();
+        Value::prim(match (prim.is_float(), v.ty().prim.is_float()) {
+            (true, true) => v.cast(CastOp::FpExt, prim),
+            (true, false) => to_float(v, prim),
+            _ => arith::as_prim(argument, prim),
+        })
+    }
+
+    fn fold_value<'b>(
+        &self,
+        b: &'b Builder,
+        group: V<'b>,
+        folded: &RowField,
+        value: Value<'b>,
+        guard: Option<(V<'b>, Value<'b>)>,
+    ) {
+        if let Repr::Text { ptr, .. } = value.repr {
+            let valid = guard.map_or_else(|| !ptr.is_null(), |(valid, _)| valid);
+            return b.if_(valid, || self.fold_text(b, group, folded, value));
+        }
+        let old = folded.load(b, group, None);
+        let (x, mut y) = (old.scalar(), value.scalar());
+        if let Some((valid, neutral)) = guard {
+            y = valid.select(y, neutral.scalar());
+        }
+        if self.checked {
+            b.fail_if(x.overflows(OvfOp::Add, y), FailKind::Overflow, &self.message);
+        }
+        let new = match self.op {
+            AggregateOp::Min => extreme(x, y, BinOp::Min),
+            AggregateOp::Max => extreme(x, y, BinOp::Max),
+            _ => x + y,
+        };
+        b.store(group, folded.offset, new);
+    }
+
+    fn fold_text<'b>(&self, b: &'b Builder, group: V<'b>, folded: &RowField, value: Value<'b>) {
+        let old = folded.load(b, group, None);
+        let better = if self.op == AggregateOp::Min { CompareOp::Lt } else { CompareOp::Gt };
+        let take =
+            b.if_else(old.scalar().is_null(), || vec![b.bool(true)], || vec![text::compare(b, better, value, old)]);
+        b.if_(take[0], || folded.store(b, group, &value));
+    }
+
+    /// The aggregate of a finished group.
+    fn result<'b>(&self, b: &'b Builder, group: V<'b>, rows: i64) -> Value<'b> {
+        let counted = b.load(Ty::I64, group, self.count.unwrap_or(rows));
+        let Some(folded) = &self.folded else { return Value::int(counted, Range::new(0, i64::MAX as i128)) };
+        let value = folded.load(b, group, None);
+        let valid = self.result.nullable.then(|| counted.gt(b.i64(0)));
+        match self.op {
+            AggregateOp::Avg => {
+                let scale = match self.argument {
+                    Scalar::Decimal { scale, .. } => scale,
+                    _ => 0,
+                };
+                let sum = value.scalar();
+                let sum = if sum.ty().prim.is_float() { sum } else { to_float(sum, Prim::F64) };
+                let sum = if scale == 0 { sum } else { sum / b.f64(10f64.powi(scale.into())) };
+                Value::prim(sum / to_float(counted, Prim::F64)).with_valid(valid)
+            }
+            AggregateOp::Sum => self.sum(b, value.scalar()).with_valid(valid),
+            _ => value.with_valid(valid),
+        }
+    }
+
+    /// The sum in its logical type.
+    fn sum<'b>(&self, b: &'b Builder, sum: V<'b>) -> Value<'b> {
+        if sum.ty().prim.is_float() {
+            let prim = cast::float_prim(self.result.scalar);
+            return Value::prim(sum.cast(CastOp::FpTrunc, prim));
+        }
+        let limit = Range::of(self.result.scalar).unwrap_or(Range::I128);
+        let machine = if sum.ty().prim == Prim::I128 { Range::I128 } else { Range::I64 };
+        if !limit.contains(machine) {
+            let outside = sum.lt(b.int(sum.ty(), limit.min)) | sum.gt(b.int(sum.ty(), limit.max));
+            b.fail_if(outside, FailKind::Overflow, &self.message);
+        }
+        Value::int(sum, machine.intersect(limit))
+    }
+}
+
+/// The smaller or larger, also of bools.
+fn extreme<'b>(x: V<'b>, y: V<'b>, op: BinOp) -> V<'b> {
+    match (x.ty().prim, op) {
+        (Prim::Bool, BinOp::Min) => x & y,
+        (Prim::Bool, _) => x | y,
+        _ => x.bin(op, y),
+    }
+}
+
+/// A column of a finished group.
+pub fn column<'b>(env: &Env<'b>, group: V<'b>, groups: &GroupLayout, name: &str) -> Option<Value<'b>> {
+    if let Some(field) = groups.keys().iter().find(|f| f.name == name) {
+        return Some(field.load(env.b, group, None));
+    }
+    let state = groups.states.iter().find(|s| s.name == name)?;
+    Some(state.result(env.b, group, groups.rows))
+}
+
+/// The form of an aggregate's folded value, and whether adding to it must be tested.
+fn folded_form(
+    op: AggregateOp,
+    argument: Option<&Value<'_>>,
+    scalar: Scalar,
+    bound: u64,
+    layout: &mut RowLayout,
+) -> (Option<RowField>, bool) {
+    let Some(argument) = argument else { return (None, false) };
+    let elem = scalar.required();
+    let b = argument.scalar().builder();
+    let (form, checked) = match op {
+        AggregateOp::Count | AggregateOp::CountRows | AggregateOp::CountDistinct => return (None, false),
+        AggregateOp::Min | AggregateOp::Max => (argument.with_valid(None), false),
+        AggregateOp::Sum | AggregateOp::Avg if scalar.is_float() => (Value::prim(b.f64(0.0)), false),
+        AggregateOp::Sum | AggregateOp::Avg => {
+            let prim = arith::sum_type(argument.range.unwrap_or(Range::I128), bound);
+            (Value::prim(b.zero(Ty::scalar(prim.unwrap_or(Prim::I128)))), prim.is_none())
+        }
+    };
+    let at = layout.add("", elem, &form);
+    (Some(layout.fields[at].clone()), checked)
+}

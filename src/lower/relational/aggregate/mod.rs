@@ -1,0 +1,223 @@
+//! Group-aggregate: every worker folds the rows it sees into groups of its own, then the groups are merged.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`group`] | what is kept of a group, and how rows are folded into it |
+//! | [`directory`] | groups in an array that the keys index, or in a chained hash table |
+//! | [`merge`] | the groups of all workers brought together |
+//! | [`ordered`] | groups of rows that follow one another, without a directory |
+//!
+//! Without keys the state lives in registers during a tile.
+
+pub mod directory;
+pub mod group;
+pub mod merge;
+pub mod ordered;
+
+use super::env::Env;
+use super::expr::eval;
+use super::hash;
+use super::materialise::{self, Form, Lists, Spans};
+use super::pipeline::{self, Sink};
+use super::value::Value;
+use crate::lower::context::Cx;
+use crate::lower::error::Result;
+use crate::lower::frame::{Slot, workers};
+use directory::{Directory, directory, find_or_insert, grow, position};
+use ordered::SortedColumn;
+use quearn_backends::abi;
+use quearn_stage::graph::{AggregateOp, Node, Op};
+use quearn_stage::low::{Builder, Ty, V};
+use std::rc::Rc;
+
+pub use group::{GroupLayout, column};
+
+/// An aggregation of the graph, taken apart.
+#[derive(Clone, Debug)]
+pub struct Aggregation {
+    /// The node.
+    pub node: Node,
+    /// Its rows.
+    pub input: Node,
+    /// Key expressions.
+    pub keys: Vec<Node>,
+    /// Argument of each aggregate.
+    pub arguments: Vec<Option<Node>>,
+}
+
+impl Aggregation {
+    /// The parts of an aggregation node.
+    pub fn of(cx: &Cx<'_>, node: Node) -> Aggregation {
+        let Op::Aggregate { keys, aggregates } = cx.graph.op(node) else { unreachable!("an aggregate") };
+        let inputs = cx.graph.inputs(node);
+        let mut rest = inputs[1 + keys.len()..].iter().copied();
+        let arguments = aggregates.iter().map(|a| if a.op == AggregateOp::CountRows { None } else { rest.next() });
+        Aggregation { node, input: inputs[0], keys: inputs[1..=keys.len()].to_vec(), arguments: arguments.collect() }
+    }
+
+    /// Keys and arguments on the current row.
+    fn eval<'b>(&self, cx: &Cx<'_>, env: &Env<'b>) -> Result<(Vec<Value<'b>>, Vec<Option<Value<'b>>>)> {
+        let keys = self.keys.iter().map(|&k| eval(cx, env, k)).collect::<Result<Vec<_>>>()?;
+        let arguments = self.arguments.iter().map(|a| a.map(|a| eval(cx, env, a)).transpose());
+        Ok((keys, arguments.collect::<Result<_>>()?))
+    }
+}
+
+/// The sink that folds rows into groups.
+pub struct Groups {
+    of: Aggregation,
+    operator: String,
+    /// Slot with the address of the workers' arrays or tables.
+    state: Slot,
+    /// Fold into the stack of the function during a tile.
+    local: bool,
+    local_state: Option<quearn_stage::low::Value>,
+    /// The sorted column by which groups follow one another.
+    sorted: Option<SortedColumn>,
+    plan: Option<(Rc<GroupLayout>, Directory)>,
+}
+
+impl Groups {
+    fn plan(&mut self, cx: &Cx<'_>, keys: &[Value<'_>], arguments: &[Option<Value<'_>>]) -> Result<()> {
+        if self.plan.is_none() {
+            let directory = match self.sorted {
+                Some(_) => Directory::Ordered,
+                None => directory(keys, pipeline::row_bound(cx, self.of.input)),
+            };
+            let header = if directory == Directory::Hashed { abi::ENTRY_KEYS } else { 0 };
+            let layout = GroupLayout::plan(cx, &self.of, header, keys, arguments)?;
+            self.plan = Some((Rc::new(layout), directory));
+        }
+        Ok(())
+    }
+
+    fn layout(&self) -> (Rc<GroupLayout>, Directory) {
+        let (layout, directory) = self.plan.as_ref().expect("planned with the first row");
+        (Rc::clone(layout), *directory)
+    }
+
+    /// The group on the stack of the function, which LLVM keeps in registers.
+    fn local_group<'b>(&mut self, b: &'b Builder) -> V<'b> {
+        let (layout, _) = self.layout();
+        let group = b.alloca(layout.width() as u32, 16);
+        b.in_prologue(|| layout.init(b, group));
+        self.local_state = Some(group.id);
+        group
+    }
+
+    /// The group of the current row.
+    fn find<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, keys: &[Value<'b>]) -> V<'b> {
+        let b = env.b;
+        let (layout, directory) = self.layout();
+        let state = self.state.get(b, env.frame);
+        match directory {
+            Directory::Ordered => ordered::current(cx, env, state, keys, &layout, &self.operator),
+            Directory::Dense(groups) => {
+                let array = state.index(env.worker, groups as i64 * layout.width());
+                let group = array.index(position(b, keys), layout.width());
+                let fresh = b.load(Ty::I64, group, layout.rows).eq(b.i64(0));
+                b.if_(fresh, || {
+                    layout.store_keys(b, group, keys);
+                    layout.init(b, group);
+                });
+                group
+            }
+            Directory::Hashed => {
+                let table = state.index(env.worker, abi::GROUPS_BYTES);
+                let hash = hash::hash(cx, env, keys);
+                let on_new = |group: V<'b>| {
+                    layout.store_keys(b, group, keys);
+                    layout.init(b, group);
+                };
+                find_or_insert(cx, env, table, hash, keys, &layout, &self.operator, on_new, |_| ())
+            }
+        }
+    }
+}
+
+impl Sink for Groups {
+    fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
+        let (keys, arguments) = self.of.eval(cx, env)?;
+        self.plan(cx, &keys, &arguments)?;
+        let group = if self.local { self.local_group(env.b) } else { self.find(cx, env, &keys) };
+        self.layout().0.update(env.b, group, &arguments);
+        Ok(())
+    }
+
+    fn end<'b>(&mut self, _cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
+        let Some(local) = self.local_state.take() else { return Ok(()) };
+        let b = env.b;
+        let (layout, _) = self.layout();
+        let local = b.value(local);
+        let group = self.state.get(b, env.frame).index(env.worker, layout.width());
+        let fresh = b.load(Ty::I64, group, layout.rows).eq(b.i64(0));
+        let copy = || {
+            layout.copy(b, group, local);
+            vec![]
+        };
+        b.if_else(fresh, copy, || {
+            layout.merge(b, group, local);
+            vec![]
+        });
+        Ok(())
+    }
+
+    fn allocate(&mut self, cx: &Cx<'_>) -> Result<()> {
+        let (layout, directory) = self.layout();
+        let (state, operator) = (self.state, self.operator.clone());
+        let each = match directory {
+            Directory::Dense(groups) => groups as i64 * layout.width(),
+            Directory::Hashed => abi::GROUPS_BYTES,
+            Directory::Ordered => abi::ROWS_BYTES,
+        };
+        cx.step(move |cx, b, frame| {
+            let n = workers(b, frame);
+            let memory = cx.alloc(b, frame, n * each, &operator);
+            state.set(b, frame, memory);
+            if directory == Directory::Hashed {
+                b.for_(b.i64(0), n, |w| grow(cx, b, frame, memory.index(w, each), &operator));
+            }
+        });
+        Ok(())
+    }
+
+    fn runs(&self) -> Option<SortedColumn> {
+        self.sorted.clone()
+    }
+
+    fn describe(&self) -> String {
+        let (layout, directory) = self.layout();
+        match directory {
+            Directory::Ordered => format!("{}: in order, {} bytes a group", self.operator, layout.width()),
+            Directory::Dense(n) => {
+                format!("{}: array of {n} groups of {} bytes a worker", self.operator, layout.width())
+            }
+            Directory::Hashed => format!("{}: hash table, {} bytes a group", self.operator, layout.width()),
+        }
+    }
+}
+
+/// Emits the pipelines of an aggregation; the groups are the rows that it gives.
+pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
+    let of = Aggregation::of(cx, table);
+    let operator = cx.describe(table);
+    let input = of.input;
+    let mut sink = Groups {
+        local: of.keys.is_empty() && !pipeline::is_batched(cx, input),
+        sorted: ordered::sorted_key(cx, &of),
+        of,
+        operator: operator.clone(),
+        state: cx.frame.slot(Ty::PTR),
+        local_state: None,
+        plan: None,
+    };
+    pipeline::run(cx, "aggregate", input, &mut sink)?;
+    let (layout, directory) = sink.layout();
+    let lists = match directory {
+        Directory::Dense(groups) => merge::merge_dense(cx, &sink, &layout, groups),
+        Directory::Hashed => merge::merge_hashed(cx, &sink, &layout),
+        Directory::Ordered => Lists { address: sink.state, stride: abi::ROWS_BYTES },
+    };
+    let width = layout.width();
+    Ok(materialise::spans_of_lists(cx, lists, width, Form::Group(layout), &operator))
+}

@@ -1,0 +1,187 @@
+//! The build side: a pipeline that writes its rows out, and the step that arranges them.
+
+use super::super::env::Env;
+use super::super::expr::{column, elem_of};
+use super::super::hash;
+use super::super::layout::{RowField, RowLayout};
+use super::super::materialise::{self, Lists};
+use super::super::pipeline::{self, Sink, when};
+use super::super::value::{Range, Value, both_valid};
+use super::directory::{self, Access, Index, Rows, Slots, offset};
+use super::{Join, Probe, is_unique, kept, key, plain};
+use crate::lower::context::Cx;
+use crate::lower::error::Result;
+use crate::lower::frame::{Slot, run_handle};
+use quearn_backends::abi;
+use quearn_stage::graph::Elem;
+use quearn_stage::low::{Builder, Ty, V};
+use std::rc::Rc;
+
+struct Build {
+    join: Join,
+    columns: Vec<(String, Elem)>,
+    /// Does a combination of keys have one row at most?
+    unique: bool,
+    lists: Lists,
+    slots: Slots,
+    operator: String,
+    layout: RowLayout,
+    fields: Vec<usize>,
+    access: Option<Access>,
+}
+
+/// Emits the pipeline of the right side and the passes after it.
+pub fn build(cx: &Cx<'_>, join: Join) -> Result<Probe> {
+    let operator = format!("build side of {}", cx.describe(join.node));
+    let right = join.right;
+    let mut sink = Build {
+        columns: kept(cx, &join),
+        unique: is_unique(cx, right, &join.right_keys()),
+        lists: Lists::new(cx, &operator),
+        slots: Slots::new(cx),
+        operator,
+        layout: RowLayout::with_header(abi::ENTRY_KEYS),
+        fields: vec![],
+        access: None,
+        join,
+    };
+    pipeline::run(cx, "build", right, &mut sink)?;
+    let access = sink.access.expect("planned with the first row");
+    arrange(cx, &sink, access);
+    let Build { join, unique, slots, layout, fields, .. } = sink;
+    Ok(Probe { join, layout: Rc::new(layout), fields, access, slots, unique })
+}
+
+impl Build {
+    fn plan(&mut self, cx: &Cx<'_>, keys: &[Value<'_>], values: &[Value<'_>]) -> Result<Access> {
+        if let Some(access) = self.access {
+            return Ok(access);
+        }
+        for ((name, elem), value) in self.columns.iter().zip(values) {
+            self.layout.add(name, *elem, value);
+        }
+        for (&(_, own), value) in self.join.keys.iter().zip(keys) {
+            // Keys in rows are never NULL: rows with a NULL key are left out.
+            let elem = elem_of(cx, own)?.scalar.required();
+            self.fields.push(self.layout.add("", elem, &value.with_valid(None)));
+        }
+        let access = directory::choose(cx, &self.join, keys, self.unique);
+        self.access = Some(access);
+        Ok(access)
+    }
+
+    /// Do rows come in order of the only key, so that threads see different ones?
+    fn in_order(&self, cx: &Cx<'_>) -> bool {
+        self.join.keys.iter().all(|&(_, own)| cx.estimate.column(own).is_some_and(|column| column.stats.sorted))
+    }
+}
+
+impl Sink for Build {
+    fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
+        let keys = self.join.keys.iter().map(|&(other, own)| key(cx, env, own, other));
+        let keys = keys.collect::<Result<Vec<_>>>()?;
+        let values = self.columns.iter().map(|(name, _)| column::column(cx, env, self.join.right, name));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let access = self.plan(cx, &keys, &values)?;
+        let b = env.b;
+        let valid = keys.iter().fold(None, |all, k| both_valid(all, k.valid)).unwrap_or_else(|| b.bool(true));
+        when(b, valid, || {
+            match access {
+                Access::Flags(range) => {
+                    let flag = self.slots.heads.get(b, env.frame).index(offset(keys[0], range), 1);
+                    let set = || b.store(flag, 0, b.bool(true));
+                    // A store takes the cache line away from other threads, even if it changes nothing: where all of them
+                    // see the same keys it is worth a branch.
+                    match self.in_order(cx) {
+                        true => set(),
+                        false => b.if_(!b.load(Ty::BOOL, flag, 0), set),
+                    }
+                    return Ok(());
+                }
+                Access::Array { key, index: index @ Index::Rank(_), .. } => {
+                    index.mark(self.slots.ranks.get(b, env.frame), keys[key]);
+                }
+                _ => {}
+            }
+            let list = self.lists.of(b, env.frame, env.worker);
+            let row = materialise::append(cx, b, env.frame, list, self.layout.width(), &self.operator);
+            if access == Access::Hashed {
+                b.store(row, abi::ENTRY_HASH, hash::hash(cx, env, &plain(&keys)));
+            }
+            for (field, value) in self.layout.fields.iter().zip(values.iter().chain(&keys)) {
+                field.store(b, row, value);
+            }
+            Ok(())
+        })
+    }
+
+    fn allocate(&mut self, cx: &Cx<'_>) -> Result<()> {
+        match self.access {
+            Some(Access::Flags(range)) => {
+                zeros(cx, self.slots.heads, range.count().unwrap_or(0) as i64, &self.operator);
+            }
+            Some(Access::Array { index: index @ Index::Rank(_), .. }) => {
+                zeros(cx, self.slots.ranks, index.words() * abi::RANK_BYTES, &self.operator);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let bytes = self.layout.width();
+        let keys = |index: Index| index.range().count().unwrap_or(0);
+        let structure = match self.access {
+            Some(Access::Flags(r)) => {
+                return format!("{}: {} bytes of key flags", self.operator, r.count().unwrap_or(0));
+            }
+            Some(Access::Array { index: i @ Index::Offset(_), rows: Rows::Chain, .. }) => {
+                format!("array of {} heads", keys(i))
+            }
+            Some(Access::Array { index: i @ Index::Offset(_), .. }) => format!("grouped by {} keys", keys(i)),
+            Some(Access::Array { index: i, rows: Rows::Placed, .. }) => {
+                format!("placed by rank among {} keys", keys(i))
+            }
+            Some(Access::Array { index: i, .. }) => format!("grouped by rank among {} keys", keys(i)),
+            _ => "hash table".to_owned(),
+        };
+        format!("{}: {bytes} bytes a row, {structure}", self.operator)
+    }
+}
+
+/// A step that makes memory of known size.
+fn zeros(cx: &Cx<'_>, slot: Slot, bytes: i64, operator: &str) {
+    let operator = operator.to_owned();
+    cx.step(move |cx, b, frame| slot.set(b, frame, cx.alloc(b, frame, b.i64(bytes), &operator)));
+}
+
+/// A step that has the runtime arrange the rows that were written out.
+fn arrange(cx: &Cx<'_>, build: &Build, access: Access) {
+    let Some(form) = access.form() else { return };
+    let (key, range) = match access {
+        Access::Array { key, index, .. } => (Some(build.layout.fields[build.fields[key]].clone()), index.range()),
+        _ => (None, Range::point(0)),
+    };
+    let bytes = key.as_ref().map_or(0, |key| key.stored.bytes());
+    let place = key.map_or(0, |key| key.offset);
+    // Sums of floats depend on the order in which they are added.
+    let in_order = cx.sums_floats && !build.unique;
+    let (lists, block, width) = (build.lists, build.slots.block, build.layout.width());
+    let operator = build.operator.clone();
+    cx.step(move |cx, b, frame| {
+        let [_, first, workers, stride] = lists.arguments(b, frame);
+        let constants = [width, form as i64, place, bytes, range.min as i64, range.count().unwrap_or(0) as i64];
+        let constants = constants.into_iter().chain([i64::from(in_order)]).map(|c| b.i64(c));
+        for (i, value) in (0..).zip([first, workers, stride].into_iter().chain(constants)) {
+            b.store(frame, block + 8 * i, value);
+        }
+        let args = [run_handle(b, frame), frame.at(block), b.i64(cx.operator(&operator))];
+        b.check(b.call("qn_join_directory", Ty::I32, &args));
+    });
+}
+
+/// The stored keys of a row.
+pub fn stored_keys<'b>(b: &'b Builder, layout: &RowLayout, fields: &[usize], row: V<'b>) -> Vec<Value<'b>> {
+    let field = |&field: &usize| -> &RowField { &layout.fields[field] };
+    fields.iter().map(field).map(|field| field.load(b, row, None)).collect()
+}
