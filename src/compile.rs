@@ -23,6 +23,13 @@ pub struct Compiled {
     pub phases: Vec<(&'static str, f64)>,
 }
 
+impl Compiled {
+    /// Milliseconds of each phase, the backend's own phases among them.
+    pub fn phases(&self) -> Vec<(&'static str, f64)> {
+        self.phases.iter().copied().chain(self.code.compile_ms()).collect()
+    }
+}
+
 /// Compiles a graph for the tables of a catalog.
 pub fn compile(graph: &Graph, catalog: &Catalog, options: &Options, backend: &dyn Backend) -> Result<Compiled> {
     let mut phases = vec![];

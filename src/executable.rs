@@ -7,7 +7,7 @@ use crate::lower::{Lowered, Output};
 use crate::results::{self, Outcome, Outputs};
 use quearn_backends::Code;
 use quearn_backends::abi::FrameHeader;
-use quearn_backends::runtime::{Run, RunConfig, RunError};
+use quearn_backends::runtime::{LoopProfile, Run, RunConfig, RunError};
 use quearn_stage::graph::{Dim, Graph, Node, Op, Ty};
 use quearn_stage::low::{FuncId, Module};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -121,8 +121,8 @@ impl Job<'_> {
         })
     }
 
-    /// Runs the program.
-    pub(crate) fn run(&self, prepared: &Prepared) -> Result<Outputs> {
+    /// Runs the program; gives its results, and what its parallel loops did if the configuration asks for that.
+    pub(crate) fn run(&self, prepared: &Prepared) -> Result<(Outputs, Vec<LoopProfile>)> {
         let dims = self.dims()?;
         let mut outputs = self.lowered.outputs.iter().map(|o| allocate(o, &dims)).collect::<Result<Vec<_>>>()?;
         let run = Run::new((self.config)());
@@ -150,7 +150,7 @@ impl Job<'_> {
                 (Output::Tensor { .. }, None) => unreachable!("tensor outputs were allocated"),
             });
         }
-        Ok(Outputs::new(values, run_ms, run.memory_use()))
+        Ok((Outputs::new(values, run_ms, run.memory_use()), run.loops()))
     }
 
     fn call(&self, func: FuncId, frame: &Frame, run: &Run) -> Result<()> {

@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 use crate::executable::{Job, Prepared, Tensors};
 use crate::explain::{self, Level};
 use crate::options::{BackendKind, Options};
+use crate::profile::{self, Profile};
 use crate::results::Outputs;
 use crate::rewrite::RewriteOptions;
-use quearn_backends::runtime::{RunConfig, thread_pool};
+use quearn_backends::runtime::{LoopProfile, RunConfig, thread_pool};
 use quearn_backends::{Backend, OptLevel};
 use quearn_stage::graph::Graph;
 use std::path::Path;
@@ -158,6 +159,7 @@ impl Session {
             budget: self.options.memory_limit,
             cancel: Arc::clone(&self.cancel),
             deal,
+            profile: false,
             operators: Arc::clone(operators),
         }
     }
@@ -191,6 +193,32 @@ impl Program {
     /// A program relies on facts about the tables (how they are stored, ranges of values); where they no longer hold, it
     /// is compiled again first.
     pub fn run_with(&self, session: &Session, inputs: &Tensors) -> Result<Outputs> {
+        let (_, outputs, _) = self.run_as(session, inputs, false)?;
+        Ok(outputs)
+    }
+
+    /// Runs the program as [`Program::run`] does, and tells where the time of this run went.
+    ///
+    /// Timing costs little: some readings of a clock for every parallel loop, not for every tile. A first run pays for
+    /// fresh memory, and a single run is at the mercy of whatever else the machine does; profile a few and compare.
+    pub fn profile(&self, session: &Session) -> Result<Profile> {
+        self.profile_with(session, &Tensors::new())
+    }
+
+    /// As [`Program::profile`], with further input tensors.
+    pub fn profile_with(&self, session: &Session, inputs: &Tensors) -> Result<Profile> {
+        let (compiled, outputs, loops) = self.run_as(session, inputs, true)?;
+        let source =
+            profile::Source { lowered: &compiled.lowered, code: compiled.code.as_ref(), catalog: &session.catalog };
+        Ok(source.profile(outputs, &loops, compiled.phases()))
+    }
+
+    fn run_as(
+        &self,
+        session: &Session,
+        inputs: &Tensors,
+        profile: bool,
+    ) -> Result<(Arc<Compiled>, Outputs, Vec<LoopProfile>)> {
         let merged;
         let tensors = match inputs.is_empty() {
             true => &session.tensors,
@@ -201,7 +229,9 @@ impl Program {
         };
         let (compiled, prepared) = self.ready(session, tensors)?;
         let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
-        job(&compiled, session, tensors, &|| session.config(&operators, compiled.lowered.sums_floats)).run(&prepared)
+        let config = || RunConfig { profile, ..session.config(&operators, compiled.lowered.sums_floats) };
+        let (outputs, loops) = job(&compiled, session, tensors, &config).run(&prepared)?;
+        Ok((compiled, outputs, loops))
     }
 
     /// Milliseconds from the graph to machine code.
@@ -211,8 +241,7 @@ impl Program {
 
     /// Milliseconds of each phase of compilation, the backend's own phases among them.
     pub fn compile_phases(&self) -> Vec<(&'static str, f64)> {
-        let state = self.lock();
-        state.compiled.phases.iter().copied().chain(state.compiled.code.compile_ms()).collect()
+        self.lock().compiled.phases()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

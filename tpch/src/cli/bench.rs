@@ -3,7 +3,7 @@
 use super::Selection;
 use super::machine::{self, Machine};
 use super::progress::Bars;
-use super::report::{Measured, Report, Times};
+use super::report::{Measured, Report, Times, write_json};
 use arrow::array::RecordBatch;
 use quearn::Session;
 use quearn_tpch::host::{CpuTime, Host};
@@ -50,7 +50,7 @@ impl Bench {
         report.peak_rss_query_mb = host::peak_rss_mb();
         report.loadavg_after = host::load_average();
         if let Some(path) = &self.json {
-            report.write(path)?;
+            write_json(path, &report)?;
         }
         match report.queries.values().filter(|measured| !measured.is_good()).count() {
             0 => Ok(()),

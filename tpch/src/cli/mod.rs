@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `generate`, `run`, `check`, `bench`, `explain` | the commands |
+//! | `generate`, `load`, `run`, `check`, `bench`, `profile`, `explain` | the commands |
 //! | `machine` | settings of the session, and a session with the tables that queries need |
 //! | `report` | measurements as JSON, in the form that the peers' measurements have |
 //! | `progress` | bars while tables are generated and loaded |
@@ -11,7 +11,9 @@ mod bench;
 mod check;
 mod explain;
 mod generate;
+mod load;
 mod machine;
+mod profile;
 mod progress;
 mod report;
 mod run;
@@ -32,12 +34,16 @@ pub struct Cli {
 enum Command {
     /// Generate the tables as Parquet files under $QUEARN_CACHE (default ~/.cache/quearn); those that are there stay.
     Gen(generate::Generate),
+    /// Load the tables and show what they cost, and what is known about their columns.
+    Load(load::Load),
     /// Run queries and print their results.
     Run(run::Run),
     /// Compare the results of queries with the expected answers, without printing them.
     Check(check::Check),
     /// Measure queries.
     Bench(bench::Bench),
+    /// Show where the time of a query goes.
+    Profile(profile::ProfileQuery),
     /// Print a query at a level of the compiler.
     Explain(explain::Explain),
 }
@@ -47,9 +53,11 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Gen(command) => command.run(),
+            Command::Load(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Profile(command) => command.run(),
             Command::Explain(command) => command.run(),
         }
     }

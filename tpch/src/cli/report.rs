@@ -61,13 +61,11 @@ impl Measured {
     }
 }
 
-impl Report {
-    /// Writes the measurements.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |message: String| Error::Write { path: path.display().to_string(), message };
-        let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
-        std::fs::write(path, text + "\n").map_err(|e| failed(e.to_string()))
-    }
+/// Writes figures as a file.
+pub fn write_json(path: &Path, figures: &impl Serialize) -> Result<()> {
+    let failed = |message: String| Error::Write { path: path.display().to_string(), message };
+    let text = serde_json::to_string_pretty(figures).map_err(|e| failed(e.to_string()))?;
+    std::fs::write(path, text + "\n").map_err(|e| failed(e.to_string()))
 }
 
 #[cfg(test)]
