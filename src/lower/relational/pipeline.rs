@@ -18,7 +18,7 @@ use quearn_stage::low::{Builder, Ty, V};
 use std::rc::Rc;
 
 /// Rows of a stored table in a tile: their live columns fit the second-level cache.
-const TILE_ROWS: i64 = 1 << 14;
+pub const TILE_ROWS: i64 = 1 << 14;
 
 /// What receives the rows of a pipeline.
 pub trait Sink {
@@ -90,7 +90,7 @@ fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
 }
 
 /// Names of the operators in one pipeline, source first.
-fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
+pub fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
     let inputs = cx.graph.inputs(table);
     match cx.graph.op(table) {
         Op::Filter | Op::Project { .. } | Op::Join { .. } => collect_names(cx, inputs[0], names),
@@ -181,7 +181,9 @@ pub fn produce<'b>(
             for_each(env.b, tile, |row| consume(&env.bind(table, Place::Stored(row))))
         }
         Op::Filter => {
-            if let Some(selection) = select::plan(cx, env, table)? {
+            if !env.few_rows
+                && let Some(selection) = select::plan(cx, table)?
+            {
                 return selection.produce(cx, env, tile, consume);
             }
             let (input, predicate) = (inputs[0], inputs[1]);

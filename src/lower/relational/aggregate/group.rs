@@ -99,6 +99,29 @@ impl GroupLayout {
         self.states.iter().map(|state| (state.name.clone(), state.result(b, group, self.rows))).collect()
     }
 
+    /// Which aggregates are sums, if all are integer sums that need no test, or numbers of rows.
+    pub fn sums(&self) -> Option<Vec<bool>> {
+        let is_sum = |state: &State| match &state.folded {
+            None if state.count.is_none() => Some(false),
+            Some(RowField { stored: Stored::Prim(prim), .. }) => {
+                let plain = !prim.is_float() && !state.checked && state.count.is_none();
+                (plain && matches!(state.op, AggregateOp::Sum | AggregateOp::Avg)).then_some(true)
+            }
+            _ => None,
+        };
+        self.states.iter().map(is_sum).collect()
+    }
+
+    /// Adds rows and sums (the number of the aggregate, and an `i64`) to a group whose aggregates are sums.
+    pub fn add<'b>(&self, b: &'b Builder, group: V<'b>, rows: V<'b>, sums: &[(usize, V<'b>)]) {
+        add_to(b, group, self.rows, rows);
+        for &(state, sum) in sums {
+            if let Some(RowField { stored: Stored::Prim(prim), offset, .. }) = self.states[state].folded {
+                add_to(b, group, offset, sum.sext(prim));
+            }
+        }
+    }
+
     /// Zero rows.
     pub fn init<'b>(&self, b: &'b Builder, group: V<'b>) {
         b.store(group, self.rows, b.i64(0));

@@ -6,6 +6,7 @@
 //! | [`directory`] | groups in an array that the keys index, or in a chained hash table |
 //! | [`merge`] | the groups of all workers brought together |
 //! | [`ordered`] | groups of rows that follow one another, without a directory |
+//! | [`lanes`] | few groups, by vectors |
 //! | [`group_join`] | groups that are the rows of a join's left side |
 //!
 //! Without keys the state lives in registers during a tile.
@@ -13,6 +14,7 @@
 pub mod directory;
 pub mod group;
 pub mod group_join;
+pub mod lanes;
 pub mod merge;
 pub mod ordered;
 
@@ -247,8 +249,10 @@ pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
     let input = of.input;
     let local = of.keys.is_empty() && !pipeline::is_batched(cx, input);
     let sorted = ordered::sorted_key(cx, &of);
-    let mut sink = Groups::new(cx, of, local, sorted);
-    pipeline::run(cx, "aggregate", input, &mut sink)?;
+    let mut sink = Groups::new(cx, of, local, sorted.clone());
+    if sorted.is_some() || !lanes::run(cx, &mut sink)? {
+        pipeline::run(cx, "aggregate", input, &mut sink)?;
+    }
     let (layout, directory) = sink.layout();
     let lists = match directory {
         Directory::Dense(groups) => merge::merge_dense(cx, &sink, &layout, groups),
