@@ -41,11 +41,7 @@ impl Texts {
             match array.data_type() {
                 DataType::Utf8 => plain.append::<i32>(array.as_string()),
                 DataType::LargeUtf8 => plain.append::<i64>(array.as_string()),
-                _ => {
-                    let array = array.as_dictionary::<Int32Type>();
-                    let strings = array.downcast_dict::<StringArray>().into_iter().flatten();
-                    strings.for_each(|text| plain.push(text.unwrap_or_default()));
-                }
+                _ => plain.append_coded(array.as_dictionary()),
             }
         }
     }
@@ -94,6 +90,12 @@ impl Plain {
             false => self.offsets.extend(ends.map(|end| end as i32)),
             true => self.offsets.extend(ends.map(|end| end as i64)),
         }
+    }
+
+    fn append_coded(&mut self, array: &DictionaryArray<Int32Type>) {
+        let strings = array.values().as_string::<i32>();
+        let text = |key: i32| Some(key as usize).filter(|&key| strings.is_valid(key)).map(|key| strings.value(key));
+        array.keys().iter().for_each(|key| self.push(key.and_then(text).unwrap_or_default()));
     }
 
     fn push(&mut self, text: &str) {

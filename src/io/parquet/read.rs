@@ -6,7 +6,7 @@ use crate::data::{ColumnBuilder, Error, LoadOptions, Result, Table, coded_string
 use crate::io::file_error;
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use ::parquet::basic::{Encoding, Type as Physical};
+use ::parquet::basic::{ConvertedType, Encoding, Type as Physical};
 use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use quearn_backends::pages::trim_heap;
@@ -220,14 +220,20 @@ fn plain(field: &FieldRef, leaves: &[usize], metadata: &ParquetMetaData) -> Data
 /// The type that chunks are decoded as: strings keep a dictionary that all pages use, so that every string is looked at
 /// once only.
 fn coded(field: &FieldRef, leaves: &[usize], metadata: &ParquetMetaData) -> DataType {
+    let schema = metadata.file_metadata().schema_descr();
+    let is_text = leaves.iter().all(|&leaf| schema.column(leaf).converted_type() == ConvertedType::UTF8);
     let has_dictionary = |chunk: &ColumnChunkMetaData| {
         let encodings = [Encoding::RLE_DICTIONARY, Encoding::PLAIN_DICTIONARY];
         let mask = chunk.page_encoding_stats_mask();
         chunk.dictionary_page_offset().is_some() && mask.is_some_and(|m| encodings.iter().any(|e| m.is_only(*e)))
     };
     match field.data_type() {
-        DataType::Utf8 | DataType::LargeUtf8 if chunks(leaves, metadata).all(has_dictionary) => coded_strings(),
-        DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::LargeUtf8) => coded_strings(),
+        DataType::Utf8 | DataType::LargeUtf8 if is_text && chunks(leaves, metadata).all(has_dictionary) => {
+            coded_strings()
+        }
+        DataType::Dictionary(_, value) if is_text && matches!(**value, DataType::Utf8 | DataType::LargeUtf8) => {
+            coded_strings()
+        }
         ty => ty.clone(),
     }
 }
