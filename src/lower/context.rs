@@ -1,6 +1,7 @@
 //! What all staged operators share while one program is lowered.
 
 use super::frame::{Frame, run_handle};
+use super::parameter::{Parameter, Parameters};
 use super::relational::aggregate::group_join::GroupJoin;
 use super::relational::dictionary::Table as DictTable;
 use super::relational::join::Probe;
@@ -165,6 +166,8 @@ pub struct PipelineNote {
 pub struct Cx<'g> {
     /// The (rewritten) graph.
     pub graph: &'g Graph,
+    /// Literals that the program gets when it runs.
+    pub parameters: Parameters,
     /// The tables that it will run on: types, layouts and statistics.
     pub catalog: &'g Catalog,
     /// How many rows there will be, about.
@@ -201,10 +204,11 @@ pub struct Cx<'g> {
 }
 
 impl<'g> Cx<'g> {
-    /// A context for `graph` over the tables of `catalog`.
-    pub fn new(graph: &'g Graph, catalog: &'g Catalog) -> Cx<'g> {
+    /// A context for `graph` with some of its literals as parameters, over the tables of `catalog`.
+    pub fn new(graph: &'g Graph, parameters: &[Parameter], catalog: &'g Catalog) -> Cx<'g> {
         Cx {
             graph,
+            parameters: Parameters::new(parameters),
             catalog,
             estimate: Estimator::new(graph, catalog),
             frame: Frame::default(),

@@ -11,7 +11,8 @@ use super::pipeline::{self, Consume, when};
 use super::scan::{self, LaneForm};
 use super::value::Range;
 use crate::lower::context::Cx;
-use crate::lower::error::Result;
+use crate::lower::error::{LowerError, Result};
+use crate::lower::parameter;
 use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{BinaryOp, CompareOp, Literal, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
 use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
@@ -40,6 +41,8 @@ enum Operand {
     Column(String),
     Int(i32),
     Float(Prim, f64),
+    /// The parameter of a comparison with a column of these values.
+    Parameter(Node, Range),
 }
 
 /// A filter in two parts.
@@ -88,7 +91,7 @@ impl Planner<'_, '_> {
         }
         let inputs = self.cx.graph.inputs(node);
         Ok(match self.cx.graph.op(node) {
-            Op::Compare(op) => self.compare(*op, inputs[0], inputs[1]),
+            Op::Compare(op) => self.compare(node, *op, inputs[0], inputs[1]),
             Op::Unary(UnaryOp::Not) => self.mask(inputs[0])?.map(|m| Mask::Not(Box::new(m))),
             Op::Binary(op @ (BinaryOp::And | BinaryOp::Or)) => {
                 let op = if *op == BinaryOp::And { BinOp::And } else { BinOp::Or };
@@ -119,7 +122,18 @@ impl Planner<'_, '_> {
         }
     }
 
-    fn compare(&self, op: CompareOp, a: Node, b: Node) -> Option<Mask> {
+    fn compare(&self, node: Node, op: CompareOp, a: Node, b: Node) -> Option<Mask> {
+        if let Some(side) = self.cx.parameters.side(node) {
+            let Side::Column(name, lane) = self.side(if side == 1 { a } else { b })? else { return None };
+            let LaneForm::Int = lane.form else { return None };
+            let table = scan::stored_table(self.cx, self.scan).ok()?;
+            let range = scan::range(self.cx, table, table.column(&name).ok()?)?;
+            let near = Range::new(range.min - 1, range.max + 1);
+            let parameter = Range::I32.contains(near).then_some(Operand::Parameter(node, range))?;
+            let column = Operand::Column(name);
+            let (x, y) = if side == 1 { (column, parameter) } else { (parameter, column) };
+            return Some(Mask::Compare(op, x, y));
+        }
         let (x, y) = (self.side(a)?, self.side(b)?);
         let (x, y) = match (x, y) {
             (Side::Column(p, t), Side::Column(q, u)) => {
@@ -245,6 +259,11 @@ impl<'b> Lanes<'_, '_, 'b> {
         Ok(match operand {
             Operand::Column(name) => self.column(name)?,
             Operand::Int(value) => b.int(Ty::vector(Prim::I32, LANES), i128::from(*value)),
+            Operand::Parameter(node, range) => {
+                let value = parameter::value(self.cx, b, self.env.frame, *node, *range);
+                let missing = || LowerError::Internal { node: self.cx.describe(*node), what: "no parameter".into() };
+                value.ok_or_else(missing)?.scalar().splat(LANES)
+            }
             Operand::Float(prim, value) => b.float(Ty::vector(*prim, LANES), *value),
         })
     }

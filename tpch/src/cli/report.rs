@@ -42,6 +42,8 @@ pub enum Measured {
 pub struct Times {
     /// From the graph to machine code.
     pub compile_ms: f64,
+    /// From the graph to a program that is known already.
+    pub compile_again_ms: f64,
     /// Compilation and the first run.
     pub first_ms: f64,
     /// Further runs of the compiled query, each to the complete result as an Arrow batch.
