@@ -1,6 +1,7 @@
 //! What all staged operators share while one program is lowered.
 
 use super::frame::{Frame, run_handle};
+use super::relational::aggregate::group_join::GroupJoin;
 use super::relational::dictionary::Table as DictTable;
 use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
@@ -18,7 +19,7 @@ pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
 
 /// Rows for which optimised code saves about as much time as making it takes: an instruction of the low-level program
 /// costs some 10 us to optimise, and some 5 ns less a row then.
-const COLD_ITEMS: f64 = 2048.0;
+const COLD_ITEMS: f64 = 4096.0;
 
 /// A piece of the main (or prepare) function, run in order.
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
@@ -191,6 +192,8 @@ pub struct Cx<'g> {
     pub(super) singles: RefCell<HashMap<Node, Rc<SingleRow>>>,
     /// Joins whose build side was lowered.
     pub(super) joins: RefCell<HashMap<Node, Rc<Probe>>>,
+    /// Group-joins whose right side was lowered.
+    pub(super) group_joins: RefCell<HashMap<Node, Rc<GroupJoin>>>,
     facts: RefCell<Vec<Fact>>,
     notes: RefCell<Vec<PipelineNote>>,
     prepare: RefCell<Vec<Step<'g>>>,
@@ -217,6 +220,7 @@ impl<'g> Cx<'g> {
             materialised: RefCell::default(),
             singles: RefCell::default(),
             joins: RefCell::default(),
+            group_joins: RefCell::default(),
             facts: RefCell::default(),
             notes: RefCell::default(),
             prepare: RefCell::default(),

@@ -152,11 +152,11 @@ fn joins_groups_and_orders() {
     v5: [rows(v4)] date = bridge.column v4 "day"
     v6: [rows(v4)] i32 = scalar.year v5
     v7: [rows(v4)] f64? = bridge.column v4 "price"
-    v8: {year: i32, total: f64?, n: i64, priced: i64} = rel.aggregate v4, v6, v7, v7 keys ["year"] compute ["total" sum, "n" count_rows, "priced" count]
+    v8: {year: i32, total: f64?, n: i64, priced: i64, prices: i64} = rel.aggregate v4, v6, v7, v7, v7 keys ["year"] compute ["total" sum, "n" count_rows, "priced" count, "prices" count_distinct]
     v9: [rows(v8)] f64? = bridge.column v8 "total"
     v10: [rows(v8)] i32 = bridge.column v8 "year"
-    v11: {year: i32, total: f64?, n: i64, priced: i64} = rel.sort v8, v9, v10 by [desc nulls_first, asc]
-    v12: {year: i32, total: f64?, n: i64, priced: i64} = rel.limit v11 offset 0 count 10
+    v11: {year: i32, total: f64?, n: i64, priced: i64, prices: i64} = rel.sort v8, v9, v10 by [desc nulls_first, asc]
+    v12: {year: i32, total: f64?, n: i64, priced: i64, prices: i64} = rel.limit v11 offset 0 count 10
     return "t" v12
     "#);
 }

@@ -1,8 +1,9 @@
 //! Budgeted memory of a run.
 //!
 //! Small blocks come from the heap. Large ones are mapped on 2 MB boundaries for huge pages, which scans and hash
-//! tables are faster on; the system zeroes their pages when they are first touched, so that memory that is never
-//! used costs nothing.
+//! tables are faster on. The system zeroes their pages when they are first touched, so that memory that is never used
+//! costs nothing; but a page that is touched costs several times what it takes to clear it here. So blocks of a few
+//! pages are kept from one run for the next.
 
 use super::run::{MemoryUse, Run, RunError};
 use crate::pages::{HUGE, Pages};
@@ -17,14 +18,42 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const ALIGN: usize = 64;
 /// Blocks from this size on are mapped: a chunk of rows that fills a huge page is one of them.
 const MAPPED_FROM: usize = HUGE - (8 << 10);
-/// Huge pages that are kept for later runs, at most: touching a page for the first time costs as much as filling it.
-const KEPT: usize = 256;
+/// Bytes that are kept for later runs, at most.
+const KEPT: usize = 256 * HUGE;
+/// Blocks up to this size are kept. Larger ones are often used in part, by several threads.
+const KEPT_BLOCK: usize = 4 * HUGE;
 
-/// Addresses of single huge pages that no run uses.
-static POOL: Mutex<Vec<usize>> = Mutex::new(vec![]);
+/// Mapped blocks that no run uses.
+struct Pool {
+    /// Addresses and lengths.
+    blocks: Vec<(usize, usize)>,
+    /// Sum of the lengths.
+    bytes: usize,
+}
 
-fn pool() -> MutexGuard<'static, Vec<usize>> {
+static POOL: Mutex<Pool> = Mutex::new(Pool { blocks: vec![], bytes: 0 });
+
+fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// A block of that length. The last one first: it may still be in a cache.
+    fn take(&mut self, len: usize) -> Option<*mut u8> {
+        let at = self.blocks.iter().rposition(|block| block.1 == len)?;
+        self.bytes -= len;
+        Some(std::ptr::with_exposed_provenance_mut(self.blocks.remove(at).0))
+    }
+
+    /// Keeps a block, if there is room for it.
+    fn keep(&mut self, ptr: *mut u8, len: usize) -> bool {
+        let kept = len <= KEPT_BLOCK && self.bytes + len <= KEPT;
+        if kept {
+            self.blocks.push((ptr.expose_provenance(), len));
+            self.bytes += len;
+        }
+        kept
+    }
 }
 
 /// The blocks of a run, by address, and their sum.
@@ -166,13 +195,16 @@ fn exposed(ptr: *mut u8) -> Option<*mut u8> {
     Some(ptr).filter(|ptr| !ptr.is_null())
 }
 
-/// Mapped memory; what need not be zero is taken from the pool first.
+/// Mapped memory, from the pool if there is some.
 fn mapped(bytes: usize, zeroed: bool) -> Option<*mut u8> {
-    let reusable = !zeroed && mapped_len(bytes) == Some(HUGE);
-    match reusable.then(|| pool().pop()).flatten() {
-        Some(addr) => Some(std::ptr::with_exposed_provenance_mut(addr)),
-        None => exposed(Pages::new(mapped_len(bytes)?)?.into_raw().0.as_ptr()),
+    let len = mapped_len(bytes)?;
+    let found = pool().take(len);
+    let Some(ptr) = found else { return exposed(Pages::new(len)?.into_raw().0.as_ptr()) };
+    if zeroed {
+        // SAFETY: the block is at least that long, and nobody else has it.
+        unsafe { ptr.write_bytes(0, bytes) };
     }
+    Some(ptr)
 }
 
 fn mapped_len(bytes: usize) -> Option<usize> {
@@ -185,13 +217,9 @@ unsafe fn release(ptr: *mut u8, bytes: usize) {
     // SAFETY: the same size gives the same origin, length and layout as at allocation.
     unsafe {
         if bytes >= MAPPED_FROM {
-            if mapped_len(bytes) == Some(HUGE) {
-                let mut pool = pool();
-                if pool.len() < KEPT {
-                    return pool.push(ptr.expose_provenance());
-                }
-            }
-            if let (Some(start), Some(len)) = (NonNull::new(ptr), mapped_len(bytes)) {
+            if let (Some(start), Some(len)) = (NonNull::new(ptr), mapped_len(bytes))
+                && !pool().keep(ptr, len)
+            {
                 drop(Pages::from_raw(start, len));
             }
         } else {
@@ -242,6 +270,21 @@ mod tests {
             assert!(block.iter().all(|&byte| byte == 0));
             block.fill(7);
         }
+    }
+
+    #[test]
+    fn kept_blocks_are_zero_again() {
+        for bytes in [HUGE, KEPT_BLOCK, KEPT_BLOCK + 1] {
+            for _ in 0..2 {
+                let run = run(u64::MAX);
+                let ptr = run.allocate(bytes, 0).unwrap();
+                // SAFETY: a block of that size, initialised with zeros.
+                let block = unsafe { std::slice::from_raw_parts_mut(ptr, bytes) };
+                assert!(block.iter().all(|&byte| byte == 0));
+                block.fill(7);
+            }
+        }
+        assert!(pool().bytes <= KEPT && pool().blocks.iter().all(|block| block.1 <= KEPT_BLOCK));
     }
 
     #[test]

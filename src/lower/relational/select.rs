@@ -4,12 +4,12 @@
 //!
 //! Only where the processor can compress a register (AVX-512); elsewhere a filter is a branch.
 
-use super::dictionary::{self, Table as DictTable};
+use super::dictionary::{self, DictRef, Table as DictTable};
 use super::env::{Env, Place};
-use super::expr::{column, compare, eval};
+use super::expr::{compare, eval};
 use super::pipeline::{self, Consume, when};
 use super::scan::{self, LaneForm};
-use super::value::{Range, Repr};
+use super::value::Range;
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::tensor::target::Target;
@@ -17,7 +17,7 @@ use quearn_stage::graph::{BinaryOp, CompareOp, Literal, Node, Op, Scalar, Ty as 
 use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
 
 /// Rows evaluated together.
-const LANES: u16 = 16;
+pub const LANES: u16 = 16;
 /// Rows for which positions are collected before they are consumed: the selection vector stays in the first cache.
 const BLOCK: i64 = 1 << 10;
 /// Dictionaries whose predicate fits one bit a code in a lane.
@@ -50,14 +50,14 @@ pub struct Selection {
 }
 
 /// Plans the filter `table`, if it reads a stored table and has conjuncts that vectors can evaluate.
-pub fn plan(cx: &Cx<'_>, env: &Env<'_>, table: Node) -> Result<Option<Selection>> {
+pub fn plan(cx: &Cx<'_>, table: Node) -> Result<Option<Selection>> {
     let inputs = cx.graph.inputs(table);
     let (scan, predicate) = (inputs[0], inputs[1]);
-    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 || env.few_rows {
+    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 {
         return Ok(None);
     }
     scan::check(cx, scan)?;
-    let planner = Planner { cx, scan, env: env.bind(scan, Place::Stored(env.b.i64(0))) };
+    let planner = Planner { cx, scan };
     let (mut masks, mut rest) = (vec![], vec![]);
     for conjunct in conjuncts(cx, predicate) {
         match planner.mask(conjunct)? {
@@ -76,13 +76,12 @@ fn conjuncts(cx: &Cx<'_>, predicate: Node) -> Vec<Node> {
     }
 }
 
-struct Planner<'x, 'g, 'b> {
+struct Planner<'x, 'g> {
     cx: &'x Cx<'g>,
     scan: Node,
-    env: Env<'b>,
 }
 
-impl Planner<'_, '_, '_> {
+impl Planner<'_, '_> {
     fn mask(&self, node: Node) -> Result<Option<Mask>> {
         if let Some(codes) = self.codes(node)? {
             return Ok(Some(codes));
@@ -105,14 +104,13 @@ impl Planner<'_, '_, '_> {
 
     /// A predicate on one column with a small dictionary.
     fn codes(&self, node: Node) -> Result<Option<Mask>> {
-        let resolve = |leaf| column::stored_behind(self.cx, &self.env, leaf);
+        let resolve = |leaf| self.cx.estimate.source(leaf).map(|(table, name)| (table, name.to_owned()));
         let Some(on) = dictionary::dependence(self.cx, node, &resolve).filter(|on| on.table == self.scan) else {
             return Ok(None);
         };
-        let Some(LaneForm::Codes(len)) = scan::lane_form(self.cx, self.scan, &on.column) else { return Ok(None) };
-        let code = column::stored(self.cx, &self.env, on.table, &on.column)?;
-        match code.repr {
-            Repr::Code { dict, .. } if len <= CODES => {
+        match scan::lane_form(self.cx, self.scan, &on.column) {
+            Some(LaneForm::Codes(len)) if len <= CODES => {
+                let dict = DictRef::of(self.cx, scan::stored_table(self.cx, self.scan)?.name(), &on.column);
                 let table = dictionary::tabulate(self.cx, node, &on, dict)?;
                 let whole = table.is_plain_bool();
                 Ok(whole.then_some(Mask::Codes { name: on.column, table, len }))
@@ -138,10 +136,10 @@ impl Planner<'_, '_, '_> {
         if let Op::Const(literal) = self.cx.graph.op(node) {
             return Some(Side::Literal(literal));
         }
-        let (table, name) = column::stored_behind(self.cx, &self.env, node)?;
-        let form = scan::lane_form(self.cx, self.scan, &name)?;
+        let (table, name) = self.cx.estimate.source(node)?;
+        let form = scan::lane_form(self.cx, self.scan, name)?;
         let GraphTy::Tensor { elem, .. } = self.cx.graph.ty(node) else { return None };
-        (table == self.scan).then_some(Side::Column(name, Lane { scalar: elem.scalar, form }))
+        (table == self.scan).then_some(Side::Column(name.to_owned(), Lane { scalar: elem.scalar, form }))
     }
 }
 
@@ -256,7 +254,30 @@ impl<'b> Lanes<'_, '_, 'b> {
     }
 }
 
+/// The conjuncts of a selection, ready to be tested.
+pub struct Masks<'m, 'b> {
+    scan: Node,
+    masks: Vec<Ready<'m, 'b>>,
+}
+
+impl<'b> Masks<'_, 'b> {
+    /// The lanes of `mask`, those of the rows from `row` on, in which all conjuncts hold.
+    pub fn test(&self, cx: &Cx<'_>, env: &Env<'b>, row: V<'b>, mask: V<'b>) -> Result<V<'b>> {
+        Lanes { cx, env, scan: self.scan, row, mask }.all(&self.masks)
+    }
+}
+
 impl Selection {
+    /// Do vectors evaluate the whole predicate?
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What is computed before the loop over rows.
+    pub fn ready<'b>(&self, env: &Env<'b>) -> Masks<'_, 'b> {
+        Masks { scan: self.scan, masks: self.masks.iter().map(|m| ready(env, m)).collect() }
+    }
+
     /// Consumes the rows of a tile that pass.
     pub fn produce<'b>(
         &self,
@@ -266,7 +287,7 @@ impl Selection {
         consume: &mut Consume<'_>,
     ) -> Result<()> {
         let b = env.b;
-        let masks: Vec<Ready<'_, 'b>> = self.masks.iter().map(|m| ready(env, m)).collect();
+        let masks = self.ready(env);
         let selected = b.alloca(4 * BLOCK as u32, 64);
         let mut outcome = Ok(());
         b.for_carry(lo, hi, BLOCK, &[], |base, _| {
@@ -299,7 +320,7 @@ impl Selection {
         &self,
         cx: &Cx<'_>,
         env: &Env<'b>,
-        masks: &[Ready<'_, 'b>],
+        masks: &Masks<'_, 'b>,
         selected: V<'b>,
         (base, end): (V<'b>, V<'b>),
     ) -> Result<V<'b>> {
@@ -309,10 +330,10 @@ impl Selection {
         let rows = (end - base).sext(Prim::I32).splat(LANES);
         let n = b.for_carry(base, end, LANES.into(), &[b.i64(0)], |row, c| {
             let positions = b.iota(lanes) + (row - base).sext(Prim::I32).splat(LANES);
-            let at = Lanes { cx, env, scan: self.scan, row, mask: positions.lt(rows) };
-            let test = at.all(masks).unwrap_or_else(|error| {
+            let inside = positions.lt(rows);
+            let test = masks.test(cx, env, row, inside).unwrap_or_else(|error| {
                 outcome = Err(error);
-                at.mask
+                inside
             });
             vec![keep(b, selected, c[0], test, positions)]
         })[0];

@@ -144,6 +144,14 @@ impl Literal {
         }
     }
 
+    /// The characters of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The value of a float.
     pub fn as_float(&self) -> Option<f64> {
         match self.value {

@@ -23,7 +23,7 @@ use super::env::Env;
 use super::value::{Repr, Value, both_valid};
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
-use quearn_stage::graph::{Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
+use quearn_stage::graph::{CompareOp, Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
 
 /// Element type of a scalar, row expression or tensor.
 pub fn elem_of(cx: &Cx<'_>, node: Node) -> Result<Elem> {
@@ -64,6 +64,16 @@ fn tabulated<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Option<Value<
     }
 }
 
+/// The literal text that a comparison has on one side, and its other side.
+fn literal_text<'c>(cx: &'c Cx<'_>, comparison: Node) -> Option<(&'c str, Node)> {
+    let inputs = cx.graph.inputs(comparison);
+    let literal = |node: Node| match cx.graph.op(node) {
+        Op::Const(literal) => literal.as_str(),
+        _ => None,
+    };
+    literal(inputs[1]).map(|text| (text, inputs[0])).or_else(|| Some((literal(inputs[0])?, inputs[1])))
+}
+
 fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
     let inputs = cx.graph.inputs(node);
     let input = |i: usize| eval(cx, env, inputs[i]);
@@ -82,6 +92,12 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
         Op::Binary(op) => {
             let (a, b) = (input(0)?, input(1)?);
             arith::binary(cx, env, node, *op, (a, scalar_of(0)?), (b, scalar_of(1)?), result)
+        }
+        Op::Compare(op @ (CompareOp::Eq | CompareOp::Ne)) if literal_text(cx, node).is_some() => {
+            let (literal, other) = literal_text(cx, node).expect("asked for above");
+            let text = text::as_text(cx, env, eval(cx, env, other)?);
+            let same = text::is(env.b, text, literal);
+            Ok(Value::prim(if *op == CompareOp::Eq { same } else { !same }).with_valid(text.valid))
         }
         Op::Compare(op) => {
             let (a, b) = (input(0)?, input(1)?);

@@ -36,6 +36,13 @@ pub fn compare<'b>(b: &'b Builder, op: CompareOp, x: Value<'b>, y: Value<'b>) ->
     }
 }
 
+/// Is the text this literal?
+pub fn is<'b>(b: &'b Builder, text: Value<'b>, literal: &str) -> V<'b> {
+    let (ptr, len) = parts(text);
+    let same = || vec![bytes_are(b, ptr, literal.as_bytes())];
+    b.if_else(len.eq(b.i64(literal.len() as i64)), same, || vec![b.bool(false)])[0]
+}
+
 /// Are `n` bytes at both places equal? Eight at a time.
 fn bytes_equal<'b>(b: &'b Builder, p: V<'b>, q: V<'b>, n: V<'b>) -> V<'b> {
     let words = b.while_(
