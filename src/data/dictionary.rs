@@ -167,19 +167,17 @@ impl Encoder {
         self.codes.positions()
     }
 
-    /// Codes of the sorted dictionary (0 for NULL); the encoder again if the strings are too long together.
-    pub(super) fn into_values(self) -> Result<Values, Encoder> {
+    /// Codes of the sorted dictionary (0 for NULL); `None` if the strings are too long together.
+    pub(super) fn values(&self) -> Option<Values> {
         let strings = self.strings();
         let mut order: Vec<usize> = (0..strings.len()).filter(|&code| Some(code as u32) != self.null).collect();
         order.sort_unstable_by_key(|&code| strings[code]);
-        let Some(dictionary) = Dictionary::from_sorted(order.iter().map(|&code| strings[code])) else {
-            return Err(self);
-        };
+        let dictionary = Dictionary::from_sorted(order.iter().map(|&code| strings[code]))?;
         let mut ranks = vec![0u32; strings.len()];
         order.iter().enumerate().for_each(|(rank, &code)| ranks[code] = rank as u32);
         let phys = Phys::holding(0, dictionary.len().saturating_sub(1) as i128);
         let codes = self.codes.mapped(phys, &ranks);
-        Ok(Values::Coded { phys, codes, dict: Arc::new(dictionary) })
+        Some(Values::Coded { phys, codes, dict: Arc::new(dictionary) })
     }
 }
 
@@ -193,7 +191,7 @@ mod tests {
         encoder.append(&StringArray::from(vec![Some("b"), Some("é"), None])).unwrap();
         let coded: DictionaryArray<Int32Type> = vec![None, Some("a"), Some("b")].into_iter().collect();
         encoder.append(&coded).unwrap();
-        let Ok(Values::Coded { phys: Phys::I8, codes, dict }) = encoder.into_values() else { panic!() };
+        let Some(Values::Coded { phys: Phys::I8, codes, dict }) = encoder.values() else { panic!() };
         assert_eq!(dict.iter().collect::<Vec<_>>(), ["a", "b", "é"]);
         assert_eq!(codes.as_slice(), [1, 2, 0, 0, 0, 1]);
         assert_eq!(dict.find("b"), Ok(1));
@@ -215,7 +213,7 @@ mod tests {
         let texts: Vec<String> = (0..128).map(|i| format!("{i:03}")).collect();
         let rows = std::iter::once(None).chain(texts.iter().map(Some));
         encoder.append(&StringArray::from_iter(rows)).unwrap();
-        let Ok(Values::Coded { phys: Phys::I8, codes, .. }) = encoder.into_values() else { panic!() };
+        let Some(Values::Coded { phys: Phys::I8, codes, .. }) = encoder.values() else { panic!() };
         assert_eq!(codes.typed_data::<i8>()[127..], [126, 127]);
     }
 }

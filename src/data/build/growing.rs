@@ -36,7 +36,10 @@ impl Growing {
 
     /// Appends bytes.
     pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
-        self.spare(bytes.len())[..bytes.len()].write_copy_of_slice(bytes);
+        let spare = self.spare(bytes.len());
+        assert!(spare.len() >= bytes.len());
+        // SAFETY: the room is large enough, and nobody else has it.
+        unsafe { spare.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         self.len += bytes.len();
     }
 

@@ -80,7 +80,7 @@ impl Ints {
     }
 
     /// The integers of `table` at these positions, all of which the storage `phys` holds.
-    pub(in crate::data) fn mapped(self, phys: Phys, table: &[u32]) -> Buffer {
+    pub(in crate::data) fn mapped(&self, phys: Phys, table: &[u32]) -> Buffer {
         let mut mapped = Growing::with_capacity(self.rows.saturating_mul(phys.bytes()));
         with_native!(self.phys, N => {
             let values = self.bytes.as_slice::<N>().iter().map(|v| table[*v as usize]);

@@ -14,7 +14,7 @@ pub(super) struct Texts {
 }
 
 enum Form {
-    Coded(Encoder),
+    Coded(Box<Encoder>),
     Plain(Plain),
 }
 
@@ -24,7 +24,7 @@ impl Texts {
         let expected = (rows, bytes);
         let form = match limit {
             0 => Form::Plain(Plain::new(expected)),
-            _ => Form::Coded(Encoder::new(rows, limit)),
+            _ => Form::Coded(Box::new(Encoder::new(rows, limit))),
         };
         Texts { form, expected }
     }
@@ -51,7 +51,7 @@ impl Texts {
         match self.form {
             Form::Plain(plain) => plain.into_values(),
             Form::Coded(encoder) => {
-                encoder.into_values().unwrap_or_else(|encoder| Plain::of_codes(&encoder, self.expected).into_values())
+                encoder.values().unwrap_or_else(|| Plain::of_codes(&encoder, self.expected).into_values())
             }
         }
     }

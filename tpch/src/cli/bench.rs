@@ -1,14 +1,14 @@
 //! `bench`: times of queries.
 
-use super::Selection;
 use super::machine::{self, Machine};
 use super::progress::Bars;
 use super::report::{Measured, Report, Times, write_json};
+use super::{Expected, Selection};
 use arrow::array::RecordBatch;
 use quearn::Session;
 use quearn_tpch::host::{CpuTime, Host};
 use quearn_tpch::times::{elapsed_ms, median, rounded};
-use quearn_tpch::{Error, Result, answers, catalog, generate, host, queries};
+use quearn_tpch::{Error, Result, catalog, generate, host, queries};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -22,6 +22,8 @@ pub struct Bench {
     scale: f64,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    expected: Expected,
     #[command(flatten)]
     machine: Machine,
     /// Timed runs of each query, after the first.
@@ -124,10 +126,10 @@ impl Bench {
     }
 
     fn check(&self, query: u32, result: &RecordBatch) -> (Option<bool>, String) {
-        if !answers::has_answers(self.scale) {
+        if !self.expected.is_there(self.scale) {
             return (None, format!("no expected answers for scale factor {}", self.scale));
         }
-        match answers::check(query, self.scale, result) {
+        match self.expected.check(query, self.scale, result) {
             Ok(()) => (Some(true), "as expected".to_owned()),
             Err(mismatch) => (Some(false), mismatch.message),
         }

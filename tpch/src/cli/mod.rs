@@ -18,9 +18,11 @@ mod progress;
 mod report;
 mod run;
 
+use arrow::array::RecordBatch;
 use clap::{Parser, Subcommand};
-use quearn_tpch::{Error, Result, queries};
+use quearn_tpch::{Error, Result, answers, queries};
 use std::io::{ErrorKind, Write as _, stdout};
+use std::path::PathBuf;
 
 /// TPC-H queries, compiled by Quearn.
 #[derive(Parser)]
@@ -76,6 +78,29 @@ impl Selection {
         match self.query.is_empty() {
             true => queries::numbers(),
             false => self.query.clone(),
+        }
+    }
+}
+
+/// Where expected answers are.
+#[derive(clap::Args)]
+struct Expected {
+    /// Folder with expected answers, qNN.csv or sf<scale>/qNN.csv, for scale factors other than 0.01 and 1.
+    #[arg(long, value_name = "DIR")]
+    answers: Option<PathBuf>,
+}
+
+impl Expected {
+    /// Is there an answer to compare with?
+    fn is_there(&self, scale: f64) -> bool {
+        self.answers.is_some() || answers::has_answers(scale)
+    }
+
+    /// Compares the result of a query.
+    fn check(&self, query: u32, scale: f64, result: &RecordBatch) -> Result<(), answers::Mismatch> {
+        match &self.answers {
+            Some(folder) => answers::check_file(query, scale, folder, result),
+            None => answers::check(query, scale, result),
         }
     }
 }
