@@ -2,6 +2,7 @@
 
 use crate::data::Catalog;
 use crate::error::Result;
+use crate::lower::parameter::{self, Parameter};
 use crate::lower::{self, Lowered};
 use crate::options::Options;
 use crate::rewrite::{self, RewriteReport};
@@ -23,17 +24,47 @@ pub struct Compiled {
     pub phases: Vec<(&'static str, f64)>,
 }
 
-/// Compiles a graph for the tables of a catalog.
-pub fn compile(graph: &Graph, catalog: &Catalog, options: &Options, backend: &dyn Backend) -> Result<Compiled> {
-    let mut phases = vec![];
-    let mut watch = Watch(Instant::now());
+impl Compiled {
+    /// Milliseconds of each phase, the backend's own phases among them.
+    pub fn phases(&self) -> Vec<(&'static str, f64)> {
+        self.phases.iter().copied().chain(self.code.compile_ms()).collect()
+    }
+}
 
+/// A graph after the rewrites: all that is needed to know whether it was compiled before.
+pub struct Rewritten {
+    /// The graph after rewriting.
+    pub graph: Graph,
+    /// Which rewrites fired.
+    pub report: RewriteReport,
+    /// Literals that the program gets when it runs.
+    pub parameters: Vec<Parameter>,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+/// Verifies and rewrites a graph.
+pub fn rewrite(graph: &Graph, options: &Options) -> Result<Rewritten> {
+    let mut watch = Watch(Instant::now());
     graph::verify(graph)?;
     let graph = lower::outputs::as_tables(graph)?;
     let (graph, report) = rewrite::rewrite(&graph, &options.rewrites)?;
-    phases.push(("rewrite", watch.lap()));
+    let parameters = parameter::parameters(&graph);
+    Ok(Rewritten { graph, report, parameters, ms: watch.lap() })
+}
 
-    let lowered = lower::lower(&graph, catalog)?;
+/// Compiles a rewritten graph for the tables of a catalog.
+pub fn compile(
+    rewritten: Rewritten,
+    catalog: &Catalog,
+    options: &Options,
+    backend: &dyn Backend,
+) -> Result<Compiled> {
+    let Rewritten { graph, report, parameters, ms } = rewritten;
+    let mut phases = vec![("rewrite", ms)];
+    let mut watch = Watch(Instant::now());
+
+    let lowered = lower::lower(&graph, &parameters, catalog)?;
     phases.push(("lower", watch.lap()));
 
     let settings = CompileOptions { level: options.level, threads: 0 };

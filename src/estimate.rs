@@ -5,7 +5,7 @@
 //! An estimate steers choices between ways to the same answer. It is no fact, and nothing may go wrong if it is off.
 
 use crate::data::{Catalog, Column};
-use quearn_stage::graph::{BinaryOp, CompareOp, Graph, JoinKind, Literal, Node, Op, Scalar, UnaryOp};
+use quearn_stage::graph::{BinaryOp, CompareOp, Field, Graph, JoinKind, Literal, Node, Op, Scalar, UnaryOp};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -122,6 +122,13 @@ impl<'a> Estimator<'a> {
 
     /// The stored column that an expression passes on.
     pub fn column(&self, node: Node) -> Option<&'a Column> {
+        let (scan, name) = self.source(node)?;
+        let Op::Scan { table, .. } = self.graph.op(scan) else { return None };
+        self.catalog.table(table)?.column(name).ok()
+    }
+
+    /// The scan and its column that an expression passes on.
+    pub fn source(&self, node: Node) -> Option<(Node, &'a str)> {
         let Op::Column(name) = self.graph.op(node) else { return None };
         let mut at = (self.graph.inputs(node)[0], name.as_str());
         loop {
@@ -131,14 +138,13 @@ impl<'a> Estimator<'a> {
                 _ => None,
             };
             at = match self.graph.op(at.0) {
-                Op::Scan { table, .. } => return self.catalog.table(table)?.column(at.1).ok(),
+                Op::Scan { .. } => return Some(at),
                 Op::Filter | Op::Sort(_) | Op::Limit { .. } => (inputs[0], at.1),
                 Op::Project { names } => through(inputs[1 + names.iter().position(|n| n == at.1)?])?,
                 Op::Aggregate { keys, .. } => through(inputs[1 + keys.iter().position(|n| n == at.1)?])?,
                 Op::Join { .. } | Op::Product => {
-                    let on_left =
-                        self.graph.ty(inputs[0]).as_table().is_some_and(|(f, _)| f.iter().any(|f| f.name == at.1));
-                    (inputs[if on_left { 0 } else { 1 }], at.1)
+                    let on_left = |(f, _): (&[Field], _)| f.iter().any(|f| f.name == at.1);
+                    (inputs[usize::from(!self.graph.ty(inputs[0]).as_table().is_some_and(on_left))], at.1)
                 }
                 _ => return None,
             };

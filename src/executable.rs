@@ -7,8 +7,8 @@ use crate::lower::{Lowered, Output};
 use crate::results::{self, Outcome, Outputs};
 use quearn_backends::Code;
 use quearn_backends::abi::FrameHeader;
-use quearn_backends::runtime::{Run, RunConfig, RunError};
-use quearn_stage::graph::{Dim, Graph, Node, Op, Ty};
+use quearn_backends::runtime::{LoopProfile, Run, RunConfig, RunError};
+use quearn_stage::graph::{Dim, Graph, Literal, Node, Op, Ty};
 use quearn_stage::low::{FuncId, Module};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -85,6 +85,8 @@ pub(crate) struct Job<'a> {
     pub code: &'a dyn Code,
     pub catalog: &'a Catalog,
     pub tensors: &'a Tensors,
+    /// Values of the program's parameters.
+    pub literals: &'a [Literal],
     pub config: &'a dyn Fn() -> RunConfig,
 }
 
@@ -121,8 +123,8 @@ impl Job<'_> {
         })
     }
 
-    /// Runs the program.
-    pub(crate) fn run(&self, prepared: &Prepared) -> Result<Outputs> {
+    /// Runs the program; gives its results, and what its parallel loops did if the configuration asks for that.
+    pub(crate) fn run(&self, prepared: &Prepared) -> Result<(Outputs, Vec<LoopProfile>)> {
         let dims = self.dims()?;
         let mut outputs = self.lowered.outputs.iter().map(|o| allocate(o, &dims)).collect::<Result<Vec<_>>>()?;
         let run = Run::new((self.config)());
@@ -150,7 +152,7 @@ impl Job<'_> {
                 (Output::Tensor { .. }, None) => unreachable!("tensor outputs were allocated"),
             });
         }
-        Ok(Outputs::new(values, run_ms, run.memory_use()))
+        Ok((Outputs::new(values, run_ms, run.memory_use()), run.loops()))
     }
 
     fn call(&self, func: FuncId, frame: &Frame, run: &Run) -> Result<()> {
@@ -231,6 +233,12 @@ impl Job<'_> {
             Bind::Tensor { name } => {
                 let missing = || Error::Input { name: name.clone(), message: "not given".into() };
                 frame.write(slot.offset, self.tensors.get(name).ok_or_else(missing)?.data().as_ptr());
+            }
+            Bind::Parameter { index, digits, min, max } => {
+                let literal = self.literals.get(*index).and_then(Literal::as_int);
+                let missing = || Error::Setting(format!("parameter {index} is not given"));
+                let scaled = literal.ok_or_else(missing)?.saturating_mul(10i128.pow((*digits).into()));
+                frame.write(slot.offset, scaled.clamp((*min).into(), (*max).into()) as i64);
             }
             Bind::Output { index } => {
                 if let Some(memory) = &mut outputs[*index] {

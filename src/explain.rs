@@ -62,7 +62,7 @@ pub(crate) fn explain(
     if level == Level::Graph {
         return Ok(graph.to_string());
     }
-    let compiled = compile::compile(graph, catalog, options, backend)?;
+    let compiled = compile::compile(compile::rewrite(graph, options)?, catalog, options, backend)?;
     let listing = |name: &str| {
         let missing = || Error::Setting(format!("the {} backend has no listing \"{name}\"", backend.name()));
         compiled.code.listing(name).ok_or_else(missing)

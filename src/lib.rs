@@ -4,6 +4,7 @@
 //! [`prelude`]. What a program becomes on its way is told in `ARCHITECTURE.md`; [`explain`] shows it.
 #![doc = include_str!("../README.md")]
 
+mod cache;
 pub mod compile;
 pub mod data;
 mod error;
@@ -15,6 +16,7 @@ pub mod io;
 pub mod lower;
 pub mod options;
 pub mod prelude;
+pub mod profile;
 pub mod results;
 pub mod rewrite;
 mod session;
@@ -26,5 +28,6 @@ pub use error::{Error, Result};
 pub use executable::Tensors;
 pub use explain::Level;
 pub use options::{BackendKind, Options};
+pub use profile::Profile;
 pub use results::{Outcome, Outputs};
 pub use session::{Program, Session, SessionBuilder};

@@ -1,16 +1,18 @@
 //! The session: tables, weights and settings; where programs are compiled, explained and run.
 
+use crate::cache::{Key, ProgramCache};
 use crate::compile::{self, Compiled};
 use crate::data::{Catalog, Table, Tensor};
 use crate::error::{Error, Result};
 use crate::executable::{Job, Prepared, Tensors};
 use crate::explain::{self, Level};
 use crate::options::{BackendKind, Options};
+use crate::profile::{self, Profile};
 use crate::results::Outputs;
 use crate::rewrite::RewriteOptions;
-use quearn_backends::runtime::{RunConfig, thread_pool};
+use quearn_backends::runtime::{LoopProfile, RunConfig, thread_pool};
 use quearn_backends::{Backend, OptLevel};
-use quearn_stage::graph::Graph;
+use quearn_stage::graph::{Graph, Literal};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +67,8 @@ impl SessionBuilder {
             n => Some(thread_pool(n).map_err(|e| Error::Setting(format!("cannot start {n} threads: {e}")))?),
         };
         let (catalog, tensors) = (Catalog::new(), Tensors::new());
-        Ok(Session { options: self.options, backend, pool, catalog, tensors, cancel: Arc::default() })
+        let (cache, cancel) = (ProgramCache::default(), Arc::default());
+        Ok(Session { options: self.options, backend, pool, catalog, tensors, cache, cancel })
     }
 }
 
@@ -87,6 +90,7 @@ pub struct Session {
     pool: Option<Arc<rayon::ThreadPool>>,
     catalog: Catalog,
     tensors: Tensors,
+    cache: ProgramCache,
     cancel: Arc<AtomicBool>,
 }
 
@@ -132,13 +136,32 @@ impl Session {
         Arc::clone(&self.cancel)
     }
 
-    /// Compiles a program for the tables of this session.
+    /// Compiles a program for the tables of this session. One that was compiled before, with the same or with other
+    /// literals where columns are compared with literals, is not compiled again; its code was chosen for the literals
+    /// that it had first.
     pub fn compile(&self, graph: &Graph) -> Result<Program> {
+        let state = Mutex::new(self.compiled(graph)?);
+        Ok(Program { graph: graph.clone(), state })
+    }
+
+    fn compiled(&self, graph: &Graph) -> Result<State> {
         let start = Instant::now();
-        let compiled = compile::compile(graph, &self.catalog, &self.options, self.backend.as_ref())?;
+        let rewritten = compile::rewrite(graph, &self.options)?;
+        let literals = rewritten.parameters.iter().map(|p| p.literal.clone()).collect();
+        let key = Key::new(&rewritten.graph, &rewritten.parameters);
+        let known = self.cache.get(&key).filter(|known| known.lowered.hold(&self.catalog));
+        let cached = known.is_some();
+        let compiled = match known {
+            Some(known) => known,
+            None => {
+                let made = compile::compile(rewritten, &self.catalog, &self.options, self.backend.as_ref())?;
+                let made = Arc::new(made);
+                self.cache.insert(key, Arc::clone(&made));
+                made
+            }
+        };
         let compile_ms = start.elapsed().as_secs_f64() * 1e3;
-        let state = State { compiled: Arc::new(compiled), prepared: None, compile_ms };
-        Ok(Program { graph: graph.clone(), state: Mutex::new(state) })
+        Ok(State { compiled, literals, prepared: None, compile_ms, cached })
     }
 
     /// Compiles and runs a program.
@@ -158,6 +181,7 @@ impl Session {
             budget: self.options.memory_limit,
             cancel: Arc::clone(&self.cancel),
             deal,
+            profile: false,
             operators: Arc::clone(operators),
         }
     }
@@ -170,6 +194,10 @@ impl Session {
 
 struct State {
     compiled: Arc<Compiled>,
+    /// Values of the program's parameters.
+    literals: Arc<[Literal]>,
+    /// Was it compiled before?
+    cached: bool,
     prepared: Option<Arc<Prepared>>,
     compile_ms: f64,
 }
@@ -191,6 +219,32 @@ impl Program {
     /// A program relies on facts about the tables (how they are stored, ranges of values); where they no longer hold, it
     /// is compiled again first.
     pub fn run_with(&self, session: &Session, inputs: &Tensors) -> Result<Outputs> {
+        let (_, outputs, _) = self.run_as(session, inputs, false)?;
+        Ok(outputs)
+    }
+
+    /// Runs the program as [`Program::run`] does, and tells where the time of this run went.
+    ///
+    /// Timing costs little: some readings of a clock for every parallel loop, not for every tile. A first run pays for
+    /// fresh memory, and a single run is at the mercy of whatever else the machine does; profile a few and compare.
+    pub fn profile(&self, session: &Session) -> Result<Profile> {
+        self.profile_with(session, &Tensors::new())
+    }
+
+    /// As [`Program::profile`], with further input tensors.
+    pub fn profile_with(&self, session: &Session, inputs: &Tensors) -> Result<Profile> {
+        let (compiled, outputs, loops) = self.run_as(session, inputs, true)?;
+        let source =
+            profile::Source { lowered: &compiled.lowered, code: compiled.code.as_ref(), catalog: &session.catalog };
+        Ok(source.profile(outputs, &loops, compiled.phases()))
+    }
+
+    fn run_as(
+        &self,
+        session: &Session,
+        inputs: &Tensors,
+        profile: bool,
+    ) -> Result<(Arc<Compiled>, Outputs, Vec<LoopProfile>)> {
         let merged;
         let tensors = match inputs.is_empty() {
             true => &session.tensors,
@@ -199,9 +253,11 @@ impl Program {
                 &merged
             }
         };
-        let (compiled, prepared) = self.ready(session, tensors)?;
+        let (compiled, literals, prepared) = self.ready(session, tensors)?;
         let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
-        job(&compiled, session, tensors, &|| session.config(&operators, compiled.lowered.sums_floats)).run(&prepared)
+        let config = || RunConfig { profile, ..session.config(&operators, compiled.lowered.sums_floats) };
+        let (outputs, loops) = job(&compiled, session, tensors, &literals, &config).run(&prepared)?;
+        Ok((compiled, outputs, loops))
     }
 
     /// Milliseconds from the graph to machine code.
@@ -209,10 +265,14 @@ impl Program {
         self.lock().compile_ms
     }
 
+    /// Was the code there already, from a program that looks the same but for literals?
+    pub fn is_cached(&self) -> bool {
+        self.lock().cached
+    }
+
     /// Milliseconds of each phase of compilation, the backend's own phases among them.
     pub fn compile_phases(&self) -> Vec<(&'static str, f64)> {
-        let state = self.lock();
-        state.compiled.phases.iter().copied().chain(state.compiled.code.compile_ms()).collect()
+        self.lock().compiled.phases()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -220,22 +280,22 @@ impl Program {
     }
 
     /// Code whose facts hold and whose weights are prepared.
-    fn ready(&self, session: &Session, tensors: &Tensors) -> Result<(Arc<Compiled>, Arc<Prepared>)> {
+    fn ready(&self, session: &Session, tensors: &Tensors) -> Result<(Arc<Compiled>, Arc<[Literal]>, Arc<Prepared>)> {
         let mut state = self.lock();
-        if !state.compiled.lowered.facts.iter().all(|fact| fact.holds(&session.catalog)) {
+        if !state.compiled.lowered.hold(&session.catalog) {
             tracing::debug!("the tables changed: compiling again");
-            *state = session.compile(&self.graph)?.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+            *state = session.compiled(&self.graph)?;
         }
-        let compiled = Arc::clone(&state.compiled);
+        let (compiled, literals) = (Arc::clone(&state.compiled), Arc::clone(&state.literals));
         let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
         let config = || session.config(&operators, compiled.lowered.sums_floats);
-        let job = job(&compiled, session, tensors, &config);
+        let job = job(&compiled, session, tensors, &literals, &config);
         let prepared = match state.prepared.take().filter(|p| job.is_current(p)) {
             Some(prepared) => prepared,
             None => Arc::new(job.prepare()?),
         };
         state.prepared = Some(Arc::clone(&prepared));
-        Ok((compiled, prepared))
+        Ok((compiled, literals, prepared))
     }
 }
 
@@ -243,6 +303,7 @@ fn job<'a>(
     compiled: &'a Compiled,
     session: &'a Session,
     tensors: &'a Tensors,
+    literals: &'a [Literal],
     config: &'a dyn Fn() -> RunConfig,
 ) -> Job<'a> {
     Job {
@@ -251,6 +312,7 @@ fn job<'a>(
         code: compiled.code.as_ref(),
         catalog: &session.catalog,
         tensors,
+        literals,
         config,
     }
 }

@@ -30,8 +30,10 @@ const BORDERS: &[Border] = &[
     // Inside the compiler.
     border("src/data/", &["crate"], &["data"]),
     border("src/data/", &["quearn_stage"], &["graph"]),
+    border("src/data/", &["quearn_backends"], &["pages"]),
     border("src/io/", &["crate"], &["io", "data"]),
     border("src/io/", &["quearn_stage"], &["graph"]),
+    border("src/io/", &["quearn_backends"], &["pages"]),
     border("src/eval/", &["crate"], &["eval", "data"]),
     border("src/eval/", &["quearn_backends"], &[]),
     border("src/estimate", &["crate"], &["data"]),
@@ -343,6 +345,8 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
         match path.is_dir() {
             true if name == "target" || name.starts_with('.') && name != ".ci" && name != ".config" => {}
             true => walk(&path, paths),
+            // In a linked work tree it says where the repository is.
+            false if name == ".git" => {}
             false => paths.push(path),
         }
     }

@@ -357,7 +357,7 @@ fn what_cannot_be_lowered_is_an_error() {
     let x = input(&mut g, "x", Scalar::decimal(10, 2), &dims(&[4]), false);
     g.output("y", x);
     let catalog = quearn::data::Catalog::default();
-    let cx = quearn::lower::Cx::new(&g, &catalog);
+    let cx = quearn::lower::Cx::new(&g, &[], &catalog);
     let error = quearn::lower::tensor::lower_program(&cx, &[(0, "y".into(), x)]).unwrap_err();
     assert!(error.to_string().contains("decimal(10,2)"), "{error}");
 }

@@ -34,7 +34,7 @@ impl Rows {
         let mut results = vec![];
         for backend in backends() {
             let catalog = quearn::data::Catalog::default();
-            let cx = Cx::new(&self.g, &catalog);
+            let cx = Cx::new(&self.g, &[], &catalog);
             let bytes = tensor::tile_arena_bytes(&cx, &[root], most as u64).unwrap();
             let out = cx.frame.bind(Bind::Output { index: 0 });
             let count = cx.frame.bind(Bind::Rows { table: "t".into() });
@@ -155,7 +155,7 @@ fn rows_that_depend_on_others_are_an_error() {
     let sum = rows.g.add(Op::Reduce { op: ReduceOp::Sum, axes: vec![0], keep: false }, &[a]).unwrap();
     let y = rows.g.add(Op::Binary(BinaryOp::Sub), &[a, sum]).unwrap();
     let catalog = quearn::data::Catalog::default();
-    let cx = Cx::new(&rows.g, &catalog);
+    let cx = Cx::new(&rows.g, &[], &catalog);
     let error = tensor::tile_arena_bytes(&cx, &[y], 10).unwrap_err();
     assert!(error.to_string().contains("depend on other rows"), "{error}");
 }

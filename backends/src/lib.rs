@@ -2,7 +2,8 @@
 //!
 //! A [`Backend`] turns a verified [`low::Module`] into [`Code`]; `Code` runs a function on a frame. `interp` is the
 //! oracle, obviously right and slow; `llvm` compiles for the host. Both call the same [`runtime`], and
-//! [`abi`] holds the only memory layouts that generated code and Rust share.
+//! [`abi`] holds the only memory layouts that generated code and Rust share; [`pages`] is where large memory comes from,
+//! that of columns too.
 //!
 //! Invariants: no backend sees a graph; generated code is relocatable (every data pointer, size and runtime handle
 //! comes through the frame), so that one `Code` serves many runs and threads at once.
@@ -11,6 +12,7 @@ pub mod abi;
 pub mod interp;
 #[cfg(any(feature = "llvm", feature = "llvm19"))]
 pub mod llvm;
+pub mod pages;
 pub mod runtime;
 
 use quearn_stage::low::{FuncId, Module, VerifyError};
@@ -61,6 +63,9 @@ pub trait Code: Send + Sync {
     /// `frame` points to a frame as the module's generator laid it out: header filled by [`Run`], every input
     /// bound to memory that lives and stays as declared while the call lasts.
     unsafe fn call(&self, func: FuncId, frame: *mut u8, run: &Run) -> i32;
+
+    /// What the profile of a run calls the loops of a function, see [`runtime::LoopProfile::func`].
+    fn profile_key(&self, func: FuncId) -> usize;
 
     /// The program in the backend's own languages, for `explain`: `"llvm"`, `"asm"`. `None` if it has no such form.
     fn listing(&self, level: &str) -> Option<String>;

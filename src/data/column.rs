@@ -1,7 +1,6 @@
 //! Columns: values, validity and statistics.
 
 use super::{Dictionary, Stats};
-use arrow::array::BooleanBufferBuilder;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use quearn_stage::graph::{Elem, Field, Literal, Scalar};
 use std::fmt;
@@ -126,24 +125,6 @@ impl Validity {
     pub fn is_valid(&self, row: usize) -> bool {
         let bit = self.offset + row;
         self.bits[bit / 8] >> (bit % 8) & 1 == 1
-    }
-
-    /// Joins the bitmaps of arrays (length, bitmap); `None` if no row is NULL. A single bitmap is shared.
-    pub(super) fn join(parts: &[(usize, Option<&NullBuffer>)]) -> Option<Validity> {
-        if parts.iter().all(|(_, nulls)| nulls.is_none_or(|n| n.null_count() == 0)) {
-            return None;
-        }
-        if let [(_, Some(nulls))] = parts {
-            return Some(Validity { bits: nulls.buffer().clone(), offset: nulls.offset() });
-        }
-        let mut bits = BooleanBufferBuilder::new(parts.iter().map(|(len, _)| len).sum());
-        for (len, nulls) in parts {
-            match nulls {
-                Some(nulls) => bits.append_buffer(nulls.inner()),
-                None => bits.append_n(*len, true),
-            }
-        }
-        Some(Validity { bits: bits.finish().into_inner(), offset: 0 })
     }
 
     /// As Arrow has it.

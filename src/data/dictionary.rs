@@ -1,7 +1,12 @@
 //! Dictionaries: the distinct strings of a column in byte order, so that codes compare as the strings do.
 
+use super::build::Ints;
+use super::{Phys, Values};
+use arrow::array::*;
+use arrow::datatypes::{DataType, Int32Type};
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Distinct strings in ascending byte order; a code is a position.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,63 +82,104 @@ impl Dictionary {
     }
 }
 
-/// Numbers distinct strings in order of appearance, up to a limit; sorted once all rows are known.
-pub(super) struct Encoder<'a> {
-    seen: HashMap<&'a str, u32, FixedState>,
-    strings: Vec<&'a str>,
-    codes: Vec<u32>,
+/// Strings as codes in order of appearance, up to a limit of distinct ones; sorted once all rows are known.
+pub(super) struct Encoder {
+    /// The code of every string; NULL has one of its own, which `null` tells.
+    seen: HashMap<Box<str>, u32, FixedState>,
+    null: Option<u32>,
+    codes: Ints,
     limit: usize,
+    /// The dictionary of the last array, which the next one often shares, and the codes of its strings so far.
+    known: Option<(ArrayData, Vec<Option<u32>>)>,
 }
 
-impl<'a> Encoder<'a> {
-    /// An encoder of `rows` rows with at most `limit` distinct strings.
-    pub(super) fn new(rows: usize, limit: usize) -> Encoder<'a> {
-        Encoder { seen: HashMap::default(), strings: Vec::new(), codes: Vec::with_capacity(rows), limit }
+impl Encoder {
+    /// An encoder of `rows` rows with at most `limit` distinct strings, fewer than `u32::MAX`.
+    pub(super) fn new(rows: usize, limit: usize) -> Encoder {
+        Encoder { seen: HashMap::default(), null: None, codes: Ints::new(Phys::I8, rows), limit, known: None }
     }
 
-    /// Adds a row; `None` if the limit is passed.
-    pub(super) fn push(&mut self, text: &'a str) -> Option<()> {
-        let code = self.intern(text)?;
-        self.codes.push(code);
+    /// Adds the rows of an array of strings, plain or with a dictionary; adds none, and gives `None`, if the limit is
+    /// passed.
+    pub(super) fn append(&mut self, array: &dyn Array) -> Option<()> {
+        let codes: Vec<u32> = match array.data_type() {
+            DataType::Utf8 => self.of_plain::<i32>(array.as_string()),
+            DataType::LargeUtf8 => self.of_plain::<i64>(array.as_string()),
+            _ => self.of_coded(array.as_dictionary()),
+        }?;
+        self.codes.append(&codes, None, (0, self.count() as i128 - 1));
         Some(())
     }
 
-    /// Adds a row that is NULL.
-    pub(super) fn push_null(&mut self) {
-        self.codes.push(NULL_CODE);
+    fn of_plain<O: OffsetSizeTrait>(&mut self, array: &GenericStringArray<O>) -> Option<Vec<u32>> {
+        array.iter().map(|text| self.code(text)).collect()
     }
 
-    fn intern(&mut self, text: &'a str) -> Option<u32> {
-        let next = self.strings.len() as u32;
-        let code = *self.seen.entry(text).or_insert(next);
-        if code == next {
-            if self.strings.len() == self.limit {
-                return None;
+    /// Looks every string of the array's dictionary up once, if it occurs.
+    fn of_coded(&mut self, array: &DictionaryArray<Int32Type>) -> Option<Vec<u32>> {
+        let strings = array.values().as_string::<i32>();
+        let mut known = match self.known.take() {
+            Some((last, known)) if last.ptr_eq(&array.values().to_data()) => known,
+            _ => vec![None; strings.len()],
+        };
+        let code = |key: Option<i32>| match key {
+            None => self.code(None),
+            Some(key) => {
+                let key = key as usize;
+                if known[key].is_none() {
+                    known[key] = Some(self.code(strings.is_valid(key).then(|| strings.value(key)))?);
+                }
+                known[key]
             }
-            self.strings.push(text);
-        }
-        Some(code)
+        };
+        let codes = array.keys().iter().map(code).collect();
+        self.known = Some((array.values().to_data(), known));
+        codes
     }
 
-    /// The sorted dictionary and the code of every row (0 for NULL); `None` if the strings are too long together.
-    pub(super) fn finish(self) -> Option<(Dictionary, Vec<u32>)> {
-        let mut order: Vec<u32> = (0..self.strings.len() as u32).collect();
-        order.sort_unstable_by_key(|&i| self.strings[i as usize]);
-        let dictionary = Dictionary::from_sorted(order.iter().map(|&i| self.strings[i as usize]))?;
-        let mut rank = vec![0; order.len()];
-        for (to, &from) in order.iter().enumerate() {
-            rank[from as usize] = to as u32;
+    /// Codes so far, NULL's included.
+    fn count(&self) -> usize {
+        self.seen.len() + usize::from(self.null.is_some())
+    }
+
+    fn code(&mut self, text: Option<&str>) -> Option<u32> {
+        let next = self.count() as u32;
+        let Some(text) = text else { return Some(*self.null.get_or_insert(next)) };
+        if let Some(code) = self.seen.get(text) {
+            return Some(*code);
         }
-        let mut codes = self.codes;
-        for code in &mut codes {
-            *code = rank.get(*code as usize).copied().unwrap_or(0);
+        if self.seen.len() == self.limit {
+            return None;
         }
-        Some((dictionary, codes))
+        self.seen.insert(text.into(), next);
+        Some(next)
+    }
+
+    /// The string of every code, an empty one for NULL's.
+    pub(super) fn strings(&self) -> Vec<&str> {
+        let mut strings = vec![""; self.count()];
+        self.seen.iter().for_each(|(text, code)| strings[*code as usize] = text);
+        strings
+    }
+
+    /// The code of every row.
+    pub(super) fn codes(&self) -> impl Iterator<Item = usize> {
+        self.codes.positions()
+    }
+
+    /// Codes of the sorted dictionary (0 for NULL); `None` if the strings are too long together.
+    pub(super) fn values(&self) -> Option<Values> {
+        let strings = self.strings();
+        let mut order: Vec<usize> = (0..strings.len()).filter(|&code| Some(code as u32) != self.null).collect();
+        order.sort_unstable_by_key(|&code| strings[code]);
+        let dictionary = Dictionary::from_sorted(order.iter().map(|&code| strings[code]))?;
+        let mut ranks = vec![0u32; strings.len()];
+        order.iter().enumerate().for_each(|(rank, &code)| ranks[code] = rank as u32);
+        let phys = Phys::holding(0, dictionary.len().saturating_sub(1) as i128);
+        let codes = self.codes.mapped(phys, &ranks);
+        Some(Values::Coded { phys, codes, dict: Arc::new(dictionary) })
     }
 }
-
-/// Stands for NULL until the codes are final; no string has it because a limit is below it.
-const NULL_CODE: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -141,23 +187,33 @@ mod tests {
 
     #[test]
     fn codes_follow_byte_order() {
-        let mut encoder = Encoder::new(5, 10);
-        for s in ["b", "é", "a"] {
-            encoder.push(s).unwrap();
-        }
-        encoder.push_null();
-        encoder.push("b").unwrap();
-        let (dictionary, codes) = encoder.finish().unwrap();
-        assert_eq!(dictionary.iter().collect::<Vec<_>>(), ["a", "b", "é"]);
-        assert_eq!(codes, [1, 2, 0, 0, 1]);
-        assert_eq!(dictionary.find("b"), Ok(1));
-        assert_eq!(dictionary.find("c"), Err(2));
+        let mut encoder = Encoder::new(6, 10);
+        encoder.append(&StringArray::from(vec![Some("b"), Some("é"), None])).unwrap();
+        let coded: DictionaryArray<Int32Type> = vec![None, Some("a"), Some("b")].into_iter().collect();
+        encoder.append(&coded).unwrap();
+        let Some(Values::Coded { phys: Phys::I8, codes, dict }) = encoder.values() else { panic!() };
+        assert_eq!(dict.iter().collect::<Vec<_>>(), ["a", "b", "é"]);
+        assert_eq!(codes.as_slice(), [1, 2, 0, 0, 0, 1]);
+        assert_eq!(dict.find("b"), Ok(1));
+        assert_eq!(dict.find("c"), Err(2));
     }
 
     #[test]
     fn gives_up_past_the_limit_and_refuses_disorder() {
         let mut encoder = Encoder::new(3, 1);
-        assert!(encoder.push("a").is_some() && encoder.push("a").is_some() && encoder.push("b").is_none());
+        let array = |texts: &[&str]| StringArray::from(texts.to_vec());
+        assert!(encoder.append(&array(&["a", "a"])).is_some() && encoder.append(&array(&["a", "b"])).is_none());
+        assert_eq!(encoder.codes().count(), 2);
         assert!(Dictionary::from_sorted(["b", "a"]).is_none());
+    }
+
+    #[test]
+    fn a_hundred_and_twenty_eight_strings_need_a_byte() {
+        let mut encoder = Encoder::new(129, 200);
+        let texts: Vec<String> = (0..128).map(|i| format!("{i:03}")).collect();
+        let rows = std::iter::once(None).chain(texts.iter().map(Some));
+        encoder.append(&StringArray::from_iter(rows)).unwrap();
+        let Some(Values::Coded { phys: Phys::I8, codes, .. }) = encoder.values() else { panic!() };
+        assert_eq!(codes.typed_data::<i8>()[127..], [126, 127]);
     }
 }

@@ -71,6 +71,14 @@ pub enum Error {
         /// What was found.
         message: String,
     },
+    /// Bad data in a file.
+    #[error("{path}: {source}", path = path.display())]
+    InFile {
+        /// File.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: Box<Error>,
+    },
     /// No such tensor; `hint` names similar ones.
     #[error("no tensor `{tensor}`{hint}")]
     NoTensor {

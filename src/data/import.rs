@@ -1,46 +1,55 @@
 //! Arrow arrays to columns: shared where the layout allows, narrowed or dictionary-coded where asked.
 
-use super::dictionary::Encoder;
-use super::{Column, Dictionary, Error, LoadOptions, Phys, Result, Validity, Values, stats};
+use super::build::{self, ColumnBuilder};
+use super::{Column, Error, LoadOptions, Phys, Result, Validity, Values};
 use arrow::array::*;
-use arrow::buffer::{Buffer, MutableBuffer, NullBuffer};
-use arrow::compute::{CastOptions, cast_with_options, max, min};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::*;
-use quearn_stage::graph::{Elem, Scalar};
+use quearn_stage::graph::Scalar;
 use std::sync::Arc;
 
-/// A column of all rows of `arrays`, whose type is that of `field`.
-pub(crate) fn column(field: &Field, arrays: &[ArrayRef], options: &LoadOptions) -> Result<Column> {
-    let name = field.name();
-    let layout = Layout::of(name, field.data_type())?;
-    let leaves = arrays.iter().map(|a| layout.leaf(name, a)).collect::<Result<Vec<ArrayRef>>>()?;
-    let parts: Vec<_> = arrays.iter().map(|a| (a.len(), a.logical_nulls())).collect();
-    let parts: Vec<_> = parts.iter().map(|(len, nulls)| (*len, nulls.as_ref())).collect();
-    let validity = Validity::join(&parts);
+/// A column of all rows of `arrays`, whose type is that of `field`; the memory of a single array is shared if it can
+/// stay as it is.
+pub(super) fn column(field: &Field, arrays: &[ArrayRef], options: &LoadOptions) -> Result<Column> {
+    if let [array] = arrays
+        && let Some(column) = shared(field, array, options)?
+    {
+        return Ok(column);
+    }
     let rows = arrays.iter().map(|a| a.len()).sum();
-    let values = layout.values(&leaves, rows, options);
-    let stats = stats::gather(&values, validity.as_ref(), rows, !layout.shape.is_empty());
-    let elem = Elem { scalar: layout.scalar, nullable: field.is_nullable() || validity.is_some() };
-    Ok(Column { name: name.clone(), elem, shape: layout.shape, rows, values, validity, stats })
+    let text_bytes = arrays.iter().map(|a| a.get_buffer_memory_size()).sum();
+    let mut builder = ColumnBuilder::new(field, rows, text_bytes, options)?;
+    arrays.iter().try_for_each(|array| builder.append(array))?;
+    Ok(builder.finish())
+}
+
+fn shared(field: &Field, array: &ArrayRef, options: &LoadOptions) -> Result<Option<Column>> {
+    let layout = Layout::of(field.name(), field.data_type())?;
+    if !layout.keeps(options) {
+        return Ok(None);
+    }
+    let Some(values) = layout.shared(&layout.leaf(field.name(), array)?) else { return Ok(None) };
+    let nulls = array.logical_nulls().filter(|nulls| nulls.null_count() > 0);
+    let validity = nulls.map(|nulls| Validity { bits: nulls.buffer().clone(), offset: nulls.offset() });
+    Ok(Some(build::column(field.name().clone(), field.is_nullable(), layout, array.len(), values, validity)))
 }
 
 /// How an Arrow type is read.
-struct Layout {
-    scalar: Scalar,
+pub(super) struct Layout {
+    pub(super) scalar: Scalar,
     /// Extents of nested fixed-size lists.
-    shape: Vec<u64>,
+    pub(super) shape: Vec<u64>,
     /// The Arrow type that leaves are cast to first; equal to their own type where no work is needed.
-    leaf: DataType,
+    pub(super) leaf: DataType,
 }
 
 impl Layout {
-    fn of(column: &str, ty: &DataType) -> Result<Layout> {
+    pub(super) fn of(column: &str, ty: &DataType) -> Result<Layout> {
         let (scalar, leaf) = match ty {
             DataType::FixedSizeList(item, len) => return Layout::of_list(column, ty, item, *len),
             DataType::Dictionary(_, value) => match Layout::of(column, value)? {
-                Layout { scalar: Scalar::String, .. } => {
-                    (Scalar::String, DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)))
-                }
+                Layout { scalar: Scalar::String, .. } => (Scalar::String, coded_strings()),
                 other if other.shape.is_empty() => return Ok(other),
                 _ => return Err(unsupported(column, ty)),
             },
@@ -58,8 +67,8 @@ impl Layout {
         Ok(Layout { shape: [vec![len], inner.shape].concat(), ..inner })
     }
 
-    /// The elements below nested lists, as the leaf type.
-    fn leaf(&self, column: &str, array: &ArrayRef) -> Result<ArrayRef> {
+    /// The elements below nested lists, as the leaf type; strings may keep a dictionary.
+    pub(super) fn leaf(&self, column: &str, array: &ArrayRef) -> Result<ArrayRef> {
         let mut leaf = Arc::clone(array);
         let mut per_row = 1;
         while let Some(list) = leaf.as_fixed_size_list_opt() {
@@ -70,7 +79,7 @@ impl Layout {
             }
             leaf = items;
         }
-        if leaf.data_type() == &self.leaf {
+        if leaf.data_type() == &self.leaf || (self.phys().is_none() && leaf.data_type() == &coded_strings()) {
             return Ok(leaf);
         }
         let options = CastOptions { safe: false, ..CastOptions::default() };
@@ -78,30 +87,62 @@ impl Layout {
             .map_err(|e| Error::Value { column: column.into(), message: format!("expected {}: {e}", self.scalar) })
     }
 
-    fn values(&self, leaves: &[ArrayRef], rows: usize, options: &LoadOptions) -> Values {
-        let narrow = options.narrow && self.shape.is_empty();
-        let fixed = |phys, data| Values::Fixed { phys, data };
+    /// Elements in a row.
+    pub(super) fn inner_len(&self) -> usize {
+        self.shape.iter().product::<u64>() as usize
+    }
+
+    /// Storage of a leaf's elements; `None` for strings.
+    pub(super) fn phys(&self) -> Option<Phys> {
+        Some(match &self.leaf {
+            DataType::Boolean => Phys::Bool,
+            DataType::UInt8 => Phys::U8,
+            DataType::Int8 => Phys::I8,
+            DataType::Int16 => Phys::I16,
+            DataType::Int32 | DataType::Decimal32(..) | DataType::Date32 => Phys::I32,
+            DataType::Int64 | DataType::Decimal64(..) | DataType::Timestamp(..) => Phys::I64,
+            DataType::Decimal128(..) | DataType::Interval(_) => Phys::I128,
+            DataType::Float16 => Phys::F16,
+            DataType::Float32 => Phys::F32,
+            DataType::Float64 => Phys::F64,
+            _ => return None,
+        })
+    }
+
+    /// Are the elements integers that may be stored in less?
+    pub(super) fn narrows(&self, options: &LoadOptions) -> bool {
+        let wide = matches!(self.phys(), Some(Phys::I16 | Phys::I32 | Phys::I64 | Phys::I128));
+        options.narrow && wide && self.scalar != Scalar::Interval && self.shape.is_empty()
+    }
+
+    /// Does a column have the layout of the leaf? (Arrow has bits for booleans, and more in an interval.)
+    fn keeps(&self, options: &LoadOptions) -> bool {
         match &self.leaf {
-            DataType::Boolean => fixed(Phys::Bool, bool_bytes(leaves)),
-            DataType::UInt8 => fixed(Phys::U8, joined::<UInt8Type>(leaves)),
-            DataType::Int8 => fixed(Phys::I8, joined::<Int8Type>(leaves)),
-            DataType::Int16 => ints::<Int16Type>(leaves, Phys::I16, narrow),
-            DataType::Int32 => ints::<Int32Type>(leaves, Phys::I32, narrow),
-            DataType::Int64 => ints::<Int64Type>(leaves, Phys::I64, narrow),
-            DataType::Decimal32(..) => ints::<Decimal32Type>(leaves, Phys::I32, narrow),
-            DataType::Decimal64(..) => ints::<Decimal64Type>(leaves, Phys::I64, narrow),
-            DataType::Decimal128(..) => ints::<Decimal128Type>(leaves, Phys::I128, narrow),
-            DataType::Date32 => ints::<Date32Type>(leaves, Phys::I32, narrow),
-            DataType::Timestamp(..) => ints::<TimestampMicrosecondType>(leaves, Phys::I64, narrow),
-            DataType::Interval(_) => fixed(Phys::I128, intervals(leaves)),
-            DataType::Float16 => fixed(Phys::F16, joined::<Float16Type>(leaves)),
-            DataType::Float32 => fixed(Phys::F32, joined::<Float32Type>(leaves)),
-            DataType::Float64 => fixed(Phys::F64, joined::<Float64Type>(leaves)),
-            DataType::LargeUtf8 => text::<i64>(leaves, rows, options),
-            DataType::Dictionary(..) => dictionary(leaves, rows),
-            _ => text::<i32>(leaves, rows, options),
+            DataType::Utf8 | DataType::LargeUtf8 => options.dictionary_limit == 0,
+            DataType::Boolean | DataType::Interval(_) | DataType::Dictionary(..) => false,
+            _ => !self.narrows(options),
         }
     }
+
+    /// A leaf that [`Layout::keeps`], in its own memory.
+    fn shared(&self, leaf: &ArrayRef) -> Option<Values> {
+        match (&self.leaf, self.phys()) {
+            (DataType::Utf8, _) => Some(shared_text::<i32>(leaf)),
+            (DataType::LargeUtf8, _) => Some(shared_text::<i64>(leaf)),
+            (_, phys) => Some(Values::Fixed { phys: phys?, data: leaf.to_data().buffers().first()?.clone() }),
+        }
+    }
+}
+
+fn shared_text<O: OffsetSizeTrait>(array: &ArrayRef) -> Values {
+    let array = array.as_string::<O>();
+    let offsets = array.offsets().inner().inner().clone();
+    Values::Text { offsets, wide: O::IS_LARGE, bytes: array.values().clone() }
+}
+
+/// Strings with a dictionary, as they are read.
+pub(crate) fn coded_strings() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
 /// Meaning of an Arrow type, and the type to cast it to before it is read.
@@ -145,174 +186,4 @@ fn check_inner_nulls(column: &str, items: &NullBuffer, rows: &ArrayRef, per_row:
             Err(Error::Value { column: column.into(), message })
         }
     }
-}
-
-/// The values of all arrays; those of a single array are shared.
-fn joined<T: ArrowPrimitiveType>(arrays: &[ArrayRef]) -> Buffer {
-    if let [array] = arrays {
-        return array.as_primitive::<T>().values().inner().clone();
-    }
-    let mut out = MutableBuffer::new(arrays.iter().map(|a| a.len()).sum::<usize>() * size_of::<T::Native>());
-    arrays.iter().for_each(|a| out.extend_from_slice(a.as_primitive::<T>().values()));
-    out.into()
-}
-
-fn bool_bytes(arrays: &[ArrayRef]) -> Buffer {
-    let mut out = MutableBuffer::new(arrays.iter().map(|a| a.len()).sum());
-    arrays.iter().for_each(|a| out.extend(a.as_boolean().values().iter().map(u8::from)));
-    out.into()
-}
-
-fn intervals(arrays: &[ArrayRef]) -> Buffer {
-    let mut out = MutableBuffer::new(arrays.iter().map(|a| a.len()).sum::<usize>() * 16);
-    for array in arrays {
-        let cell = |v: &IntervalMonthDayNano| {
-            let micros = v.nanoseconds / 1_000;
-            i128::from(micros) << 64 | i128::from(v.days as u32) << 32 | i128::from(v.months as u32)
-        };
-        out.extend(array.as_primitive::<IntervalMonthDayNanoType>().values().iter().map(cell));
-    }
-    out.into()
-}
-
-/// Integers, in the narrowest storage if asked and narrower than `natural`.
-fn ints<T>(arrays: &[ArrayRef], natural: Phys, narrow: bool) -> Values
-where
-    T: ArrowPrimitiveType,
-    T::Native: Into<i128>,
-{
-    let phys = match narrow {
-        true => range::<T>(arrays).map_or(Phys::I8, |(min, max)| Phys::holding(min, max)),
-        false => natural,
-    };
-    let data = match phys {
-        _ if phys.bytes() >= natural.bytes() => return Values::Fixed { phys: natural, data: joined::<T>(arrays) },
-        Phys::I8 => converted::<T, i8>(arrays, |v| v.into() as i8),
-        Phys::I16 => converted::<T, i16>(arrays, |v| v.into() as i16),
-        Phys::I32 => converted::<T, i32>(arrays, |v| v.into() as i32),
-        _ => converted::<T, i64>(arrays, |v| v.into() as i64),
-    };
-    Values::Fixed { phys, data }
-}
-
-fn range<T>(arrays: &[ArrayRef]) -> Option<(i128, i128)>
-where
-    T: ArrowPrimitiveType,
-    T::Native: Into<i128>,
-{
-    let least = arrays.iter().filter_map(|a| min(a.as_primitive::<T>())).map(Into::into).min()?;
-    let greatest = arrays.iter().filter_map(|a| max(a.as_primitive::<T>())).map(Into::into).max()?;
-    Some((least, greatest))
-}
-
-/// All values through `f`; 0 in rows that are NULL, whose values may not fit.
-fn converted<T: ArrowPrimitiveType, N: ArrowNativeType>(arrays: &[ArrayRef], f: impl Fn(T::Native) -> N) -> Buffer {
-    let mut out = MutableBuffer::new(arrays.iter().map(|a| a.len()).sum::<usize>() * size_of::<N>());
-    for array in arrays {
-        let array = array.as_primitive::<T>();
-        match array.nulls() {
-            None => out.extend(array.values().iter().map(|v| f(*v))),
-            Some(_) => out.extend(array.iter().map(|v| v.map_or(N::default(), &f))),
-        }
-    }
-    out.into()
-}
-
-fn text<O: OffsetSizeTrait>(arrays: &[ArrayRef], rows: usize, options: &LoadOptions) -> Values {
-    if let Some(coded) = coded::<O>(arrays, rows, options) {
-        return coded;
-    }
-    if let [array] = arrays {
-        let array = array.as_string::<O>();
-        let offsets = array.offsets().inner().inner().clone();
-        return Values::Text { offsets, wide: O::IS_LARGE, bytes: array.values().clone() };
-    }
-    let spans: Vec<(&[O], &[u8])> = arrays.iter().map(|a| a.as_string::<O>()).map(span).collect();
-    let total = spans.iter().map(|(_, bytes)| bytes.len()).sum();
-    let mut bytes = MutableBuffer::new(total);
-    spans.iter().for_each(|(_, part)| bytes.extend_from_slice(part));
-    let wide = i32::try_from(total).is_err();
-    let offsets = if wide { joined_offsets::<O, i64>(&spans, rows) } else { joined_offsets::<O, i32>(&spans, rows) };
-    Values::Text { offsets, wide, bytes: bytes.into() }
-}
-
-/// Offsets of an array and the bytes between the first and the last of them.
-fn span<O: OffsetSizeTrait>(array: &GenericStringArray<O>) -> (&[O], &[u8]) {
-    let offsets = array.value_offsets();
-    let (first, last) = (offsets[0].as_usize(), offsets[array.len()].as_usize());
-    (offsets, &array.value_data()[first..last])
-}
-
-fn joined_offsets<O: OffsetSizeTrait, N: OffsetSizeTrait>(spans: &[(&[O], &[u8])], rows: usize) -> Buffer {
-    let mut out = MutableBuffer::new((rows + 1) * size_of::<N>());
-    let mut base = 0;
-    out.push(N::usize_as(0));
-    for (offsets, bytes) in spans {
-        let first = offsets[0].as_usize();
-        out.extend(offsets[1..].iter().map(|o| N::usize_as(o.as_usize() - first + base)));
-        base += bytes.len();
-    }
-    out.into()
-}
-
-/// The strings as codes, if there are few enough distinct ones.
-fn coded<O: OffsetSizeTrait>(arrays: &[ArrayRef], rows: usize, options: &LoadOptions) -> Option<Values> {
-    // A small table gains more from codes than its dictionary costs, even if all of its strings are distinct.
-    let limit = options.dictionary_limit.min((rows / 4).max(256));
-    if options.dictionary_limit == 0 {
-        return None;
-    }
-    let mut encoder = Encoder::new(rows, limit);
-    for array in arrays {
-        for text in array.as_string::<O>() {
-            match text {
-                Some(text) => encoder.push(text)?,
-                None => encoder.push_null(),
-            }
-        }
-    }
-    let (dictionary, codes) = encoder.finish()?;
-    Some(code_values(dictionary, &codes))
-}
-
-/// Codes of a sorted dictionary of the strings that occur, from arrays with dictionaries of any order.
-fn dictionary(arrays: &[ArrayRef], rows: usize) -> Values {
-    let mut encoder = Encoder::new(rows, u32::MAX as usize);
-    for array in arrays {
-        let array = array.as_dictionary::<Int32Type>();
-        for text in array.downcast_dict::<StringArray>().into_iter().flatten() {
-            match text {
-                Some(text) => encoder.push(text).unwrap_or_default(),
-                None => encoder.push_null(),
-            }
-        }
-    }
-    match encoder.finish() {
-        Some((dictionary, codes)) => code_values(dictionary, &codes),
-        None => plain(arrays, rows),
-    }
-}
-
-/// The strings themselves, for a dictionary of more than 2 GiB.
-fn plain(arrays: &[ArrayRef], rows: usize) -> Values {
-    let mut offsets = MutableBuffer::new((rows + 1) * 8);
-    let mut bytes = MutableBuffer::new(0);
-    offsets.push(0i64);
-    for array in arrays {
-        for text in array.as_dictionary::<Int32Type>().downcast_dict::<StringArray>().into_iter().flatten() {
-            bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
-            offsets.push(bytes.len() as i64);
-        }
-    }
-    Values::Text { offsets: offsets.into(), wide: true, bytes: bytes.into() }
-}
-
-fn code_values(dictionary: Dictionary, codes: &[u32]) -> Values {
-    let phys = Phys::holding(0, dictionary.len().saturating_sub(1) as i128);
-    let codes: Buffer = match phys {
-        Phys::I8 => codes.iter().map(|c| *c as i8).collect(),
-        Phys::I16 => codes.iter().map(|c| *c as i16).collect(),
-        _ => codes.iter().map(|c| *c as i32).collect(),
-    };
-    Values::Coded { phys, codes, dict: Arc::new(dictionary) }
 }

@@ -14,6 +14,7 @@
 //! The logical type of a column ([`Column::elem`]) and how it is stored ([`Phys`]) are two things: a `decimal(15,2)`
 //! whose values are small may be stored as unscaled 16-bit integers.
 
+mod build;
 mod column;
 mod dictionary;
 mod error;
@@ -34,5 +35,6 @@ pub use stats::Stats;
 pub use table::{LoadOptions, Table};
 pub use tensor::{Element, Tensor};
 
-pub(crate) use import::column as import_column;
+pub(crate) use build::ColumnBuilder;
+pub(crate) use import::coded_strings;
 pub(crate) use nearest::hint;

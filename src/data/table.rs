@@ -1,6 +1,6 @@
 //! Tables: columns of equal length.
 
-use super::{Column, Error, Result, hint, import_column};
+use super::{Column, Error, Result, hint, import};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
 use quearn_stage::graph::Field;
@@ -72,7 +72,7 @@ impl Table {
         check_schemas(&name, &schema, batches)?;
         let arrays = |i: usize| batches.iter().map(|b| b.column(i).clone()).collect::<Vec<ArrayRef>>();
         let fields = schema.fields();
-        let columns = (0..fields.len()).into_par_iter().map(|i| import_column(&fields[i], &arrays(i), options));
+        let columns = (0..fields.len()).into_par_iter().map(|i| import::column(&fields[i], &arrays(i), options));
         let table = Table::new(name, columns.collect::<Result<_>>()?)?;
         Ok(table.with_rows(batches.iter().map(RecordBatch::num_rows).sum()))
     }

@@ -1,6 +1,8 @@
 //! What all staged operators share while one program is lowered.
 
 use super::frame::{Frame, run_handle};
+use super::parameter::{Parameter, Parameters};
+use super::relational::aggregate::group_join::GroupJoin;
 use super::relational::dictionary::Table as DictTable;
 use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
@@ -164,6 +166,8 @@ pub struct PipelineNote {
 pub struct Cx<'g> {
     /// The (rewritten) graph.
     pub graph: &'g Graph,
+    /// Literals that the program gets when it runs.
+    pub parameters: Parameters,
     /// The tables that it will run on: types, layouts and statistics.
     pub catalog: &'g Catalog,
     /// How many rows there will be, about.
@@ -191,6 +195,8 @@ pub struct Cx<'g> {
     pub(super) singles: RefCell<HashMap<Node, Rc<SingleRow>>>,
     /// Joins whose build side was lowered.
     pub(super) joins: RefCell<HashMap<Node, Rc<Probe>>>,
+    /// Group-joins whose right side was lowered.
+    pub(super) group_joins: RefCell<HashMap<Node, Rc<GroupJoin>>>,
     facts: RefCell<Vec<Fact>>,
     notes: RefCell<Vec<PipelineNote>>,
     prepare: RefCell<Vec<Step<'g>>>,
@@ -198,10 +204,11 @@ pub struct Cx<'g> {
 }
 
 impl<'g> Cx<'g> {
-    /// A context for `graph` over the tables of `catalog`.
-    pub fn new(graph: &'g Graph, catalog: &'g Catalog) -> Cx<'g> {
+    /// A context for `graph` with some of its literals as parameters, over the tables of `catalog`.
+    pub fn new(graph: &'g Graph, parameters: &[Parameter], catalog: &'g Catalog) -> Cx<'g> {
         Cx {
             graph,
+            parameters: Parameters::new(parameters),
             catalog,
             estimate: Estimator::new(graph, catalog),
             frame: Frame::default(),
@@ -217,6 +224,7 @@ impl<'g> Cx<'g> {
             materialised: RefCell::default(),
             singles: RefCell::default(),
             joins: RefCell::default(),
+            group_joins: RefCell::default(),
             facts: RefCell::default(),
             notes: RefCell::default(),
             prepare: RefCell::default(),

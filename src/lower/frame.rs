@@ -82,6 +82,17 @@ pub enum Bind {
         /// Name.
         name: String,
     },
+    /// A parameter's literal, scaled up by some decimal digits and brought into a range (`i64`).
+    Parameter {
+        /// Position in the program's parameters.
+        index: usize,
+        /// Digits.
+        digits: u8,
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
+    },
     /// Memory for an output tensor, row-major.
     Output {
         /// Position in the graph's outputs.
@@ -122,7 +133,7 @@ impl Frame {
             return *slot;
         }
         let ty = match &bind {
-            Bind::Rows { .. } | Bind::Dim { .. } => Ty::I64,
+            Bind::Rows { .. } | Bind::Dim { .. } | Bind::Parameter { .. } => Ty::I64,
             Bind::Column { part: Part::ValidityOffset | Part::DictLen, .. } => Ty::I64,
             _ => Ty::PTR,
         };

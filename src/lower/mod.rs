@@ -6,6 +6,7 @@
 //! | [`frame`] | the memory through which generated code sees data and state |
 //! | [`context`] | what all operators share: module, frame, steps of the main function, facts |
 //! | [`error`] | why a graph cannot be lowered |
+//! | [`parameter`] | literals that a program gets when it runs |
 //! | [`outputs`] | the results of a program; the entry point |
 //! | [`relational`] | table operators: pipelines of tiles, data-centric |
 //! | [`tensor`] | tensor operators: staged kernels |
@@ -17,6 +18,7 @@ pub mod context;
 pub mod error;
 pub mod frame;
 pub mod outputs;
+pub mod parameter;
 pub mod relational;
 pub mod tensor;
 
@@ -53,6 +55,13 @@ pub struct Lowered {
     pub facts: Vec<Fact>,
     /// What was fused and what is materialised.
     pub pipelines: Vec<PipelineNote>,
+}
+
+impl Lowered {
+    /// Do the facts that the program relies on hold for these tables?
+    pub fn hold(&self, catalog: &crate::data::Catalog) -> bool {
+        self.facts.iter().all(|fact| fact.holds(catalog))
+    }
 }
 
 /// Where a result is after a run.

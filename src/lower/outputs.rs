@@ -2,6 +2,7 @@
 
 use super::context::Cx;
 use super::error::{LowerError, Result};
+use super::parameter::Parameter;
 use super::relational;
 use super::{Lowered, Output, tensor};
 use crate::data::Catalog;
@@ -28,9 +29,9 @@ pub fn as_tables(graph: &Graph) -> std::result::Result<Graph, GraphError> {
     Ok(made)
 }
 
-/// Lowers all results of a graph.
-pub fn lower(graph: &Graph, catalog: &Catalog) -> Result<Lowered> {
-    let cx = Cx::new(graph, catalog);
+/// Lowers all results of a graph; the program gets these literals when it runs.
+pub fn lower(graph: &Graph, parameters: &[Parameter], catalog: &Catalog) -> Result<Lowered> {
+    let cx = Cx::new(graph, parameters, catalog);
     let mut outputs: Vec<Option<Output>> = vec![];
     let mut tensors = vec![];
     for (index, (name, node)) in graph.outputs().iter().enumerate() {

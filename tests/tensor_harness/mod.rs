@@ -102,7 +102,7 @@ impl Program {
     /// Lowers and compiles a graph, and prepares its weights.
     pub fn new(g: &Graph, backend: &dyn Backend, tensors: &[(&str, Vec<u8>)], named: &[(&str, i64)]) -> Program {
         let catalog = quearn::data::Catalog::default();
-        let cx = Cx::new(g, &catalog);
+        let cx = Cx::new(g, &[], &catalog);
         let outputs: Vec<(usize, String, Node)> =
             g.outputs().iter().enumerate().map(|(i, (name, node))| (i, name.clone(), *node)).collect();
         tensor::lower_program(&cx, &outputs).unwrap();

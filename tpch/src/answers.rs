@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use quearn::data::{Column, Error, Table};
 use quearn_stage::graph::literal::Value;
+use std::path::Path;
 
 /// A result differs from the expected answer, or cannot be compared with one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,9 +72,24 @@ pub fn has_answers(scale: f64) -> bool {
 
 /// Compares the result of a query (1 to 22) at scale factor 0.01 or 1 with the expected answer.
 pub fn check(query: u32, scale: f64, result: &RecordBatch) -> Result<(), Mismatch> {
+    check_batch(query, stored(query, scale)?, result)
+}
+
+/// Compares the result of a query with the answer in a file, `q06.csv` for query 6, which lies in the folder itself or
+/// in one below it that has the name of the scale factor, such as `sf10`.
+pub fn check_file(query: u32, scale: f64, folder: &Path, result: &RecordBatch) -> Result<(), Mismatch> {
+    let name = format!("q{query:02}.csv");
+    let below = folder.join(format!("sf{scale}")).join(&name);
+    let path = if below.exists() { below } else { folder.join(&name) };
+    let message = |error| format!("no expected answer: {}: {error}", path.display());
+    let text = std::fs::read_to_string(&path).map_err(|error| Mismatch { query, message: message(error) })?;
+    check_batch(query, &text, result)
+}
+
+fn check_batch(query: u32, expected: &str, result: &RecordBatch) -> Result<(), Mismatch> {
     let decimal = result.schema().fields().iter().map(|f| is_decimal(f.data_type())).collect::<Vec<_>>();
     let rows = texts(result).map_err(|e| Mismatch { query, message: e.to_string() })?;
-    check_rows(query, scale, &rows, &decimal)
+    check_text(query, expected, &rows, &decimal)
 }
 
 /// A result as CSV with a line of column names, as the expected answers are.
@@ -93,22 +109,40 @@ fn texts(result: &RecordBatch) -> Result<Vec<Vec<String>>, Error> {
 /// As [`check`], for rows of text: numbers, dates as `1994-01-01`, NULL as `\N`. `decimal` says which columns are
 /// decimals.
 pub fn check_rows(query: u32, scale: f64, rows: &[Vec<String>], decimal: &[bool]) -> Result<(), Mismatch> {
-    let fail = |message: String| Mismatch { query, message };
+    check_text(query, stored(query, scale)?, rows, decimal)
+}
+
+fn of_query(query: u32) -> Result<&'static Expected, Mismatch> {
     let expected = query.checked_sub(1).and_then(|i| QUERIES.get(i as usize));
-    let expected = expected.ok_or_else(|| fail("there are queries 1 to 22 only".into()))?;
-    let text = match scale {
-        0.01 => expected.small,
-        1.0 => expected.one,
-        _ => return Err(fail(format!("there are answers for scale factors 0.01 and 1, not for {scale}"))),
-    };
-    let mut lines = csv::parse(text).into_iter();
+    expected.ok_or_else(|| Mismatch { query, message: "there are queries 1 to 22 only".into() })
+}
+
+/// The answer as CSV.
+fn stored(query: u32, scale: f64) -> Result<&'static str, Mismatch> {
+    let expected = of_query(query)?;
+    let message = format!("there are answers for scale factors 0.01 and 1, not for {scale}");
+    match scale {
+        0.01 => Ok(expected.small),
+        1.0 => Ok(expected.one),
+        _ => Err(Mismatch { query, message }),
+    }
+}
+
+fn check_text(query: u32, expected: &str, rows: &[Vec<String>], decimal: &[bool]) -> Result<(), Mismatch> {
+    let fail = |message: String| Mismatch { query, message };
+    let sort = of_query(query)?.sort;
+    let mut lines = csv::parse(expected).into_iter();
     let names = lines.next().unwrap_or_default();
-    let keys: Vec<usize> =
-        expected.sort.iter().filter_map(|key| names.iter().position(|n| n.eq_ignore_ascii_case(key))).collect();
+    let key = |key: &&str| names.iter().position(|name| name.eq_ignore_ascii_case(key));
+    let keys: Vec<usize> = sort.iter().filter_map(key).collect();
     if decimal.len() != names.len() {
         return Err(fail(format!("expected {} columns, found {}", names.len(), decimal.len())));
     }
-    compare::compare(&lines.collect::<Vec<_>>(), rows, decimal, &keys).map_err(fail)
+    let lines: Vec<Vec<String>> = lines.collect();
+    if let Some(line) = lines.iter().position(|line| line.len() != names.len()) {
+        return Err(fail(format!("row {line} of the expected answer has {} cells", lines[line].len())));
+    }
+    compare::compare(&lines, rows, decimal, &keys).map_err(fail)
 }
 
 fn is_decimal(ty: &DataType) -> bool {
@@ -164,6 +198,26 @@ mod tests {
         let mut rows = answer(6);
         rows[0][0] = format!("{}", rows[0][0].parse::<f64>().unwrap() * (1.0 + 1e-8));
         check_rows(6, 0.01, &rows, &[false]).unwrap();
+    }
+
+    #[test]
+    fn answers_may_lie_in_a_folder() {
+        use arrow::array::Float64Array;
+        use std::sync::Arc;
+        let folder = tempfile::tempdir().unwrap();
+        let batch = |value: f64| {
+            RecordBatch::try_from_iter([("revenue", Arc::new(Float64Array::from(vec![value])) as _)]).unwrap()
+        };
+        let check = |value: f64| check_file(6, 10.0, folder.path(), &batch(value)).map_err(|e| e.message);
+        assert!(check(1.0).unwrap_err().contains("q06.csv"));
+        std::fs::write(folder.path().join("q06.csv"), "revenue\n1.5\n").unwrap();
+        assert_eq!(check(1.5), Ok(()));
+        std::fs::create_dir(folder.path().join("sf10")).unwrap();
+        std::fs::write(folder.path().join("sf10/q06.csv"), "revenue\n2.5\n").unwrap();
+        assert_eq!(check(2.5), Ok(()));
+        assert!(check(1.5).is_err());
+        std::fs::write(folder.path().join("sf10/q06.csv"), "revenue\n2.5,3\n").unwrap();
+        assert!(check(2.5).unwrap_err().contains("2 cells"));
     }
 
     #[test]

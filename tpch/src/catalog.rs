@@ -72,9 +72,10 @@ pub fn load_table(folder: &Path, table: &str) -> Result<Table> {
 fn load_columns(folder: &Path, table: &str, fields: &[Field]) -> Result<Table> {
     let columns = Some(fields.iter().map(|f| f.name.clone()).collect());
     let options = ReadOptions { columns, ..ReadOptions::default() };
-    let read = read_parquet(folder.join(format!("{table}.parquet")), &options)?;
-    let columns = read.into_columns().into_iter().zip(fields);
-    let columns = columns.map(|(column, field)| typed(column, field)).collect::<Result<Vec<_>, _>>()?;
+    let path = folder.join(format!("{table}.parquet"));
+    let columns = read_parquet(&path, &options)?.into_columns().into_iter().zip(fields);
+    let columns = columns.map(|(column, field)| typed(column, field)).collect::<Result<Vec<_>, _>>();
+    let columns = columns.map_err(|source| Error::InFile { path, source: Box::new(source) })?;
     Ok(Table::new(table, columns)?)
 }
 

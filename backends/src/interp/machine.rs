@@ -37,6 +37,9 @@ impl Machine<'_> {
     fn par_for(&self, func: usize, frame: u64, n: i64, grain: i64) -> i32 {
         let grain = grain.max(1);
         let (mut lo, mut turn) = (0, 0);
+        // One thread does the work of all workers.
+        let watch = self.run.watch(func, self.worker.is_some(), n.max(0), grain);
+        let _timed = watch.as_ref().map(|watch| watch.work(0));
         while lo < n {
             if self.run.cancelled() {
                 self.run.fail(RunError::Cancelled);

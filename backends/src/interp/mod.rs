@@ -51,6 +51,10 @@ impl Code for Resolved {
         machine::call(&self.program, func, frame, run)
     }
 
+    fn profile_key(&self, func: FuncId) -> usize {
+        func.index()
+    }
+
     fn listing(&self, _level: &str) -> Option<String> {
         None
     }

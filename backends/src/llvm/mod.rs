@@ -115,6 +115,10 @@ impl Code for LlvmCode {
         unsafe { function(frame, 0, 0, 0) }
     }
 
+    fn profile_key(&self, func: FuncId) -> usize {
+        self.loaded.address(func.index())
+    }
+
     fn listing(&self, level: &str) -> Option<String> {
         let form = match level {
             "llvm" => Form::Optimised,

@@ -6,16 +6,16 @@
 //! pages are kept from one run for the next.
 
 use super::run::{MemoryUse, Run, RunError};
+use crate::pages::{HUGE, Pages};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Every block starts on a cache line.
 const ALIGN: usize = 64;
-/// Size of a huge page.
-const HUGE: usize = 2 << 20;
 /// Blocks from this size on are mapped: a chunk of rows that fills a huge page is one of them.
 const MAPPED_FROM: usize = HUGE - (8 << 10);
 /// Bytes that are kept for later runs, at most.
@@ -197,8 +197,9 @@ fn exposed(ptr: *mut u8) -> Option<*mut u8> {
 
 /// Mapped memory, from the pool if there is some.
 fn mapped(bytes: usize, zeroed: bool) -> Option<*mut u8> {
-    let found = pool().take(mapped_len(bytes)?);
-    let Some(ptr) = found else { return map(bytes) };
+    let len = mapped_len(bytes)?;
+    let found = pool().take(len);
+    let Some(ptr) = found else { return exposed(Pages::new(len)?.into_raw().0.as_ptr()) };
     if zeroed {
         // SAFETY: the block is at least that long, and nobody else has it.
         unsafe { ptr.write_bytes(0, bytes) };
@@ -206,44 +207,20 @@ fn mapped(bytes: usize, zeroed: bool) -> Option<*mut u8> {
     Some(ptr)
 }
 
-/// Maps zero pages; `bytes` from a 2 MB boundary on.
-fn map(bytes: usize) -> Option<*mut u8> {
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    let len = mapped_len(bytes)?;
-    let padded = len.checked_add(HUGE)?;
-    // SAFETY: a fresh anonymous mapping touches no other memory.
-    let base = unsafe { libc::mmap(std::ptr::null_mut(), padded, protection, flags, -1, 0) };
-    if base == libc::MAP_FAILED {
-        return None;
-    }
-    let head = base.addr().next_multiple_of(HUGE) - base.addr();
-    // SAFETY: head <= HUGE, so both trimmed ranges and the rest lie within the mapping made above.
-    unsafe {
-        let start = base.byte_add(head);
-        for (at, len) in [(base, head), (start.byte_add(len), HUGE - head)] {
-            if len > 0 {
-                libc::munmap(at, len);
-            }
-        }
-        #[cfg(target_os = "linux")]
-        libc::madvise(start, len, libc::MADV_HUGEPAGE);
-        exposed(start.cast())
-    }
-}
-
 fn mapped_len(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(HUGE)
 }
 
 /// # Safety
-/// `ptr` comes from [`map`] or [`heap`] with that size.
+/// `ptr` comes from [`mapped`] or [`heap`] with that size.
 unsafe fn release(ptr: *mut u8, bytes: usize) {
     // SAFETY: the same size gives the same origin, length and layout as at allocation.
     unsafe {
         if bytes >= MAPPED_FROM {
-            let len = mapped_len(bytes).unwrap_or(bytes);
-            if !pool().keep(ptr, len) {
-                libc::munmap(ptr.cast(), len);
+            if let (Some(start), Some(len)) = (NonNull::new(ptr), mapped_len(bytes))
+                && !pool().keep(ptr, len)
+            {
+                drop(Pages::from_raw(start, len));
             }
         } else {
             dealloc(ptr, Layout::from_size_align_unchecked(bytes, ALIGN));

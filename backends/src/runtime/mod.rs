@@ -5,6 +5,7 @@
 //! | [`run`] | one run of a program: workers, budget, cancellation, the first error |
 //! | [`memory`] | budgeted allocation |
 //! | [`schedule`] | the parallel loop |
+//! | [`profile`], `counters` | what loops did, if a run asks for it |
 //! | [`rows`] | growing lists of rows |
 //! | [`directory`] | the rows of a join's build side, arranged |
 //! | [`groups`] | hash tables of groups |
@@ -14,14 +15,17 @@
 //! Invariants: a runtime function never unwinds into generated code; one that fails records why in the [`Run`] and
 //! gives its failure value (null, -1 or a status), and the program hands that up.
 
+mod counters;
 pub mod directory;
 pub mod groups;
 pub mod memory;
+pub mod profile;
 pub mod rows;
 pub mod run;
 pub mod schedule;
 pub mod sort;
 pub mod symbols;
 
+pub use profile::{Counted, LoopProfile, Share};
 pub use run::{MemoryUse, Run, RunConfig, RunError, thread_pool};
 pub use symbols::{Symbol, symbols};

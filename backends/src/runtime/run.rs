@@ -1,6 +1,7 @@
 //! One run of one program: what is shared by its workers and gone after it.
 
 use super::memory::{Memory, Reservation};
+use super::profile::{LoopProfile, Profiler, Watch};
 use super::schedule::Team;
 use crate::abi::FrameHeader;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -21,6 +22,8 @@ pub struct RunConfig {
     /// Deal ranges of parallel loops out to the workers in turn, so that a worker always sees the same ones: float sums
     /// are then the same in every run with as many workers. Without it, a worker that is ahead takes more.
     pub deal: bool,
+    /// Record what parallel loops do, for [`Run::loops`].
+    pub profile: bool,
     /// Names of the operators, which runtime calls refer to by position.
     pub operators: Arc<[String]>,
 }
@@ -33,6 +36,7 @@ impl Default for RunConfig {
             budget: u64::MAX,
             cancel: Arc::default(),
             deal: false,
+            profile: false,
             operators: Arc::from([]),
         }
     }
@@ -88,6 +92,7 @@ pub struct Run {
     error: Mutex<Option<RunError>>,
     memory: Memory,
     team: Arc<Team>,
+    profiler: Option<Profiler>,
 }
 
 impl Run {
@@ -104,6 +109,7 @@ impl Run {
             error: Mutex::new(None),
             memory: Memory::new(config.budget),
             team: Arc::new(Team::new(helpers)),
+            profiler: config.profile.then(Profiler::new),
         }
     }
 
@@ -115,6 +121,17 @@ impl Run {
     /// Are ranges of parallel loops dealt out?
     pub(super) fn deals(&self) -> bool {
         self.deal
+    }
+
+    /// What parallel loops did until now, in the order in which they were first started; nothing if the run was not
+    /// asked to record it.
+    pub fn loops(&self) -> Vec<LoopProfile> {
+        self.profiler.as_ref().map_or(vec![], Profiler::loops)
+    }
+
+    /// Times a loop, if that was asked for. `nested` is one that a worker of another loop starts.
+    pub(crate) fn watch(&self, func: usize, nested: bool, items: i64, grain: i64) -> Option<Watch<'_>> {
+        Some(self.profiler.as_ref()?.watch(func, nested, items, grain, self.workers))
     }
 
     /// Number of workers, at least 1.

@@ -6,6 +6,7 @@
 //! programs. A worker that has not turned up when the work is done is called off, so that a loop never waits for a
 //! thread to wake up, or for a pool that is busy with something else.
 
+use super::profile::Watch;
 use super::run::{Run, RunError};
 use quearn_stage::low::Module;
 use rayon::ThreadPool;
@@ -40,6 +41,7 @@ struct Job<'a> {
     dealt: Option<i64>,
     next: AtomicI64,
     status: AtomicI32,
+    watch: Option<&'a Watch<'a>>,
 }
 
 impl Job<'_> {
@@ -48,6 +50,7 @@ impl Job<'_> {
     /// # Safety
     /// The body may be called on the frame as this worker.
     unsafe fn work(&self, worker: i64) {
+        let _timed = self.watch.map(|watch| watch.work(worker as usize));
         match self.dealt {
             // SAFETY: the caller's promise; a worker number is taken once.
             Some(workers) => unsafe { self.work_dealt(workers) },
@@ -241,7 +244,8 @@ pub(super) unsafe fn qn_par_for(
     // SAFETY: the caller's promise; a function pointer is as wide as a data pointer on all supported machines.
     let body = unsafe { std::mem::transmute::<*mut u8, Body>(func) };
     let (next, status) = (AtomicI64::new(0), AtomicI32::new(0));
-    let mut job = Job { run, body, frame, n, grain, dealt: None, next, status };
+    let watch = run.watch(func.addr(), WORKER.get().is_some(), n, grain);
+    let mut job = Job { run, body, frame, n, grain, dealt: None, next, status, watch: watch.as_ref() };
     // SAFETY: the caller's promise.
     unsafe {
         match (WORKER.get(), run.team()) {
@@ -249,6 +253,7 @@ pub(super) unsafe fn qn_par_for(
                 job.dealt = run.deals().then_some(run.workers() as i64);
                 team.work(pool, &job, ((n - 1) / grain) as usize);
             }
+            (None, None) if n > grain => job.work_as(0),
             (worker, _) => job.work(worker.unwrap_or(0)),
         }
     }

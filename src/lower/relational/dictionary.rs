@@ -15,6 +15,11 @@ use quearn_stage::low::{Builder, Prim, Ty, V};
 pub struct DictRef(pub u32);
 
 impl DictRef {
+    /// The dictionary of a column.
+    pub fn of(cx: &Cx<'_>, table: &str, column: &str) -> DictRef {
+        DictRef(cx.dictionary(table, column))
+    }
+
     fn slot(self, cx: &Cx<'_>, part: Part) -> Slot {
         let (table, column) = cx.dictionary_column(self.0);
         cx.frame.bind(Bind::Column { table, column, part })

@@ -19,6 +19,14 @@ use std::rc::Rc;
 pub enum Place<'b> {
     /// Row of a stored table, `i64`.
     Stored(V<'b>),
+    /// Rows of a stored table from `row` on, one in each lane where `mask` is true. Only what
+    /// `super::aggregate::lanes` lets pass is evaluated on them.
+    Lanes {
+        /// First row, `i64`.
+        row: V<'b>,
+        /// Which lanes have a row.
+        mask: V<'b>,
+    },
     /// A materialised row.
     Row {
         /// Its address.

@@ -5,6 +5,7 @@
 //! of rows or of spans of materialised rows), which is also the morsel by which threads share work.
 
 use super::aggregate::ordered::{self, SortedColumn};
+use super::aggregate::{self, InPipeline, group_join};
 use super::env::{Env, Place};
 use super::expr::eval;
 use super::materialise::{self, Spans};
@@ -17,7 +18,7 @@ use quearn_stage::low::{Builder, Ty, V};
 use std::rc::Rc;
 
 /// Rows of a stored table in a tile: their live columns fit the second-level cache.
-const TILE_ROWS: i64 = 1 << 14;
+pub const TILE_ROWS: i64 = 1 << 14;
 
 /// What receives the rows of a pipeline.
 pub trait Sink {
@@ -81,7 +82,7 @@ fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
     let own = cx.estimate.rows(table);
     match cx.graph.op(table) {
         Op::Filter | Op::Project { .. } | Op::Join { .. } => own.max(rows_handled(cx, cx.graph.inputs(table)[0])),
-        Op::Aggregate { .. } if ordered::in_pipeline(cx, table).is_some() => {
+        Op::Aggregate { .. } if aggregate::in_pipeline(cx, table).is_some() => {
             rows_handled(cx, cx.graph.inputs(table)[0])
         }
         _ => own,
@@ -89,12 +90,12 @@ fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
 }
 
 /// Names of the operators in one pipeline, source first.
-fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
+pub fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
     let inputs = cx.graph.inputs(table);
     match cx.graph.op(table) {
         Op::Filter | Op::Project { .. } | Op::Join { .. } => collect_names(cx, inputs[0], names),
         Op::Scan { .. } => {}
-        Op::Aggregate { .. } if ordered::in_pipeline(cx, table).is_some() => collect_names(cx, inputs[0], names),
+        Op::Aggregate { .. } if aggregate::in_pipeline(cx, table).is_some() => collect_names(cx, inputs[0], names),
         _ => {
             names.push(format!("rows of {}", cx.describe(table)));
             return;
@@ -103,7 +104,10 @@ fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
     names.push(match cx.graph.op(table) {
         Op::Filter => format!("filter {}", super::needed::spell(cx.graph, inputs[1])),
         Op::Join { .. } => format!("probe {}", cx.describe(table)),
-        Op::Aggregate { .. } => format!("{} in order", cx.describe(table)),
+        Op::Aggregate { .. } => match aggregate::in_pipeline(cx, table) {
+            Some(InPipeline::GroupJoin(_)) => format!("{} as a group-join", cx.describe(table)),
+            _ => format!("{} in order", cx.describe(table)),
+        },
         _ => cx.describe(table),
     });
 }
@@ -144,7 +148,7 @@ fn extent(cx: &Cx<'_>, table: Node) -> Result<Extent> {
                 at = cx.graph.inputs(at)[0];
             }
             Op::Filter | Op::Join { .. } => at = cx.graph.inputs(at)[0],
-            Op::Aggregate { .. } if ordered::in_pipeline(cx, at).is_some() => at = cx.graph.inputs(at)[0],
+            Op::Aggregate { .. } if aggregate::in_pipeline(cx, at).is_some() => at = cx.graph.inputs(at)[0],
             _ => {
                 let spans = materialise::spans(cx, at)?;
                 return Ok(if spans.ordered { Extent::Ordered } else { Extent::Spans(spans.count) });
@@ -177,7 +181,9 @@ pub fn produce<'b>(
             for_each(env.b, tile, |row| consume(&env.bind(table, Place::Stored(row))))
         }
         Op::Filter => {
-            if let Some(selection) = select::plan(cx, env, table)? {
+            if !env.few_rows
+                && let Some(selection) = select::plan(cx, table)?
+            {
                 return selection.produce(cx, env, tile, consume);
             }
             let (input, predicate) = (inputs[0], inputs[1]);
@@ -193,10 +199,12 @@ pub fn produce<'b>(
             produce(cx, env, inputs[0], tile, &mut |env| join::probe(cx, env, &probe, consume))
         }
         Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => {
-            if let Op::Aggregate { .. } = cx.graph.op(table)
-                && let Some(key) = ordered::in_pipeline(cx, table)
-            {
-                return ordered::produce(cx, env, table, &key, tile, consume);
+            match aggregate::in_pipeline(cx, table) {
+                Some(InPipeline::Ordered(key)) => return ordered::produce(cx, env, table, &key, tile, consume),
+                Some(InPipeline::GroupJoin(join)) => {
+                    return group_join::produce(cx, env, table, join, tile, consume);
+                }
+                None => {}
             }
             let spans = materialise::spans(cx, table)?;
             over_spans(env, table, &spans, tile, consume)

@@ -228,3 +228,20 @@ pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V
         _ => v.sext(Prim::I32),
     })
 }
+
+/// As [`load_lanes`], as a value of integers or codes.
+pub fn lanes_value<'b>(
+    cx: &Cx<'_>,
+    env: &Env<'b>,
+    scan: Node,
+    name: &str,
+    row: V<'b>,
+    mask: V<'b>,
+) -> Result<Value<'b>> {
+    let v = load_lanes(cx, env, scan, name, row, mask)?;
+    let own = load(cx, env, scan, name, row)?;
+    Ok(match own.repr {
+        Repr::Code { dict, .. } => Value { repr: Repr::Code { code: v, dict }, ..own },
+        _ => Value { repr: Repr::Prim(v), ..own },
+    })
+}

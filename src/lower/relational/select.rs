@@ -4,20 +4,21 @@
 //!
 //! Only where the processor can compress a register (AVX-512); elsewhere a filter is a branch.
 
-use super::dictionary::{self, Table as DictTable};
+use super::dictionary::{self, DictRef, Table as DictTable};
 use super::env::{Env, Place};
-use super::expr::{column, compare, eval};
+use super::expr::{compare, eval};
 use super::pipeline::{self, Consume, when};
 use super::scan::{self, LaneForm};
-use super::value::{Range, Repr};
+use super::value::Range;
 use crate::lower::context::Cx;
-use crate::lower::error::Result;
+use crate::lower::error::{LowerError, Result};
+use crate::lower::parameter;
 use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{BinaryOp, CompareOp, Literal, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
 use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
 
 /// Rows evaluated together.
-const LANES: u16 = 16;
+pub const LANES: u16 = 16;
 /// Rows for which positions are collected before they are consumed: the selection vector stays in the first cache.
 const BLOCK: i64 = 1 << 10;
 /// Dictionaries whose predicate fits one bit a code in a lane.
@@ -40,6 +41,8 @@ enum Operand {
     Column(String),
     Int(i32),
     Float(Prim, f64),
+    /// The parameter of a comparison with a column of these values.
+    Parameter(Node, Range),
 }
 
 /// A filter in two parts.
@@ -50,14 +53,14 @@ pub struct Selection {
 }
 
 /// Plans the filter `table`, if it reads a stored table and has conjuncts that vectors can evaluate.
-pub fn plan(cx: &Cx<'_>, env: &Env<'_>, table: Node) -> Result<Option<Selection>> {
+pub fn plan(cx: &Cx<'_>, table: Node) -> Result<Option<Selection>> {
     let inputs = cx.graph.inputs(table);
     let (scan, predicate) = (inputs[0], inputs[1]);
-    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 || env.few_rows {
+    if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 {
         return Ok(None);
     }
     scan::check(cx, scan)?;
-    let planner = Planner { cx, scan, env: env.bind(scan, Place::Stored(env.b.i64(0))) };
+    let planner = Planner { cx, scan };
     let (mut masks, mut rest) = (vec![], vec![]);
     for conjunct in conjuncts(cx, predicate) {
         match planner.mask(conjunct)? {
@@ -76,20 +79,19 @@ fn conjuncts(cx: &Cx<'_>, predicate: Node) -> Vec<Node> {
     }
 }
 
-struct Planner<'x, 'g, 'b> {
+struct Planner<'x, 'g> {
     cx: &'x Cx<'g>,
     scan: Node,
-    env: Env<'b>,
 }
 
-impl Planner<'_, '_, '_> {
+impl Planner<'_, '_> {
     fn mask(&self, node: Node) -> Result<Option<Mask>> {
         if let Some(codes) = self.codes(node)? {
             return Ok(Some(codes));
         }
         let inputs = self.cx.graph.inputs(node);
         Ok(match self.cx.graph.op(node) {
-            Op::Compare(op) => self.compare(*op, inputs[0], inputs[1]),
+            Op::Compare(op) => self.compare(node, *op, inputs[0], inputs[1]),
             Op::Unary(UnaryOp::Not) => self.mask(inputs[0])?.map(|m| Mask::Not(Box::new(m))),
             Op::Binary(op @ (BinaryOp::And | BinaryOp::Or)) => {
                 let op = if *op == BinaryOp::And { BinOp::And } else { BinOp::Or };
@@ -105,14 +107,13 @@ impl Planner<'_, '_, '_> {
 
     /// A predicate on one column with a small dictionary.
     fn codes(&self, node: Node) -> Result<Option<Mask>> {
-        let resolve = |leaf| column::stored_behind(self.cx, &self.env, leaf);
+        let resolve = |leaf| self.cx.estimate.source(leaf).map(|(table, name)| (table, name.to_owned()));
         let Some(on) = dictionary::dependence(self.cx, node, &resolve).filter(|on| on.table == self.scan) else {
             return Ok(None);
         };
-        let Some(LaneForm::Codes(len)) = scan::lane_form(self.cx, self.scan, &on.column) else { return Ok(None) };
-        let code = column::stored(self.cx, &self.env, on.table, &on.column)?;
-        match code.repr {
-            Repr::Code { dict, .. } if len <= CODES => {
+        match scan::lane_form(self.cx, self.scan, &on.column) {
+            Some(LaneForm::Codes(len)) if len <= CODES => {
+                let dict = DictRef::of(self.cx, scan::stored_table(self.cx, self.scan)?.name(), &on.column);
                 let table = dictionary::tabulate(self.cx, node, &on, dict)?;
                 let whole = table.is_plain_bool();
                 Ok(whole.then_some(Mask::Codes { name: on.column, table, len }))
@@ -121,7 +122,18 @@ impl Planner<'_, '_, '_> {
         }
     }
 
-    fn compare(&self, op: CompareOp, a: Node, b: Node) -> Option<Mask> {
+    fn compare(&self, node: Node, op: CompareOp, a: Node, b: Node) -> Option<Mask> {
+        if let Some(side) = self.cx.parameters.side(node) {
+            let Side::Column(name, lane) = self.side(if side == 1 { a } else { b })? else { return None };
+            let LaneForm::Int = lane.form else { return None };
+            let table = scan::stored_table(self.cx, self.scan).ok()?;
+            let range = scan::range(self.cx, table, table.column(&name).ok()?)?;
+            let near = Range::new(range.min - 1, range.max + 1);
+            let parameter = Range::I32.contains(near).then_some(Operand::Parameter(node, range))?;
+            let column = Operand::Column(name);
+            let (x, y) = if side == 1 { (column, parameter) } else { (parameter, column) };
+            return Some(Mask::Compare(op, x, y));
+        }
         let (x, y) = (self.side(a)?, self.side(b)?);
         let (x, y) = match (x, y) {
             (Side::Column(p, t), Side::Column(q, u)) => {
@@ -138,10 +150,10 @@ impl Planner<'_, '_, '_> {
         if let Op::Const(literal) = self.cx.graph.op(node) {
             return Some(Side::Literal(literal));
         }
-        let (table, name) = column::stored_behind(self.cx, &self.env, node)?;
-        let form = scan::lane_form(self.cx, self.scan, &name)?;
+        let (table, name) = self.cx.estimate.source(node)?;
+        let form = scan::lane_form(self.cx, self.scan, name)?;
         let GraphTy::Tensor { elem, .. } = self.cx.graph.ty(node) else { return None };
-        (table == self.scan).then_some(Side::Column(name, Lane { scalar: elem.scalar, form }))
+        (table == self.scan).then_some(Side::Column(name.to_owned(), Lane { scalar: elem.scalar, form }))
     }
 }
 
@@ -247,6 +259,11 @@ impl<'b> Lanes<'_, '_, 'b> {
         Ok(match operand {
             Operand::Column(name) => self.column(name)?,
             Operand::Int(value) => b.int(Ty::vector(Prim::I32, LANES), i128::from(*value)),
+            Operand::Parameter(node, range) => {
+                let value = parameter::value(self.cx, b, self.env.frame, *node, *range);
+                let missing = || LowerError::Internal { node: self.cx.describe(*node), what: "no parameter".into() };
+                value.ok_or_else(missing)?.scalar().splat(LANES)
+            }
             Operand::Float(prim, value) => b.float(Ty::vector(*prim, LANES), *value),
         })
     }
@@ -256,7 +273,30 @@ impl<'b> Lanes<'_, '_, 'b> {
     }
 }
 
+/// The conjuncts of a selection, ready to be tested.
+pub struct Masks<'m, 'b> {
+    scan: Node,
+    masks: Vec<Ready<'m, 'b>>,
+}
+
+impl<'b> Masks<'_, 'b> {
+    /// The lanes of `mask`, those of the rows from `row` on, in which all conjuncts hold.
+    pub fn test(&self, cx: &Cx<'_>, env: &Env<'b>, row: V<'b>, mask: V<'b>) -> Result<V<'b>> {
+        Lanes { cx, env, scan: self.scan, row, mask }.all(&self.masks)
+    }
+}
+
 impl Selection {
+    /// Do vectors evaluate the whole predicate?
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What is computed before the loop over rows.
+    pub fn ready<'b>(&self, env: &Env<'b>) -> Masks<'_, 'b> {
+        Masks { scan: self.scan, masks: self.masks.iter().map(|m| ready(env, m)).collect() }
+    }
+
     /// Consumes the rows of a tile that pass.
     pub fn produce<'b>(
         &self,
@@ -266,7 +306,7 @@ impl Selection {
         consume: &mut Consume<'_>,
     ) -> Result<()> {
         let b = env.b;
-        let masks: Vec<Ready<'_, 'b>> = self.masks.iter().map(|m| ready(env, m)).collect();
+        let masks = self.ready(env);
         let selected = b.alloca(4 * BLOCK as u32, 64);
         let mut outcome = Ok(());
         b.for_carry(lo, hi, BLOCK, &[], |base, _| {
@@ -299,7 +339,7 @@ impl Selection {
         &self,
         cx: &Cx<'_>,
         env: &Env<'b>,
-        masks: &[Ready<'_, 'b>],
+        masks: &Masks<'_, 'b>,
         selected: V<'b>,
         (base, end): (V<'b>, V<'b>),
     ) -> Result<V<'b>> {
@@ -309,10 +349,10 @@ impl Selection {
         let rows = (end - base).sext(Prim::I32).splat(LANES);
         let n = b.for_carry(base, end, LANES.into(), &[b.i64(0)], |row, c| {
             let positions = b.iota(lanes) + (row - base).sext(Prim::I32).splat(LANES);
-            let at = Lanes { cx, env, scan: self.scan, row, mask: positions.lt(rows) };
-            let test = at.all(masks).unwrap_or_else(|error| {
+            let inside = positions.lt(rows);
+            let test = masks.test(cx, env, row, inside).unwrap_or_else(|error| {
                 outcome = Err(error);
-                at.mask
+                inside
             });
             vec![keep(b, selected, c[0], test, positions)]
         })[0];

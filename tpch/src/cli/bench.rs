@@ -1,14 +1,14 @@
 //! `bench`: times of queries.
 
-use super::Selection;
 use super::machine::{self, Machine};
 use super::progress::Bars;
-use super::report::{Measured, Report, Times};
+use super::report::{Measured, Report, Times, write_json};
+use super::{Expected, Selection};
 use arrow::array::RecordBatch;
 use quearn::Session;
 use quearn_tpch::host::{CpuTime, Host};
 use quearn_tpch::times::{elapsed_ms, median, rounded};
-use quearn_tpch::{Error, Result, answers, catalog, generate, host, queries};
+use quearn_tpch::{Error, Result, catalog, generate, host, queries};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -22,6 +22,8 @@ pub struct Bench {
     scale: f64,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    expected: Expected,
     #[command(flatten)]
     machine: Machine,
     /// Timed runs of each query, after the first.
@@ -50,7 +52,7 @@ impl Bench {
         report.peak_rss_query_mb = host::peak_rss_mb();
         report.loadavg_after = host::load_average();
         if let Some(path) = &self.json {
-            report.write(path)?;
+            write_json(path, &report)?;
         }
         match report.queries.values().filter(|measured| !measured.is_good()).count() {
             0 => Ok(()),
@@ -103,6 +105,7 @@ impl Bench {
         let program = session.compile(&queries::graph(query)?)?;
         let (result, _) = machine::run(&program, session)?;
         let first_ms = rounded(elapsed_ms(start));
+        let again_ms = session.compile(&queries::graph(query)?)?.compile_ms();
         let (ok, check) = self.check(query, &result);
         for _ in 0..self.runs.get() {
             let start = Instant::now();
@@ -111,6 +114,7 @@ impl Bench {
         }
         Ok(Times {
             compile_ms: rounded(program.compile_ms()),
+            compile_again_ms: rounded(again_ms),
             first_ms,
             median_ms: rounded(median(runs_ms).unwrap_or(first_ms)),
             min_ms: runs_ms.iter().copied().fold(f64::INFINITY, f64::min),
@@ -122,10 +126,10 @@ impl Bench {
     }
 
     fn check(&self, query: u32, result: &RecordBatch) -> (Option<bool>, String) {
-        if !answers::has_answers(self.scale) {
+        if !self.expected.is_there(self.scale) {
             return (None, format!("no expected answers for scale factor {}", self.scale));
         }
-        match answers::check(query, self.scale, result) {
+        match self.expected.check(query, self.scale, result) {
             Ok(()) => (Some(true), "as expected".to_owned()),
             Err(mismatch) => (Some(false), mismatch.message),
         }

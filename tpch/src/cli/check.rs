@@ -1,20 +1,22 @@
 //! `check`: results of queries against the expected answers.
 
-use super::Selection;
 use super::machine::{self, Backend, Machine};
+use super::{Expected, Selection};
 use clap::ValueEnum;
 use quearn::Session;
 use quearn_stage::graph::Graph;
-use quearn_tpch::{Error, Result, answers, queries};
+use quearn_tpch::{Error, Result, queries};
 
 /// `check`.
 #[derive(clap::Args)]
 pub struct Check {
-    /// Scale factor: 0.01 or 1.
+    /// Scale factor: 0.01 or 1, others with --answers.
     #[arg(long, default_value_t = 0.01)]
     scale: f64,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    expected: Expected,
     /// Worker threads; one for each processor by default.
     #[arg(long)]
     threads: Option<usize>,
@@ -68,6 +70,6 @@ impl Check {
 
     fn check(&self, query: u32, graph: &Graph, session: &Session) -> Result<()> {
         let (result, _) = machine::run(&session.compile(graph)?, session)?;
-        Ok(answers::check(query, self.scale, &result)?)
+        Ok(self.expected.check(query, self.scale, &result)?)
     }
 }

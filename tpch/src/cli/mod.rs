@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `generate`, `run`, `check`, `bench`, `explain` | the commands |
+//! | `generate`, `load`, `run`, `check`, `bench`, `profile`, `explain` | the commands |
 //! | `machine` | settings of the session, and a session with the tables that queries need |
 //! | `report` | measurements as JSON, in the form that the peers' measurements have |
 //! | `progress` | bars while tables are generated and loaded |
@@ -11,14 +11,18 @@ mod bench;
 mod check;
 mod explain;
 mod generate;
+mod load;
 mod machine;
+mod profile;
 mod progress;
 mod report;
 mod run;
 
+use arrow::array::RecordBatch;
 use clap::{Parser, Subcommand};
-use quearn_tpch::{Error, Result, queries};
+use quearn_tpch::{Error, Result, answers, queries};
 use std::io::{ErrorKind, Write as _, stdout};
+use std::path::PathBuf;
 
 /// TPC-H queries, compiled by Quearn.
 #[derive(Parser)]
@@ -32,12 +36,16 @@ pub struct Cli {
 enum Command {
     /// Generate the tables as Parquet files under $QUEARN_CACHE (default ~/.cache/quearn); those that are there stay.
     Gen(generate::Generate),
+    /// Load the tables and show what they cost, and what is known about their columns.
+    Load(load::Load),
     /// Run queries and print their results.
     Run(run::Run),
     /// Compare the results of queries with the expected answers, without printing them.
     Check(check::Check),
     /// Measure queries.
     Bench(bench::Bench),
+    /// Show where the time of a query goes.
+    Profile(profile::ProfileQuery),
     /// Print a query at a level of the compiler.
     Explain(explain::Explain),
 }
@@ -47,9 +55,11 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Gen(command) => command.run(),
+            Command::Load(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Profile(command) => command.run(),
             Command::Explain(command) => command.run(),
         }
     }
@@ -68,6 +78,29 @@ impl Selection {
         match self.query.is_empty() {
             true => queries::numbers(),
             false => self.query.clone(),
+        }
+    }
+}
+
+/// Where expected answers are.
+#[derive(clap::Args)]
+struct Expected {
+    /// Folder with expected answers, qNN.csv or sf<scale>/qNN.csv, for scale factors other than 0.01 and 1.
+    #[arg(long, value_name = "DIR")]
+    answers: Option<PathBuf>,
+}
+
+impl Expected {
+    /// Is there an answer to compare with?
+    fn is_there(&self, scale: f64) -> bool {
+        self.answers.is_some() || answers::has_answers(scale)
+    }
+
+    /// Compares the result of a query.
+    fn check(&self, query: u32, scale: f64, result: &RecordBatch) -> Result<(), answers::Mismatch> {
+        match &self.answers {
+            Some(folder) => answers::check_file(query, scale, folder, result),
+            None => answers::check(query, scale, result),
         }
     }
 }

@@ -42,6 +42,8 @@ pub enum Measured {
 pub struct Times {
     /// From the graph to machine code.
     pub compile_ms: f64,
+    /// From the graph to a program that is known already.
+    pub compile_again_ms: f64,
     /// Compilation and the first run.
     pub first_ms: f64,
     /// Further runs of the compiled query, each to the complete result as an Arrow batch.
@@ -61,13 +63,11 @@ impl Measured {
     }
 }
 
-impl Report {
-    /// Writes the measurements.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |message: String| Error::Write { path: path.display().to_string(), message };
-        let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
-        std::fs::write(path, text + "\n").map_err(|e| failed(e.to_string()))
-    }
+/// Writes figures as a file.
+pub fn write_json(path: &Path, figures: &impl Serialize) -> Result<()> {
+    let failed = |message: String| Error::Write { path: path.display().to_string(), message };
+    let text = serde_json::to_string_pretty(figures).map_err(|e| failed(e.to_string()))?;
+    std::fs::write(path, text + "\n").map_err(|e| failed(e.to_string()))
 }
 
 #[cfg(test)]

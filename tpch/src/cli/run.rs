@@ -1,7 +1,7 @@
 //! `run`: results of queries.
 
-use super::Selection;
 use super::machine::{self, Machine};
+use super::{Expected, Selection};
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use clap::ValueEnum;
@@ -17,9 +17,11 @@ pub struct Run {
     selection: Selection,
     #[command(flatten)]
     machine: Machine,
-    /// Compare the results with the expected answers (scale factors 0.01 and 1).
+    /// Compare the results with the expected answers.
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    expected: Expected,
     /// How results are printed; with csv, times go to stderr.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -43,7 +45,7 @@ impl Run {
             let (result, run_ms) = machine::run(&program, &session)?;
             self.print(query, &result, program.compile_ms(), run_ms)?;
             if self.check {
-                answers::check(query, self.scale, &result)?;
+                self.expected.check(query, self.scale, &result)?;
             }
         }
         Ok(())

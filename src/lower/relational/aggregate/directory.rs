@@ -14,8 +14,8 @@ use quearn_stage::low::{Builder, CmpOp, Prim, Ty, V};
 /// Groups that are kept in an array rather than a hash table, at most.
 const DENSE_GROUPS: u64 = 1 << 14;
 
-/// Groups that are kept in an array where there are at least as many rows, at most.
-const DENSE_GROUPS_OF_MANY_ROWS: u64 = 1 << 18;
+/// Groups that are kept in an array where there are at least twice as many rows, at most: a hash table would be larger.
+const DENSE_GROUPS_OF_MANY_ROWS: u64 = 1 << 24;
 
 /// Where groups are while rows are folded in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,34 @@ pub fn position<'b>(b: &'b Builder, keys: &[Value<'b>]) -> V<'b> {
     })
 }
 
+/// The entry of `keys` in a group table, or null.
+pub fn find<'b>(
+    cx: &Cx<'_>,
+    env: &Env<'b>,
+    table: V<'b>,
+    hash: V<'b>,
+    keys: &[Value<'b>],
+    layout: &GroupLayout,
+) -> V<'b> {
+    let b = env.b;
+    let mask = b.load(Ty::I64, table, abi::GROUPS_MASK);
+    let head = b.load(Ty::PTR, table, abi::GROUPS_DIR).index(hash & mask, 8);
+    let first = b.load(Ty::PTR, head, 0);
+    let other = |entry: V<'b>| {
+        let same_hash = b.load(Ty::I64, entry, abi::ENTRY_HASH).eq(hash);
+        if hash::is_exact(keys) {
+            return !same_hash;
+        }
+        let same = b.if_else(same_hash, || vec![same_keys(cx, env, entry, keys, layout)], || vec![b.bool(false)]);
+        !same[0]
+    };
+    b.while_(
+        &[first],
+        |c| b.if_else(c[0].is_null(), || vec![b.bool(false)], || vec![other(c[0])])[0],
+        |c| vec![b.load(Ty::PTR, c[0], abi::ENTRY_NEXT)],
+    )[0]
+}
+
 /// The entry of `keys` in a group table, inserted if it is new.
 pub fn find_or_insert<'b>(
     cx: &Cx<'_>,
@@ -79,20 +107,7 @@ pub fn find_or_insert<'b>(
         let mask = b.load(Ty::I64, table, abi::GROUPS_MASK);
         b.load(Ty::PTR, table, abi::GROUPS_DIR).index(hash & mask, 8)
     };
-    let first = b.load(Ty::PTR, head(b), 0);
-    let other = |entry: V<'b>| {
-        let same_hash = b.load(Ty::I64, entry, abi::ENTRY_HASH).eq(hash);
-        if hash::is_exact(keys) {
-            return !same_hash;
-        }
-        let same = b.if_else(same_hash, || vec![same_keys(cx, env, entry, keys, layout)], || vec![b.bool(false)]);
-        !same[0]
-    };
-    let found = b.while_(
-        &[first],
-        |c| b.if_else(c[0].is_null(), || vec![b.bool(false)], || vec![other(c[0])])[0],
-        |c| vec![b.load(Ty::PTR, c[0], abi::ENTRY_NEXT)],
-    )[0];
+    let found = find(cx, env, table, hash, keys, layout);
     let insert = || {
         let count = b.load(Ty::I64, table, abi::GROUPS_COUNT);
         let full = count.cmp(CmpOp::Ge, b.load(Ty::I64, table, abi::GROUPS_LIMIT));

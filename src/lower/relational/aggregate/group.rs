@@ -48,7 +48,7 @@ impl GroupLayout {
         keys: &[Value<'_>],
         arguments: &[Option<Value<'_>>],
     ) -> Result<GroupLayout> {
-        let Op::Aggregate { keys: names, aggregates } = cx.graph.op(of.node) else { unreachable!("an aggregate") };
+        let Op::Aggregate { keys: own, aggregates } = cx.graph.op(of.node) else { unreachable!("an aggregate") };
         // A rewrite has replaced those that it can.
         if let Some(distinct) = aggregates.iter().find(|a| a.op == AggregateOp::CountDistinct) {
             let what = format!("{:?}, which counts other distinct values than an aggregate beside it,", distinct.name);
@@ -56,9 +56,9 @@ impl GroupLayout {
         }
         let mut layout = RowLayout::with_header(header);
         let rows = layout.reserve(8, 8);
-        let elems: Vec<Elem> = column::fields(cx, of.node).iter().map(|f| f.elem).collect();
-        for ((name, key), elem) in names.iter().zip(keys).zip(&elems) {
-            layout.add(name, *elem, key);
+        let results: Vec<Elem> = column::fields(cx, of.node)[own.len()..].iter().map(|f| f.elem).collect();
+        for ((name, key), &node) in of.key_names.iter().zip(keys).zip(&of.keys) {
+            layout.add(name, elem_of(cx, node)?, key);
         }
         let bound = pipeline::row_bound(cx, of.input);
         let mut states = vec![];
@@ -73,7 +73,7 @@ impl GroupLayout {
             states.push(State {
                 name: aggregate.name.clone(),
                 op: aggregate.op,
-                result: elems[names.len() + i],
+                result: results[i],
                 argument: scalar,
                 folded,
                 count: nullable.then(|| layout.reserve(8, 8)),
@@ -92,6 +92,34 @@ impl GroupLayout {
     /// The keys.
     pub fn keys(&self) -> &[RowField] {
         &self.layout.fields[..self.keys]
+    }
+
+    /// The aggregates of a finished group, by name.
+    pub fn results<'b>(&self, b: &'b Builder, group: V<'b>) -> Vec<(String, Value<'b>)> {
+        self.states.iter().map(|state| (state.name.clone(), state.result(b, group, self.rows))).collect()
+    }
+
+    /// Which aggregates are sums, if all are integer sums that need no test, or numbers of rows.
+    pub fn sums(&self) -> Option<Vec<bool>> {
+        let is_sum = |state: &State| match &state.folded {
+            None if state.count.is_none() => Some(false),
+            Some(RowField { stored: Stored::Prim(prim), .. }) => {
+                let plain = !prim.is_float() && !state.checked && state.count.is_none();
+                (plain && matches!(state.op, AggregateOp::Sum | AggregateOp::Avg)).then_some(true)
+            }
+            _ => None,
+        };
+        self.states.iter().map(is_sum).collect()
+    }
+
+    /// Adds rows and sums (the number of the aggregate, and an `i64`) to a group whose aggregates are sums.
+    pub fn add<'b>(&self, b: &'b Builder, group: V<'b>, rows: V<'b>, sums: &[(usize, V<'b>)]) {
+        add_to(b, group, self.rows, rows);
+        for &(state, sum) in sums {
+            if let Some(RowField { stored: Stored::Prim(prim), offset, .. }) = self.states[state].folded {
+                add_to(b, group, offset, sum.sext(prim));
+            }
+        }
     }
 
     /// Zero rows.

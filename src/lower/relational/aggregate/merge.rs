@@ -51,6 +51,34 @@ pub fn merge_dense(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, groups:
     lists
 }
 
+/// Merges the workers' arrays into the first.
+pub fn merge_in_place(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, groups: u64) {
+    let each = groups as i64 * layout.width();
+    let func = cx.task_over("merge_groups", groups as f64, |b, frame, _, lo, hi| {
+        let arrays = sink.state.get(b, frame);
+        b.for_(lo, hi, |at| {
+            let first = arrays.index(at, layout.width());
+            b.for_(b.i64(1), workers(b, frame), |w| {
+                let group = first.index(w, each);
+                let occurs = |group: V<'_>| b.load(Ty::I64, b.value(group.id), layout.rows).gt(b.i64(0));
+                b.if_(occurs(group), || {
+                    let merge = || {
+                        layout.merge(b, first, group);
+                        vec![]
+                    };
+                    b.if_else(occurs(first), merge, || {
+                        layout.copy(b, first, group);
+                        vec![]
+                    });
+                });
+            });
+        });
+    });
+    cx.step(move |_, b, frame| {
+        b.if_(workers(b, frame).gt(b.i64(1)), || b.par_for(func, frame, b.i64(groups as i64), b.i64(1 << 12)));
+    });
+}
+
 /// Merges the workers' hash tables, each worker one partition of the hashes; nothing to do for one worker.
 pub fn merge_hashed(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>) -> Lists {
     let merged = cx.frame.slot(Ty::PTR);

@@ -6,17 +6,22 @@
 //! | [`directory`] | groups in an array that the keys index, or in a chained hash table |
 //! | [`merge`] | the groups of all workers brought together |
 //! | [`ordered`] | groups of rows that follow one another, without a directory |
+//! | [`lanes`] | few groups, by vectors |
+//! | [`group_join`] | groups that are the rows of a join's left side |
 //!
 //! Without keys the state lives in registers during a tile.
 
 pub mod directory;
 pub mod group;
+pub mod group_join;
+pub mod lanes;
 pub mod merge;
 pub mod ordered;
 
-use super::env::Env;
+use super::env::{Env, Place, Sides};
 use super::expr::eval;
 use super::hash;
+use super::join::Join;
 use super::materialise::{self, Form, Lists, Spans};
 use super::pipeline::{self, Sink};
 use super::value::Value;
@@ -41,23 +46,41 @@ pub struct Aggregation {
     pub input: Node,
     /// Key expressions.
     pub keys: Vec<Node>,
+    /// Names of the keys.
+    pub key_names: Vec<String>,
     /// Argument of each aggregate.
     pub arguments: Vec<Option<Node>>,
+    /// The join of which only the right side is folded, though the arguments are over pairs.
+    pub right_of: Option<Join>,
 }
 
 impl Aggregation {
     /// The parts of an aggregation node.
     pub fn of(cx: &Cx<'_>, node: Node) -> Aggregation {
-        let Op::Aggregate { keys, aggregates } = cx.graph.op(node) else { unreachable!("an aggregate") };
+        let Op::Aggregate { keys: key_names, aggregates } = cx.graph.op(node) else { unreachable!("an aggregate") };
         let inputs = cx.graph.inputs(node);
-        let mut rest = inputs[1 + keys.len()..].iter().copied();
+        let (keys, rest) = inputs[1..].split_at(key_names.len());
+        let mut rest = rest.iter().copied();
         let arguments = aggregates.iter().map(|a| if a.op == AggregateOp::CountRows { None } else { rest.next() });
-        Aggregation { node, input: inputs[0], keys: inputs[1..=keys.len()].to_vec(), arguments: arguments.collect() }
+        Aggregation {
+            node,
+            input: inputs[0],
+            keys: keys.to_vec(),
+            key_names: key_names.clone(),
+            arguments: arguments.collect(),
+            right_of: None,
+        }
     }
 
     /// Keys and arguments on the current row.
     fn eval<'b>(&self, cx: &Cx<'_>, env: &Env<'b>) -> Result<(Vec<Value<'b>>, Vec<Option<Value<'b>>>)> {
         let keys = self.keys.iter().map(|&k| eval(cx, env, k)).collect::<Result<Vec<_>>>()?;
+        let pairs = self.right_of.as_ref().map(|join| {
+            let none = Env::new(env.b, env.frame, env.worker);
+            let sides = Sides { left: (join.left, none), right: (join.right, env.branch()) };
+            env.bind(join.node, Place::Sides(Rc::new(sides)))
+        });
+        let env = pairs.as_ref().unwrap_or(env);
         let arguments = self.arguments.iter().map(|a| a.map(|a| eval(cx, env, a)).transpose());
         Ok((keys, arguments.collect::<Result<_>>()?))
     }
@@ -77,7 +100,29 @@ pub struct Groups {
     plan: Option<(Rc<GroupLayout>, Directory)>,
 }
 
+/// How an aggregation goes on through the pipeline of its rows.
+pub enum InPipeline {
+    /// Its groups follow one another.
+    Ordered(SortedColumn),
+    /// Its groups are the rows of the left side of a join.
+    GroupJoin(Join),
+}
+
+/// Does a table operator that is an aggregation break no pipeline?
+pub fn in_pipeline(cx: &Cx<'_>, table: Node) -> Option<InPipeline> {
+    if !matches!(cx.graph.op(table), Op::Aggregate { .. }) || cx.is_shared(table) {
+        return None;
+    }
+    let join = group_join::applies(cx, table).map(InPipeline::GroupJoin);
+    join.or_else(|| ordered::in_pipeline(cx, table).map(InPipeline::Ordered))
+}
+
 impl Groups {
+    fn new(cx: &Cx<'_>, of: Aggregation, local: bool, sorted: Option<SortedColumn>) -> Groups {
+        let operator = cx.describe(of.node);
+        Groups { of, operator, state: cx.frame.slot(Ty::PTR), local, local_state: None, sorted, plan: None }
+    }
+
     fn plan(&mut self, cx: &Cx<'_>, keys: &[Value<'_>], arguments: &[Option<Value<'_>>]) -> Result<()> {
         if self.plan.is_none() {
             let directory = match self.sorted {
@@ -202,16 +247,12 @@ pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
     let of = Aggregation::of(cx, table);
     let operator = cx.describe(table);
     let input = of.input;
-    let mut sink = Groups {
-        local: of.keys.is_empty() && !pipeline::is_batched(cx, input),
-        sorted: ordered::sorted_key(cx, &of),
-        of,
-        operator: operator.clone(),
-        state: cx.frame.slot(Ty::PTR),
-        local_state: None,
-        plan: None,
-    };
-    pipeline::run(cx, "aggregate", input, &mut sink)?;
+    let local = of.keys.is_empty() && !pipeline::is_batched(cx, input);
+    let sorted = ordered::sorted_key(cx, &of);
+    let mut sink = Groups::new(cx, of, local, sorted.clone());
+    if sorted.is_some() || !lanes::run(cx, &mut sink)? {
+        pipeline::run(cx, "aggregate", input, &mut sink)?;
+    }
     let (layout, directory) = sink.layout();
     let lists = match directory {
         Directory::Dense(groups) => merge::merge_dense(cx, &sink, &layout, groups),

@@ -62,13 +62,9 @@ fn is_sorted(cx: &Cx<'_>, found: &SortedColumn) -> bool {
     table.column(&found.column).is_ok_and(|c| c.stats.sorted && c.stats.nulls == 0)
 }
 
-/// The sorted column by which the groups of an aggregation follow one another, if they can go on through the pipeline
-/// of their rows: nobody else needs them, and rows are not handed on in batches.
+/// The sorted column by which the groups of an aggregation follow one another, if going from group to group pays.
 pub fn in_pipeline(cx: &Cx<'_>, table: Node) -> Option<SortedColumn> {
     let of = Aggregation::of(cx, table);
-    if cx.is_shared(table) {
-        return None;
-    }
     let key = sorted_key(cx, &of)?;
     let kept = cx.estimate.rows(of.input) / cx.estimate.rows(key.scan);
     (kept >= MOST_ROWS).then_some(key)

@@ -103,7 +103,7 @@ fn exact<'b>(env: &Env<'b>, op: BinaryOp, a: Value<'b>, b: Value<'b>, limit: Ran
     }
     let result = result_range(op, p, q);
     let prim = machine_type(p, q, result, limit);
-    let (mut x, mut y) = (widen(a.scalar(), prim), widen(b.scalar(), prim));
+    let (mut x, mut y) = same_lanes(widen(a.scalar(), prim), widen(b.scalar(), prim));
     if matches!(op, BinaryOp::Div | BinaryOp::Rem) && (valid.is_some() || q.contains(Range::point(0))) {
         // The machine divides before the failing test is taken, or where a NULL left any bits.
         let zero = y.eq(y.same(0));
@@ -127,6 +127,15 @@ fn exact<'b>(env: &Env<'b>, op: BinaryOp, a: Value<'b>, b: Value<'b>, limit: Ran
     }
     let range = result.map_or(limit, |r| r.intersect(limit));
     Value::int(v, range).with_valid(valid)
+}
+
+/// A literal beside a register of rows is the same in every lane.
+fn same_lanes<'b>(x: V<'b>, y: V<'b>) -> (V<'b>, V<'b>) {
+    match (x.ty().is_vector(), y.ty().is_vector()) {
+        (true, false) => (x, y.splat(x.ty().lanes)),
+        (false, true) => (x.splat(y.ty().lanes), y),
+        _ => (x, y),
+    }
 }
 
 fn machine_type(p: Range, q: Range, result: Option<Range>, limit: Range) -> Prim {

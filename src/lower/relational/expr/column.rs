@@ -73,6 +73,7 @@ pub fn stored<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, name: &str) -> Result
     let missing = || LowerError::Internal { node: cx.describe(table), what: format!("column \"{name}\" was not kept") };
     match env.place(table).ok_or_else(missing)? {
         Place::Stored(row) => scan::load(cx, env, table, name, *row),
+        Place::Lanes { row, mask } => scan::lanes_value(cx, env, table, name, *row, *mask),
         Place::Row { ptr, layout, present } => {
             let field = layout.field(name).ok_or_else(missing)?;
             Ok(field.load(env.b, *ptr, *present))

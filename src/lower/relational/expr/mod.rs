@@ -22,6 +22,7 @@ use super::dictionary;
 use super::env::Env;
 use super::value::{Repr, Value, both_valid};
 use crate::lower::context::Cx;
+use crate::lower::parameter;
 use crate::lower::error::{LowerError, Result};
 use quearn_stage::graph::{CompareOp, Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
 
@@ -98,6 +99,16 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
             let text = text::as_text(cx, env, eval(cx, env, other)?);
             let same = text::is(env.b, text, literal);
             Ok(Value::prim(if *op == CompareOp::Eq { same } else { !same }).with_valid(text.valid))
+        }
+        Op::Compare(op) if cx.parameters.side(node).is_some() => {
+            let side = cx.parameters.side(node).expect("asked for above");
+            let column = input(1 - side)?;
+            let scalar = scalar_of(1 - side)?;
+            let range = column.range.ok_or_else(|| unsupported("a parameter beside this type"))?;
+            let literal = parameter::value(cx, env.b, env.frame, node, range);
+            let literal = literal.ok_or_else(|| unsupported("a parameter beside this type"))?;
+            let (a, b) = if side == 1 { (column, literal) } else { (literal, column) };
+            compare::compare(cx, env, *op, (a, scalar), (b, scalar))
         }
         Op::Compare(op) => {
             let (a, b) = (input(0)?, input(1)?);

@@ -14,7 +14,8 @@ pub fn is_unique(cx: &Cx<'_>, table: Node, keys: &[Node]) -> bool {
     unique_by(cx, table, &keys.iter().filter_map(name).collect())
 }
 
-fn unique_by(cx: &Cx<'_>, table: Node, names: &BTreeSet<String>) -> bool {
+/// Do combinations of these columns occur once at most in the rows of `table`?
+pub fn unique_by(cx: &Cx<'_>, table: Node, names: &BTreeSet<String>) -> bool {
     let inputs = cx.graph.inputs(table);
     match cx.graph.op(table) {
         Op::Scan { table, .. } => names.iter().any(|name| {

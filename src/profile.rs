@@ -1,0 +1,225 @@
+//! `profile`: where the time of one run of a program goes, pipeline by pipeline.
+
+use crate::data::{Catalog, Values};
+use crate::lower::frame::{Bind, Part};
+use crate::lower::{Lowered, PipelineNote};
+use crate::results::Outputs;
+use quearn_backends::Code;
+use quearn_backends::runtime::{LoopProfile, Share};
+use quearn_stage::low::{Block, Func, FuncId, Module, Op};
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+
+pub use quearn_backends::runtime::Counted;
+
+/// Where the time of one run went.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// The results of the run.
+    pub outputs: Outputs,
+    /// Milliseconds of each phase of compilation.
+    pub compile: Vec<(&'static str, f64)>,
+    /// Milliseconds between the parallel loops: what one thread does alone, such as sorting and taking memory. With
+    /// the pipelines' `wall_ms` this makes `outputs.run_ms`.
+    pub serial_ms: f64,
+    /// The parallel loops, in the order in which they started.
+    pub pipelines: Vec<PipelineProfile>,
+}
+
+/// A parallel loop: a pipeline, or a step that belongs to one (linking a hash table, merging groups).
+#[derive(Clone, Debug)]
+pub struct PipelineProfile {
+    /// Name of the generated function.
+    pub name: String,
+    /// Operators fused into the loop, source first; empty for a loop that `explain` does not list.
+    pub fused: Vec<String>,
+    /// What is materialised at the end.
+    pub materialised: Vec<String>,
+    /// Milliseconds from start to end; `None` for a loop inside another one's tile, which is a part of that one's.
+    pub wall_ms: Option<f64>,
+    /// Milliseconds that each worker was busy, without loops inside.
+    pub busy_ms: Vec<f64>,
+    /// How often the loop ran.
+    pub runs: u64,
+    /// Items: rows of a stored table, spans of materialised rows, or pieces of a tensor.
+    pub items: u64,
+    /// Tiles that the items were cut into.
+    pub tiles: u64,
+    /// Bytes of the columns of the scanned table that the loop reads, whole, although filters may skip parts of them;
+    /// `None` if no table is scanned.
+    pub bytes: Option<u64>,
+    /// What the processor counted, where the system allows it.
+    pub counted: Option<Counted>,
+}
+
+impl PipelineProfile {
+    /// Milliseconds of all workers together.
+    pub fn total_busy_ms(&self) -> f64 {
+        self.busy_ms.iter().sum()
+    }
+
+    /// The busiest worker's time over the mean: 1 if all have the same.
+    pub fn imbalance(&self) -> f64 {
+        let mean = self.total_busy_ms() / self.busy_ms.len().max(1) as f64;
+        let most = self.busy_ms.iter().copied().fold(0.0, f64::max);
+        if mean > 0.0 { most / mean } else { 1.0 }
+    }
+}
+
+/// What a profile is made from.
+pub(crate) struct Source<'a> {
+    pub lowered: &'a Lowered,
+    pub code: &'a dyn Code,
+    pub catalog: &'a Catalog,
+}
+
+impl Source<'_> {
+    /// The loops of a run by name.
+    pub(crate) fn profile(
+        &self,
+        outputs: Outputs,
+        loops: &[LoopProfile],
+        compile: Vec<(&'static str, f64)>,
+    ) -> Profile {
+        let notes = notes(&self.lowered.module, self.lowered.main, &self.lowered.pipelines);
+        let funcs = (0..self.lowered.module.funcs.len() as u32).map(FuncId);
+        let keys: BTreeMap<usize, FuncId> = funcs.map(|func| (self.code.profile_key(func), func)).collect();
+        let named = |profile: &LoopProfile| Some(self.pipeline(*keys.get(&profile.func)?, profile, &notes));
+        let pipelines: Vec<PipelineProfile> = loops.iter().filter_map(named).collect();
+        let loops_ms: f64 = pipelines.iter().filter_map(|p| p.wall_ms).sum();
+        Profile { serial_ms: (outputs.run_ms - loops_ms).max(0.0), outputs, compile, pipelines }
+    }
+
+    fn pipeline(
+        &self,
+        func: FuncId,
+        profile: &LoopProfile,
+        notes: &BTreeMap<FuncId, &PipelineNote>,
+    ) -> PipelineProfile {
+        let function = &self.lowered.module.funcs[func.index()];
+        let note = notes.get(&func);
+        let all = profile.shares.iter().fold(Share::default(), |all, share| all + *share);
+        PipelineProfile {
+            name: function.name.clone(),
+            fused: note.map_or(vec![], |note| note.fused.clone()),
+            materialised: note.map_or(vec![], |note| note.materialised.clone()),
+            wall_ms: (!profile.nested).then(|| ms(profile.wall)),
+            busy_ms: profile.shares.iter().map(|share| ms(share.busy)).collect(),
+            runs: profile.runs,
+            items: profile.items,
+            tiles: profile.tiles,
+            bytes: self.bytes(function, profile.items / profile.runs.max(1)),
+            counted: all.counted,
+        }
+    }
+
+    /// Bytes of the stored columns that a loop over `rows` items reads, if these are the rows of a table.
+    fn bytes(&self, function: &Func, rows: u64) -> Option<u64> {
+        let frame = *function.params.first()?;
+        let mut offsets = HashSet::new();
+        walk(function, function.entry, &mut |op| {
+            if let Op::Load { ptr, offset, .. } = op
+                && *ptr == frame
+            {
+                offsets.insert(*offset);
+            }
+        });
+        let bound = self.lowered.bindings.iter().filter(|(_, slot)| offsets.contains(&slot.offset));
+        let columns = bound.filter_map(|(bind, _)| match bind {
+            Bind::Column { table, column, part } => self.part_bytes(table, column, *part, rows),
+            _ => None,
+        });
+        columns.reduce(|a, b| a + b)
+    }
+
+    fn part_bytes(&self, table: &str, column: &str, part: Part, rows: u64) -> Option<u64> {
+        let table = self.catalog.table(table).filter(|table| table.rows() as u64 == rows)?;
+        let column = table.column(column).ok()?;
+        match (part, &column.values) {
+            (Part::Values, Values::Fixed { data, .. }) => Some(data.len() as u64),
+            (Part::Values, Values::Coded { codes, .. }) => Some(codes.len() as u64),
+            (Part::Offsets, Values::Text { offsets, .. }) => Some(offsets.len() as u64),
+            (Part::Bytes, Values::Text { bytes, .. }) => Some(bytes.len() as u64),
+            (Part::Validity, _) => column.validity.as_ref().map(|_| rows.div_ceil(8)),
+            _ => None,
+        }
+    }
+}
+
+/// The notes of loops that have one. A note has the name of its function, up to the function's number, and notes of one
+/// name are in the order in which their functions run.
+fn notes<'a>(module: &Module, main: FuncId, notes: &'a [PipelineNote]) -> BTreeMap<FuncId, &'a PipelineNote> {
+    let mut order = vec![];
+    started(module, main, &mut order);
+    let mut found: BTreeMap<FuncId, &PipelineNote> = BTreeMap::new();
+    for note in notes {
+        let free = |func: &&FuncId| !found.contains_key(*func) && is_named(module, **func, &note.name);
+        if let Some(&func) = order.iter().find(free) {
+            found.insert(func, note);
+        }
+    }
+    found
+}
+
+/// A tensor's note names its function beside the kernel: `conv (f3)`.
+fn is_named(module: &Module, func: FuncId, note: &str) -> bool {
+    match note.strip_suffix(&format!(" ({func})")) {
+        Some(_) => true,
+        None => module.funcs[func.index()].name.rsplit_once('_').is_some_and(|(name, _)| name == note),
+    }
+}
+
+/// Functions of the loops that `func` starts, and of those that they start, in order.
+fn started(module: &Module, func: FuncId, order: &mut Vec<FuncId>) {
+    let function = &module.funcs[func.index()];
+    walk(function, function.entry, &mut |op| {
+        if let Op::ParFor { func, .. } = op
+            && !order.contains(func)
+        {
+            order.push(*func);
+            started(module, *func, order);
+        }
+    });
+}
+
+fn walk(function: &Func, block: Block, visit: &mut dyn FnMut(&Op)) {
+    for inst in &function.block(block).insts {
+        let op = &function.inst(*inst).op;
+        visit(op);
+        op.blocks().into_iter().for_each(|block| walk(function, block, visit));
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+impl fmt::Display for Profile {
+    /// A table of the loops, with what is fused into each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phases: Vec<String> = self.compile.iter().map(|(phase, ms)| format!("{phase} {ms:.1}")).collect();
+        writeln!(f, "compiled: {} ms", phases.join(", "))?;
+        writeln!(f, "ran: {:.3} ms, of which {:.3} outside of parallel loops", self.outputs.run_ms, self.serial_ms)?;
+        let titles = ["wall ms", "busy ms", "imbalance", "tiles", "items", "MB", "Mcycles", "Minstr."];
+        writeln!(f, "{:20} {}", "loop", titles.map(|title| format!("{title:>10}")).join(" "))?;
+        for pipeline in &self.pipelines {
+            let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+            let millions = |value: Option<u64>| number(value.map(|value| value as f64 / 1e6));
+            let cells = [
+                number(pipeline.wall_ms),
+                number(Some(pipeline.total_busy_ms())),
+                format!("{:.2}", pipeline.imbalance()),
+                pipeline.tiles.to_string(),
+                pipeline.items.to_string(),
+                millions(pipeline.bytes),
+                millions(pipeline.counted.map(|c| c.cycles)),
+                millions(pipeline.counted.map(|c| c.instructions)),
+            ];
+            writeln!(f, "{:20} {}", pipeline.name, cells.map(|cell| format!("{cell:>10}")).join(" "))?;
+            pipeline.fused.iter().try_for_each(|operator| writeln!(f, "   | {operator}"))?;
+            pipeline.materialised.iter().try_for_each(|made| writeln!(f, "   => {made}"))?;
+        }
+        Ok(())
+    }
+}
