@@ -47,8 +47,8 @@ fn program(below: Literal, from: i32, not: i64) -> Graph {
     let s = Stage::new();
     let t = s.scan("t", fields());
     let rows = t.filter(|r| {
-        let cheap = r.decimal("price").lt(s.literal(below).typed::<Decimal>());
-        let late = r.date("day").ge(s.literal(Literal::date(from)).typed::<Date>());
+        let cheap = r.decimal("price").lt(s.constant(below).typed::<Decimal>());
+        let late = r.date("day").ge(s.constant(Literal::date(from)).typed::<Date>());
         let twice = (r.i64("id") + r.i64("id")).ne(1);
         cheap & late & r.i64("id").ne(not) & twice
     });
