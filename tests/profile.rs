@@ -26,7 +26,7 @@ fn session(backend: BackendKind, threads: usize) -> Session {
     let sales = [("key", ints((0..ROWS).map(|i| i % 100).collect())), ("amount", ints((0..ROWS).collect()))];
     let sales = sales.into_iter().chain([("x", Arc::new(x) as ArrayRef)]).collect();
     session.add_table(table("sales", sales));
-    session.add_table(table("keys", vec![("id", ints((0..50).collect()))]));
+    session.add_table(table("keys", vec![("id", ints((0..50).map(|i| i * 2).collect()))]));
     session
 }
 
