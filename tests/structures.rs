@@ -1,0 +1,227 @@
+//! Joins and groups by every structure that statistics can choose, against the naive evaluator.
+
+use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
+use quearn::data::Table;
+use quearn::eval::{EvalTable, EvalValue, Inputs, evaluate};
+use quearn::prelude::*;
+use quearn::testing::same_tables;
+use std::sync::Arc;
+
+const FACTS: i64 = 6000;
+const DIMS: i64 = 5000;
+
+fn table(name: &str, columns: Vec<(&str, Arc<dyn Array>)>) -> Table {
+    Table::from_batches(name, &[RecordBatch::try_from_iter(columns).unwrap()]).unwrap()
+}
+
+fn ints(values: impl Iterator<Item = i64>) -> Arc<dyn Array> {
+    Arc::new(Int64Array::from_iter_values(values))
+}
+
+fn some_ints(values: impl Iterator<Item = Option<i64>>) -> Arc<dyn Array> {
+    Arc::new(Int64Array::from_iter(values))
+}
+
+/// A number that looks random.
+fn noise(i: i64) -> i64 {
+    (i * 7919 + 13) % 104_729
+}
+
+fn tables() -> Vec<Table> {
+    let code = StringArray::from_iter_values((0..FACTS).map(|i| ["red", "green", "blue"][(noise(i) % 3) as usize]));
+    let facts = vec![
+        ("f_id", ints(0..FACTS)),
+        // Sorted, with gaps, several rows each.
+        ("f_order", ints((0..FACTS).map(|i| i / 4 * 3 + 7))),
+        // Some have no partner.
+        ("f_dim", ints((0..FACTS).map(|i| noise(i) % (DIMS + 20) - 5))),
+        ("f_far", some_ints((0..FACTS).map(|i| (i % 11 != 0).then(|| noise(i) % 900 * 300)))),
+        ("f_amount", ints((0..FACTS).map(|i| noise(i * 3) % 1000 - 300))),
+        ("f_code", Arc::new(code) as _),
+    ];
+    // The key counts the rows up.
+    let dims = vec![("d_key", ints(5..DIMS + 5)), ("d_size", ints((0..DIMS).map(|i| noise(i) % 50)))];
+    // Few keys far apart: once each, and three times each with some that are NULL.
+    let once = vec![("o_key", ints((0..500).map(|i| noise(i) % 1000 * 300 + i % 2))), ("o_x", ints((0..500).map(noise)))];
+    let thrice = vec![
+        ("t_key", some_ints((0..1500).map(|i| (i % 17 != 0).then(|| noise(i / 3) % 900 * 300)))),
+        ("t_tag", ints((0..1500).map(|i| i % 3))),
+        ("t_x", ints((0..1500).map(|i| noise(i) % 777))),
+    ];
+    vec![table("facts", facts), table("dims", dims), table("once", once), table("thrice", thrice)]
+}
+
+fn fields(table: &str) -> Vec<Field> {
+    let name = |name: &str| Field::new(name, Scalar::I64);
+    let null = |name: &str| Field::nullable(name, Scalar::I64);
+    match table {
+        "facts" => {
+            let ints = ["f_id", "f_order", "f_dim"].map(name).into_iter();
+            ints.chain([null("f_far"), name("f_amount"), Field::new("f_code", Scalar::String)]).collect()
+        }
+        "dims" => ["d_key", "d_size"].map(name).to_vec(),
+        "once" => ["o_key", "o_x"].map(name).to_vec(),
+        _ => vec![null("t_key"), name("t_tag"), name("t_x")],
+    }
+}
+
+fn scan<'s>(s: &'s Stage, table: &str) -> Rep<'s, quearn_stage::rep::Table> {
+    s.scan(table, fields(table))
+}
+
+/// Runs a program on both backends with one and two threads. Its pipelines show all `words`.
+#[track_caller]
+fn check(words: &[&str], program: impl for<'s> Fn(&'s Stage) -> Rep<'s, quearn_stage::rep::Table>) {
+    let s = Stage::new();
+    s.output("out", program(&s));
+    let graph = s.finish().unwrap();
+    let tables = tables();
+    let mut inputs = Inputs::default();
+    for table in &tables {
+        inputs.tables.insert(table.name().to_owned(), EvalTable::from(table));
+    }
+    let expected = evaluate(&graph, &inputs).unwrap();
+    let [(_, EvalValue::Table(expected))] = &expected[..] else { panic!("one table") };
+    for (backend, threads) in [(BackendKind::Interp, 1), (BackendKind::Auto, 1), (BackendKind::Auto, 2)] {
+        let mut session = Session::builder().backend(backend).threads(threads).build().unwrap();
+        tables.iter().for_each(|t| session.add_table(t.clone()));
+        let plan = session.explain(&graph, Level::Pipelines).unwrap();
+        for word in words {
+            assert!(plan.contains(word), "no \"{word}\" in\n{plan}");
+        }
+        let outputs = session.run(&graph).unwrap();
+        let batch = outputs.table("out").unwrap().clone();
+        let got = EvalTable::from(&Table::from_batches("out", &[batch]).unwrap());
+        assert!(got.rows() > 0, "a test of nothing");
+        same_tables(expected, &got, false, 0.0).unwrap_or_else(|e| panic!("{backend:?}, {threads} threads: {e}\n{plan}"));
+    }
+}
+
+#[test]
+fn a_key_that_counts_rows_up_is_the_row() {
+    check(&[], |s| {
+        let joined = scan(s, "facts").join_inner(scan(s, "dims"), [("f_dim", "d_key")]);
+        joined.select(["f_id", "d_size", "d_key"])
+    });
+    check(&[], |s| scan(s, "facts").join_semi(scan(s, "dims"), [("f_dim", "d_key")]).select(["f_id"]));
+    check(&[], |s| scan(s, "facts").join_anti(scan(s, "dims"), [("f_dim", "d_key")]).select(["f_id"]));
+    check(&[], |s| {
+        let keys = [("f_dim", "d_key")];
+        let pairs =
+            scan(s, "facts").join_if(scan(s, "dims"), JoinKind::Inner, keys, |r| r.i64("d_size").lt(r.i64("f_amount")));
+        pairs.select(["f_id", "d_size"])
+    });
+}
+
+#[test]
+fn rows_are_placed_by_the_rank_of_their_keys() {
+    check(&["placed by rank"], |s| {
+        let joined = scan(s, "facts").join_inner(distinct(s), [("f_far", "o_key")]);
+        joined.select(["f_id", "f_far", "n"])
+    });
+    check(&["placed by rank"], |s| {
+        scan(s, "facts").join_left(distinct(s), [("f_far", "o_key")]).select(["f_id", "n"])
+    });
+}
+
+/// One row for each key of `once`.
+fn distinct(s: &Stage) -> Rep<'_, quearn_stage::rep::Table> {
+    scan(s, "once").group_by(["o_key"]).agg(|r| [sum("n", r.i64("o_x"))])
+}
+
+#[test]
+fn rows_are_grouped_by_the_rank_of_their_keys() {
+    for kind in [JoinKind::Inner, JoinKind::Left] {
+        check(&["grouped by rank"], |s| {
+            scan(s, "facts").join(scan(s, "thrice"), kind, [("f_far", "t_key")]).select(["f_id", "t_x"])
+        });
+    }
+    for kind in [JoinKind::Semi, JoinKind::Anti] {
+        check(&["grouped by rank"], |s| {
+            let (facts, keys) = (scan(s, "facts"), [("f_far", "t_key")]);
+            facts.join_if(scan(s, "thrice"), kind, keys, |r| r.i64("t_x").gt(r.i64("f_amount"))).select(["f_id"])
+        });
+    }
+}
+
+#[test]
+fn one_of_two_keys_is_the_position() {
+    for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti] {
+        check(&["grouped by rank"], |s| {
+            let tagged = scan(s, "facts").with("tag", |r| r.i64("f_id") % 4);
+            tagged.join(scan(s, "thrice"), kind, [("f_far", "t_key"), ("tag", "t_tag")]).select(["f_id", "tag"])
+        });
+    }
+}
+
+#[test]
+fn both_sides_may_read_one_table() {
+    check(&[], |s| {
+        let other = scan(s, "dims").project(|r| [("key", r.col("d_key")), ("size", r.col("d_size"))]);
+        other.join_inner(scan(s, "dims"), [("size", "d_key")]).select(["key", "size", "d_size"])
+    });
+    check(&["build side"], |s| {
+        let other = scan(s, "facts").project(|r| [("id", r.col("f_id")), ("far", r.col("f_far"))]);
+        let some = scan(s, "facts").filter(|r| r.i64("f_amount").lt(-250));
+        other.join_left(some, [("far", "f_far")]).select(["id", "f_id", "f_far"])
+    });
+}
+
+#[test]
+fn groups_are_the_rows_of_the_left_side() {
+    check(&["as a group-join"], |s| {
+        let pairs = scan(s, "dims").join_left(scan(s, "facts"), [("d_key", "f_dim")]);
+        let groups = pairs.group_by(["d_key", "d_size"]);
+        groups.agg(|r| {
+            let (amount, far) = (r.i64("f_amount"), r.i64("f_far"));
+            [count_of("n", amount), sum("sum", amount), min("least", far), count_of("far", far), avg("mean", amount)]
+        })
+    });
+    check(&["as a group-join"], |s| {
+        let pairs = scan(s, "dims").join_inner(scan(s, "facts"), [("d_key", "f_dim")]);
+        pairs.group_by(["d_key"]).agg(|r| [count("n"), sum("s", r.i64("f_amount") * 2 + r.i64("f_id"))])
+    });
+    // Keys far apart: the groups are in a hash table, some rows have no key.
+    check(&["as a group-join"], |s| {
+        let pairs = distinct(s).join_left(scan(s, "thrice"), [("o_key", "t_key")]);
+        pairs.group_by(["o_key"]).agg(|r| [count_of("c", r.i64("t_x")), max("m", r.i64("t_x"))])
+    });
+}
+
+#[test]
+fn groups_that_follow_one_another() {
+    check(&["in order"], |s| {
+        let groups = scan(s, "facts").group_by(["f_order"]).agg(|r| [count("n"), sum("s", r.i64("f_amount"))]);
+        groups.filter(|r| r.i64("s").gt(0))
+    });
+    check(&["in order"], |s| {
+        let some = scan(s, "facts").filter(|r| r.i64("f_amount").gt(-200));
+        some.group_by(["f_order"]).agg(|r| [min("a", r.i64("f_far")), max("b", r.str("f_code")), avg("c", r.i64("f_id"))])
+    });
+    // Few rows of most groups, and none of many.
+    check(&["in order"], |s| {
+        let few = scan(s, "facts").filter(|r| r.i64("f_amount").gt(600));
+        few.group_by(["f_order"]).agg(|r| [count("n"), sum("s", r.i64("f_amount"))])
+    });
+    // Groups probe a table on their way.
+    check(&["in order"], |s| {
+        let groups = scan(s, "facts").group_by(["f_order"]).agg(|r| [sum("s", r.i64("f_amount"))]);
+        groups.join_inner(scan(s, "dims"), [("f_order", "d_key")]).select(["s", "d_size"])
+    });
+}
+
+#[test]
+fn few_groups_by_vectors() {
+    check(&["facts"], |s| {
+        let some = scan(s, "facts").filter(|r| r.i64("f_amount").lt(500));
+        some.group_by(["f_code"]).agg(|r| {
+            let (amount, id) = (r.i64("f_amount"), r.i64("f_id"));
+            [count("n"), sum("a", amount), sum("b", amount * (7 - id)), sum("c", amount * id * 100_000), avg("d", id)]
+        })
+    });
+    check(&["facts"], |s| scan(s, "facts").aggregate(|r| [count("n"), sum("a", r.i64("f_amount")), avg("b", r.i64("f_id"))]));
+    check(&["facts"], |s| {
+        let none = scan(s, "facts").filter(|r| r.i64("f_amount").lt(5) & r.i64("f_amount").gt(3) & r.i64("f_id").lt(2));
+        none.aggregate(|r| [count("n"), sum("a", r.i64("f_amount"))])
+    });
+}
