@@ -54,12 +54,7 @@ pub fn rewrite(graph: &Graph, options: &Options) -> Result<Rewritten> {
 }
 
 /// Compiles a rewritten graph for the tables of a catalog.
-pub fn compile(
-    rewritten: Rewritten,
-    catalog: &Catalog,
-    options: &Options,
-    backend: &dyn Backend,
-) -> Result<Compiled> {
+pub fn compile(rewritten: Rewritten, catalog: &Catalog, options: &Options, backend: &dyn Backend) -> Result<Compiled> {
     let Rewritten { graph, report, parameters, ms } = rewritten;
     let mut phases = vec![("rewrite", ms)];
     let mut watch = Watch(Instant::now());

@@ -7,7 +7,7 @@ use crate::lower::{Lowered, Output};
 use crate::results::{self, Outcome, Outputs};
 use quearn_backends::Code;
 use quearn_backends::abi::FrameHeader;
-use quearn_backends::runtime::{LoopProfile, Run, RunConfig, RunError};
+use quearn_backends::runtime::{CallProfile, LoopProfile, Run, RunConfig, RunError};
 use quearn_stage::graph::{Dim, Graph, Literal, Node, Op, Ty};
 use quearn_stage::low::{FuncId, Module};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -78,6 +78,12 @@ pub(crate) struct Prepared {
     _run: Run,
 }
 
+/// What a run recorded of itself.
+pub(crate) struct Times {
+    pub loops: Vec<LoopProfile>,
+    pub calls: BTreeMap<&'static str, CallProfile>,
+}
+
 /// What a run needs beside the program.
 pub(crate) struct Job<'a> {
     pub graph: &'a Graph,
@@ -123,8 +129,8 @@ impl Job<'_> {
         })
     }
 
-    /// Runs the program; gives its results, and what its parallel loops did if the configuration asks for that.
-    pub(crate) fn run(&self, prepared: &Prepared) -> Result<(Outputs, Vec<LoopProfile>)> {
+    /// Runs the program; gives its results, and where the time went if the configuration asks for that.
+    pub(crate) fn run(&self, prepared: &Prepared) -> Result<(Outputs, Times)> {
         let dims = self.dims()?;
         let mut outputs = self.lowered.outputs.iter().map(|o| allocate(o, &dims)).collect::<Result<Vec<_>>>()?;
         let run = Run::new((self.config)());
@@ -152,7 +158,8 @@ impl Job<'_> {
                 (Output::Tensor { .. }, None) => unreachable!("tensor outputs were allocated"),
             });
         }
-        Ok((Outputs::new(values, run_ms, run.memory_use()), run.loops()))
+        let times = Times { loops: run.loops(), calls: run.calls() };
+        Ok((Outputs::new(values, run_ms, run.memory_use()), times))
     }
 
     fn call(&self, func: FuncId, frame: &Frame, run: &Run) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `profile`: where the time of one run of a program goes, pipeline by pipeline.
 
 use crate::data::{Catalog, Values};
+use crate::executable::Times;
 use crate::lower::frame::{Bind, Part};
 use crate::lower::{Lowered, PipelineNote};
 use crate::results::Outputs;
@@ -20,11 +21,24 @@ pub struct Profile {
     pub outputs: Outputs,
     /// Milliseconds of each phase of compilation.
     pub compile: Vec<(&'static str, f64)>,
-    /// Milliseconds between the parallel loops: what one thread does alone, such as sorting and taking memory. With
-    /// the pipelines' `wall_ms` this makes `outputs.run_ms`.
+    /// Milliseconds between the parallel loops. With the pipelines' `wall_ms` this makes `outputs.run_ms`.
     pub serial_ms: f64,
+    /// What the runtime did in that time: sorting, arranging the rows of joins, taking memory. (Some of its functions
+    /// use all threads.)
+    pub calls: Vec<RuntimeCalls>,
     /// The parallel loops, in the order in which they started.
     pub pipelines: Vec<PipelineProfile>,
+}
+
+/// Calls of one runtime function between the parallel loops.
+#[derive(Clone, Debug)]
+pub struct RuntimeCalls {
+    /// Name of the function.
+    pub name: &'static str,
+    /// How many there were.
+    pub calls: u64,
+    /// Milliseconds of all of them; for `qn_par_for`, what it takes to start and end loops.
+    pub ms: f64,
 }
 
 /// A parallel loop: a pipeline, or a step that belongs to one (linking a hash table, merging groups).
@@ -75,20 +89,17 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The loops of a run by name.
-    pub(crate) fn profile(
-        &self,
-        outputs: Outputs,
-        loops: &[LoopProfile],
-        compile: Vec<(&'static str, f64)>,
-    ) -> Profile {
+    /// What a run recorded, by name.
+    pub(crate) fn profile(&self, outputs: Outputs, times: &Times, compile: Vec<(&'static str, f64)>) -> Profile {
         let notes = notes(&self.lowered.module, self.lowered.main, &self.lowered.pipelines);
         let funcs = (0..self.lowered.module.funcs.len() as u32).map(FuncId);
         let keys: BTreeMap<usize, FuncId> = funcs.map(|func| (self.code.profile_key(func), func)).collect();
         let named = |profile: &LoopProfile| Some(self.pipeline(*keys.get(&profile.func)?, profile, &notes));
-        let pipelines: Vec<PipelineProfile> = loops.iter().filter_map(named).collect();
+        let pipelines: Vec<PipelineProfile> = times.loops.iter().filter_map(named).collect();
         let loops_ms: f64 = pipelines.iter().filter_map(|p| p.wall_ms).sum();
-        Profile { serial_ms: (outputs.run_ms - loops_ms).max(0.0), outputs, compile, pipelines }
+        let calls = times.calls.iter().map(|(&name, call)| RuntimeCalls { name, calls: call.calls, ms: ms(call.time) });
+        let serial_ms = (outputs.run_ms - loops_ms).max(0.0);
+        Profile { outputs, compile, serial_ms, calls: calls.collect(), pipelines }
     }
 
     fn pipeline(
@@ -201,6 +212,8 @@ impl fmt::Display for Profile {
         let phases: Vec<String> = self.compile.iter().map(|(phase, ms)| format!("{phase} {ms:.1}")).collect();
         writeln!(f, "compiled: {} ms", phases.join(", "))?;
         writeln!(f, "ran: {:.3} ms, of which {:.3} outside of parallel loops", self.outputs.run_ms, self.serial_ms)?;
+        let calls: Vec<String> = self.calls.iter().map(|c| format!("{} x{} {:.3} ms", c.name, c.calls, c.ms)).collect();
+        writeln!(f, "there: {}", calls.join(", "))?;
         let titles = ["wall ms", "busy ms", "imbalance", "tiles", "items", "MB", "Mcycles", "Minstr."];
         writeln!(f, "{:20} {}", "loop", titles.map(|title| format!("{title:>10}")).join(" "))?;
         for pipeline in &self.pipelines {

@@ -4,13 +4,13 @@ use crate::cache::{Key, ProgramCache};
 use crate::compile::{self, Compiled};
 use crate::data::{Catalog, Table, Tensor};
 use crate::error::{Error, Result};
-use crate::executable::{Job, Prepared, Tensors};
+use crate::executable::{Job, Prepared, Tensors, Times};
 use crate::explain::{self, Level};
 use crate::options::{BackendKind, Options};
 use crate::profile::{self, Profile};
 use crate::results::Outputs;
 use crate::rewrite::RewriteOptions;
-use quearn_backends::runtime::{LoopProfile, RunConfig, thread_pool};
+use quearn_backends::runtime::{RunConfig, thread_pool};
 use quearn_backends::{Backend, OptLevel};
 use quearn_stage::graph::{Graph, Literal};
 use std::path::Path;
@@ -233,18 +233,13 @@ impl Program {
 
     /// As [`Program::profile`], with further input tensors.
     pub fn profile_with(&self, session: &Session, inputs: &Tensors) -> Result<Profile> {
-        let (compiled, outputs, loops) = self.run_as(session, inputs, true)?;
+        let (compiled, outputs, times) = self.run_as(session, inputs, true)?;
         let source =
             profile::Source { lowered: &compiled.lowered, code: compiled.code.as_ref(), catalog: &session.catalog };
-        Ok(source.profile(outputs, &loops, compiled.phases()))
+        Ok(source.profile(outputs, &times, compiled.phases()))
     }
 
-    fn run_as(
-        &self,
-        session: &Session,
-        inputs: &Tensors,
-        profile: bool,
-    ) -> Result<(Arc<Compiled>, Outputs, Vec<LoopProfile>)> {
+    fn run_as(&self, session: &Session, inputs: &Tensors, profile: bool) -> Result<(Arc<Compiled>, Outputs, Times)> {
         let merged;
         let tensors = match inputs.is_empty() {
             true => &session.tensors,
@@ -256,8 +251,8 @@ impl Program {
         let (compiled, literals, prepared) = self.ready(session, tensors)?;
         let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
         let config = || RunConfig { profile, ..session.config(&operators, compiled.lowered.sums_floats) };
-        let (outputs, loops) = job(&compiled, session, tensors, &literals, &config).run(&prepared)?;
-        Ok((compiled, outputs, loops))
+        let (outputs, times) = job(&compiled, session, tensors, &literals, &config).run(&prepared)?;
+        Ok((compiled, outputs, times))
     }
 
     /// Milliseconds from the graph to machine code.

@@ -85,6 +85,8 @@ fn time_adds_up() {
         assert!((wall + profile.serial_ms - profile.outputs.run_ms).abs() < 1e-6, "{profile}");
         let most = profile.outputs.run_ms * 2.0;
         assert!(profile.pipelines.iter().map(PipelineProfile::total_busy_ms).sum::<f64>() <= most, "{profile}");
+        let calls: f64 = profile.calls.iter().map(|c| c.ms).sum();
+        assert!(profile.calls.iter().any(|c| c.name == "qn_alloc") && calls <= profile.serial_ms, "{profile}");
         assert!(profile.compile.iter().any(|(phase, _)| *phase == "lower"));
     }
 }

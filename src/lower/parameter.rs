@@ -45,7 +45,9 @@ fn is_relational(op: &Op) -> bool {
     use Op::*;
     match op {
         Const(_) | Unary(_) | Binary(_) | Compare(_) | Select | Cast(_) | Like(_) | Substring { .. } | If => true,
-        Scan { .. } | Filter | Project { .. } | Product | Join { .. } | Aggregate { .. } | Sort(_) | Limit { .. } => true,
+        Scan { .. } | Filter | Project { .. } | Product | Join { .. } | Aggregate { .. } | Sort(_) | Limit { .. } => {
+            true
+        }
         Column(_) | Single => true,
         _ => false,
     }

@@ -5,7 +5,7 @@
 //! | [`run`] | one run of a program: workers, budget, cancellation, the first error |
 //! | [`memory`] | budgeted allocation |
 //! | [`schedule`] | the parallel loop |
-//! | [`profile`], `counters` | what loops did, if a run asks for it |
+//! | [`profile`], `counters` | where the time goes, if a run asks for it |
 //! | [`rows`] | growing lists of rows |
 //! | [`directory`] | the rows of a join's build side, arranged |
 //! | [`groups`] | hash tables of groups |
@@ -26,6 +26,6 @@ pub mod schedule;
 pub mod sort;
 pub mod symbols;
 
-pub use profile::{Counted, LoopProfile, Share};
+pub use profile::{CallProfile, Counted, LoopProfile, Share};
 pub use run::{MemoryUse, Run, RunConfig, RunError, thread_pool};
 pub use symbols::{Symbol, symbols};

@@ -6,7 +6,7 @@
 
 use super::counters;
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Add, Sub};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +28,15 @@ pub struct LoopProfile {
     pub wall: Duration,
     /// What each worker spent in it, without loops inside.
     pub shares: Vec<Share>,
+}
+
+/// What calls of one runtime function took outside of loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct CallProfile {
+    /// How many there were.
+    pub calls: u64,
+    /// Their time; that of starting loops is in it, that of the loops is not.
+    pub time: Duration,
 }
 
 /// What one worker spent.
@@ -93,12 +102,15 @@ thread_local! {
     static INSIDE: Cell<Share> = const { Cell::new(Share { busy: Duration::ZERO, counted: None }) };
     /// Time of the loops that this thread started, as no loop's worker, and that ended inside the one it is in.
     static STARTED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// How many loops this thread works on, one inside the other.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The profile of a run, while it runs.
 pub(super) struct Profiler {
     epoch: Instant,
     loops: Mutex<Loops>,
+    calls: Mutex<BTreeMap<&'static str, CallProfile>>,
 }
 
 #[derive(Default)]
@@ -111,12 +123,22 @@ struct Loops {
 
 impl Profiler {
     pub(super) fn new() -> Profiler {
-        Profiler { epoch: Instant::now(), loops: Mutex::default() }
+        Profiler { epoch: Instant::now(), loops: Mutex::default(), calls: Mutex::default() }
     }
 
     /// All loops, in the order in which they were first started.
     pub(super) fn loops(&self) -> Vec<LoopProfile> {
         self.loops.lock().unwrap_or_else(PoisonError::into_inner).profiles.clone()
+    }
+
+    /// Calls outside of loops, by the name of the runtime function.
+    pub(super) fn calls(&self) -> BTreeMap<&'static str, CallProfile> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Times a call of a runtime function until the result is dropped, unless a loop makes it.
+    pub(super) fn call(&self, name: &'static str) -> Option<Call<'_>> {
+        (DEPTH.get() == 0).then(|| Call { profiler: self, name, start: Instant::now(), before: STARTED.get() })
     }
 
     /// Times a loop of `items` items in ranges of `grain` until the watch is dropped.
@@ -142,6 +164,24 @@ impl Profiler {
     }
 }
 
+/// A call that is timed.
+pub(super) struct Call<'a> {
+    profiler: &'a Profiler,
+    name: &'static str,
+    start: Instant,
+    before: Duration,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let loops = STARTED.get().saturating_sub(self.before);
+        let mut calls = self.profiler.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let profile = calls.entry(self.name).or_default();
+        profile.calls += 1;
+        profile.time += self.start.elapsed().saturating_sub(loops);
+    }
+}
+
 /// A loop that is timed, on the thread that started it.
 pub(crate) struct Watch<'a> {
     profiler: &'a Profiler,
@@ -157,6 +197,7 @@ impl Watch<'_> {
     /// Times this thread's work on the loop, as a worker, until the result is dropped.
     pub(crate) fn work(&self, worker: usize) -> Work<'_> {
         let before = INSIDE.replace(Share::default());
+        DEPTH.set(DEPTH.get() + 1);
         Work { watch: self, worker, start: Share::now(self.profiler.epoch), before }
     }
 }
@@ -186,6 +227,7 @@ impl Drop for Work<'_> {
     fn drop(&mut self) {
         let passed = Share::now(self.watch.profiler.epoch) - self.start;
         let own = passed - INSIDE.replace(self.before + passed);
+        DEPTH.set(DEPTH.get() - 1);
         self.watch.profiler.change(self.watch.at, |profile| {
             if let Some(share) = profile.shares.get_mut(self.worker) {
                 *share = *share + own;
@@ -238,5 +280,22 @@ mod tests {
         }
         let walls: Vec<Duration> = profiler.loops().iter().map(|profile| profile.wall).collect();
         assert!(walls[2] >= Duration::from_micros(1000) && walls[0] + walls[2] <= start.elapsed(), "{walls:?}");
+    }
+
+    #[test]
+    fn calls_count_outside_of_loops() {
+        let profiler = Profiler::new();
+        for _ in 0..2 {
+            let _call = profiler.call("outside");
+            spin(500);
+            let outer = profiler.watch(1, false, 1, 1, 1);
+            let _work = outer.work(0);
+            assert!(profiler.call("inside").is_none());
+            spin(2000);
+        }
+        let calls = profiler.calls();
+        let (outside, loops) = (calls["outside"], profiler.loops()[0].wall);
+        assert_eq!((calls.len(), outside.calls), (1, 2));
+        assert!(outside.time >= Duration::from_micros(1000) && loops >= Duration::from_micros(4000), "{outside:?}");
     }
 }

@@ -1,10 +1,11 @@
 //! One run of one program: what is shared by its workers and gone after it.
 
 use super::memory::{Memory, Reservation};
-use super::profile::{LoopProfile, Profiler, Watch};
+use super::profile::{Call, CallProfile, LoopProfile, Profiler, Watch};
 use super::schedule::Team;
 use crate::abi::FrameHeader;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,7 +23,7 @@ pub struct RunConfig {
     /// Deal ranges of parallel loops out to the workers in turn, so that a worker always sees the same ones: float sums
     /// are then the same in every run with as many workers. Without it, a worker that is ahead takes more.
     pub deal: bool,
-    /// Record what parallel loops do, for [`Run::loops`].
+    /// Record what takes time, for [`Run::loops`] and [`Run::calls`].
     pub profile: bool,
     /// Names of the operators, which runtime calls refer to by position.
     pub operators: Arc<[String]>,
@@ -127,6 +128,16 @@ impl Run {
     /// asked to record it.
     pub fn loops(&self) -> Vec<LoopProfile> {
         self.profiler.as_ref().map_or(vec![], Profiler::loops)
+    }
+
+    /// What calls of runtime functions took outside of loops, by name, if the run was asked to record it.
+    pub fn calls(&self) -> BTreeMap<&'static str, CallProfile> {
+        self.profiler.as_ref().map_or(BTreeMap::new(), Profiler::calls)
+    }
+
+    /// Times a call of a runtime function, if that was asked for.
+    pub(super) fn call(&self, name: &'static str) -> Option<Call<'_>> {
+        self.profiler.as_ref()?.call(name)
     }
 
     /// Times a loop, if that was asked for. `nested` is one that a worker of another loop starts.

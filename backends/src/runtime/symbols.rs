@@ -112,7 +112,10 @@ macro_rules! runtime_fns {
             /// they point to while the call lasts.
             pub unsafe extern "C" fn $name(run: *const Run, $($arg: c_type!($ty)),*) -> c_type!($ret) {
                 // SAFETY: the caller's promises, which are those of the body.
-                enter(unsafe { &*run }, |run| unsafe { $body(run, $($arg),*) })
+                enter(unsafe { &*run }, |run| unsafe {
+                    let _timed = run.call(stringify!($name));
+                    $body(run, $($arg),*)
+                })
             }
         )*
 

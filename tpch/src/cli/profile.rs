@@ -44,7 +44,15 @@ struct Report {
     compile_ms: BTreeMap<&'static str, f64>,
     run_ms: f64,
     serial_ms: f64,
+    calls: BTreeMap<&'static str, Calls>,
     pipelines: Vec<Pipeline>,
+}
+
+/// Calls of a runtime function outside of loops.
+#[derive(Serialize)]
+struct Calls {
+    calls: u64,
+    ms: f64,
 }
 
 #[derive(Serialize)]
@@ -92,6 +100,7 @@ impl ProfileQuery {
             compile_ms: profile.compile.iter().map(|(phase, ms)| (*phase, rounded(*ms))).collect(),
             run_ms: rounded(profile.outputs.run_ms),
             serial_ms: rounded(profile.serial_ms),
+            calls: profile.calls.iter().map(|c| (c.name, Calls { calls: c.calls, ms: rounded(c.ms) })).collect(),
             pipelines: profile.pipelines.iter().map(Pipeline::of).collect(),
         }
     }

@@ -22,8 +22,8 @@ use super::dictionary;
 use super::env::Env;
 use super::value::{Repr, Value, both_valid};
 use crate::lower::context::Cx;
-use crate::lower::parameter;
 use crate::lower::error::{LowerError, Result};
+use crate::lower::parameter;
 use quearn_stage::graph::{CompareOp, Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
 
 /// Element type of a scalar, row expression or tensor.
