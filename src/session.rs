@@ -202,6 +202,13 @@ struct State {
     compile_ms: f64,
 }
 
+/// All that a run takes from its program.
+struct Ready {
+    compiled: Arc<Compiled>,
+    literals: Arc<[Literal]>,
+    prepared: Arc<Prepared>,
+}
+
 /// A compiled program. It may be run many times, from several threads at once.
 pub struct Program {
     graph: Graph,
@@ -248,7 +255,7 @@ impl Program {
                 &merged
             }
         };
-        let (compiled, literals, prepared) = self.ready(session, tensors)?;
+        let Ready { compiled, literals, prepared } = self.ready(session, tensors)?;
         let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
         let config = || RunConfig { profile, ..session.config(&operators, compiled.lowered.sums_floats) };
         let (outputs, times) = job(&compiled, session, tensors, &literals, &config).run(&prepared)?;
@@ -275,7 +282,7 @@ impl Program {
     }
 
     /// Code whose facts hold and whose weights are prepared.
-    fn ready(&self, session: &Session, tensors: &Tensors) -> Result<(Arc<Compiled>, Arc<[Literal]>, Arc<Prepared>)> {
+    fn ready(&self, session: &Session, tensors: &Tensors) -> Result<Ready> {
         let mut state = self.lock();
         if !state.compiled.lowered.hold(&session.catalog) {
             tracing::debug!("the tables changed: compiling again");
@@ -290,7 +297,7 @@ impl Program {
             None => Arc::new(job.prepare()?),
         };
         state.prepared = Some(Arc::clone(&prepared));
-        Ok((compiled, literals, prepared))
+        Ok(Ready { compiled, literals, prepared })
     }
 }
 

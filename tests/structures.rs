@@ -42,7 +42,8 @@ fn tables() -> Vec<Table> {
     // The key counts the rows up.
     let dims = vec![("d_key", ints(5..DIMS + 5)), ("d_size", ints((0..DIMS).map(|i| noise(i) % 50)))];
     // Few keys far apart: once each, and three times each with some that are NULL.
-    let once = vec![("o_key", ints((0..500).map(|i| noise(i) % 1000 * 300 + i % 2))), ("o_x", ints((0..500).map(noise)))];
+    let once =
+        vec![("o_key", ints((0..500).map(|i| noise(i) % 1000 * 300 + i % 2))), ("o_x", ints((0..500).map(noise)))];
     let thrice = vec![
         ("t_key", some_ints((0..1500).map(|i| (i % 17 != 0).then(|| noise(i / 3) % 900 * 300)))),
         ("t_tag", ints((0..1500).map(|i| i % 3))),
@@ -93,7 +94,8 @@ fn check(words: &[&str], program: impl for<'s> Fn(&'s Stage) -> Rep<'s, quearn_s
         let batch = outputs.table("out").unwrap().clone();
         let got = EvalTable::from(&Table::from_batches("out", &[batch]).unwrap());
         assert!(got.rows() > 0, "a test of nothing");
-        same_tables(expected, &got, false, 0.0).unwrap_or_else(|e| panic!("{backend:?}, {threads} threads: {e}\n{plan}"));
+        same_tables(expected, &got, false, 0.0)
+            .unwrap_or_else(|e| panic!("{backend:?}, {threads} threads: {e}\n{plan}"));
     }
 }
 
@@ -119,9 +121,7 @@ fn rows_are_placed_by_the_rank_of_their_keys() {
         let joined = scan(s, "facts").join_inner(distinct(s), [("f_far", "o_key")]);
         joined.select(["f_id", "f_far", "n"])
     });
-    check(&["placed by rank"], |s| {
-        scan(s, "facts").join_left(distinct(s), [("f_far", "o_key")]).select(["f_id", "n"])
-    });
+    check(&["placed by rank"], |s| scan(s, "facts").join_left(distinct(s), [("f_far", "o_key")]).select(["f_id", "n"]));
 }
 
 /// One row for each key of `once`.
@@ -196,7 +196,8 @@ fn groups_that_follow_one_another() {
     });
     check(&["in order"], |s| {
         let some = scan(s, "facts").filter(|r| r.i64("f_amount").gt(-200));
-        some.group_by(["f_order"]).agg(|r| [min("a", r.i64("f_far")), max("b", r.str("f_code")), avg("c", r.i64("f_id"))])
+        some.group_by(["f_order"])
+            .agg(|r| [min("a", r.i64("f_far")), max("b", r.str("f_code")), avg("c", r.i64("f_id"))])
     });
     // Few rows of most groups, and none of many.
     check(&["in order"], |s| {
@@ -219,7 +220,9 @@ fn few_groups_by_vectors() {
             [count("n"), sum("a", amount), sum("b", amount * (7 - id)), sum("c", amount * id * 100_000), avg("d", id)]
         })
     });
-    check(&["facts"], |s| scan(s, "facts").aggregate(|r| [count("n"), sum("a", r.i64("f_amount")), avg("b", r.i64("f_id"))]));
+    check(&["facts"], |s| {
+        scan(s, "facts").aggregate(|r| [count("n"), sum("a", r.i64("f_amount")), avg("b", r.i64("f_id"))])
+    });
     check(&["facts"], |s| {
         let none = scan(s, "facts").filter(|r| r.i64("f_amount").lt(5) & r.i64("f_amount").gt(3) & r.i64("f_id").lt(2));
         none.aggregate(|r| [count("n"), sum("a", r.i64("f_amount"))])

@@ -43,14 +43,9 @@ pub fn parameters(graph: &Graph) -> Vec<Parameter> {
 
 fn is_relational(op: &Op) -> bool {
     use Op::*;
-    match op {
-        Const(_) | Unary(_) | Binary(_) | Compare(_) | Select | Cast(_) | Like(_) | Substring { .. } | If => true,
-        Scan { .. } | Filter | Project { .. } | Product | Join { .. } | Aggregate { .. } | Sort(_) | Limit { .. } => {
-            true
-        }
-        Column(_) | Single => true,
-        _ => false,
-    }
+    let scalar = matches!(op, Const(_) | Unary(_) | Binary(_) | Compare(_) | Select | Cast(_) | Like(_) | If);
+    let table = matches!(op, Scan { .. } | Filter | Project { .. } | Product | Join { .. } | Aggregate { .. });
+    scalar || table || matches!(op, Substring { .. } | Sort(_) | Limit { .. } | Column(_) | Single)
 }
 
 fn column_type(graph: &Graph, node: Node) -> Option<Scalar> {

@@ -335,7 +335,7 @@ mod tests {
                 }
                 let hashed = directory(&run, &mut lists, JoinForm::Hashed, 5, max, &keys);
                 for &key in &some {
-                    let at = key as u64 as usize * 77 & hashed.mask as usize;
+                    let at = (key as u64 as usize * 77) & hashed.mask as usize;
                     // SAFETY: as above.
                     let found = chain(unsafe { hashed.heads.cast::<*mut Entry>().add(at).read() });
                     assert!(numbers(&keys, key).iter().all(|i| found.contains(i)));
