@@ -137,12 +137,12 @@ impl Build<'_> {
             JoinForm::Grouped => self.group(out, values, offset),
             JoinForm::GroupedByRank => {
                 // SAFETY: the bitmap has a word for every 64 keys.
-                let keys = unsafe { sum_up(ranks, values / 64 + 1) };
+                let keys = unsafe { sum_up(self.run, ranks, values / 64 + 1) };
                 self.group(out, keys, rank)
             }
             JoinForm::PlacedByRank => {
                 // SAFETY: as above.
-                let keys = unsafe { sum_up(ranks, values / 64 + 1) };
+                let keys = unsafe { sum_up(self.run, ranks, values / 64 + 1) };
                 let rows = self.room(keys.max(self.rows))?;
                 // SAFETY: ranks are below the number of keys.
                 self.each(false, |row| unsafe { self.copy(row, rows.at(rank(row) * self.width)) });
@@ -214,19 +214,67 @@ unsafe fn rank(ranks: Shared<RankWord>, offset: usize) -> usize {
     word.before as usize + (word.bits & ((1 << (offset % 64)) - 1)).count_ones() as usize
 }
 
+/// Words of a bitmap that one thread sums up at a time.
+const WORDS: usize = 1 << 13;
+
 /// Fills in how many keys come before each word; the number of all keys.
 ///
 /// # Safety
-/// The bitmap has that many words.
-unsafe fn sum_up(ranks: Shared<RankWord>, words: usize) -> usize {
+/// The bitmap has that many words, and nobody else uses it.
+unsafe fn sum_up(run: &Run, ranks: Shared<RankWord>, words: usize) -> usize {
     // SAFETY: the caller's promise.
     let words = unsafe { std::slice::from_raw_parts_mut(ranks.0, words) };
+    let Some(pool) = run.threads_for(words.len()) else { return fill(words, 0) as usize };
+    let mut before: Vec<u64> = pool.install(|| words.par_chunks(WORDS).map(count).collect());
     let mut sum = 0;
-    for word in words {
-        word.before = sum;
-        sum += u64::from(word.bits.count_ones());
+    for count in &mut before {
+        sum += std::mem::replace(count, sum);
     }
+    pool.install(|| {
+        words.par_chunks_mut(WORDS).zip(before).for_each(|(part, before)| {
+            fill(part, before);
+        })
+    });
     sum as usize
+}
+
+/// Number of marked keys.
+fn count(words: &[RankWord]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("popcnt") {
+        #[target_feature(enable = "popcnt")]
+        fn with_popcnt(words: &[RankWord]) -> u64 {
+            words.iter().map(|word| u64::from(word.bits.count_ones())).sum()
+        }
+        // SAFETY: the processor has the instruction.
+        return unsafe { with_popcnt(words) };
+    }
+    words.iter().map(|word| u64::from(word.bits.count_ones())).sum()
+}
+
+/// Fills in how many keys come before each of some words, the first of which has `sum` before it; the sum after them.
+fn fill(words: &mut [RankWord], sum: u64) -> u64 {
+    fn plain(words: &mut [RankWord], mut sum: u64) -> u64 {
+        for word in words {
+            word.before = sum;
+            sum += u64::from(word.bits.count_ones());
+        }
+        sum
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("popcnt") {
+        #[target_feature(enable = "popcnt")]
+        fn with_popcnt(words: &mut [RankWord], mut sum: u64) -> u64 {
+            for word in words {
+                word.before = sum;
+                sum += u64::from(word.bits.count_ones());
+            }
+            sum
+        }
+        // SAFETY: the processor has the instruction.
+        return unsafe { with_popcnt(words, sum) };
+    }
+    plain(words, sum)
 }
 
 #[cfg(test)]
