@@ -62,6 +62,8 @@ impl SessionBuilder {
             self.options.threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         }
         let backend = backend(self.options.backend)?;
+        // While tables are loaded.
+        backend.warm_up();
         let pool = match self.options.threads {
             1 => None,
             n => Some(thread_pool(n).map_err(|e| Error::Setting(format!("cannot start {n} threads: {e}")))?),

@@ -50,6 +50,9 @@ pub trait Backend: Send + Sync {
     /// Name on the command line and in reports.
     fn name(&self) -> &'static str;
 
+    /// Starts, on a thread of its own, what the first compilation would otherwise have to wait for.
+    fn warm_up(&self) {}
+
     /// Verifies and compiles a module.
     fn compile(&self, module: &Module, options: &CompileOptions) -> Result<Box<dyn Code>, BackendError>;
 }

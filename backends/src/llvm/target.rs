@@ -4,10 +4,8 @@ use super::error::{Error, Result};
 use crate::OptLevel;
 use inkwell::OptimizationLevel;
 use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple};
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::LazyLock;
+use std::ops::Deref;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// What LLVM knows about the processor that we run on.
 struct Host {
@@ -55,18 +53,48 @@ pub(super) fn compresses_in_register() -> bool {
 /// The intrinsic behind [`compresses_in_register`].
 pub(super) const COMPRESS: &str = "llvm.experimental.vector.compress";
 
-thread_local! {
-    static MACHINES: RefCell<HashMap<OptLevel, Rc<TargetMachine>>> = RefCell::default();
+/// A machine of LLVM's, for one compilation at a time. Making one takes as long as compiling a small function, so that it
+/// goes back to [`IDLE`] afterwards.
+pub(super) struct Machine {
+    level: OptLevel,
+    machine: Option<TargetMachine>,
 }
 
-/// This thread's machine of a level. Making one takes as long as compiling a small function.
-pub(super) fn machine(level: OptLevel) -> Result<Rc<TargetMachine>> {
-    if let Some(found) = MACHINES.with_borrow(|m| m.get(&level).cloned()) {
-        return Ok(found);
+/// A machine that nobody uses.
+struct Idle(OptLevel, TargetMachine);
+
+// SAFETY: a target machine belongs to no thread and to no context.
+unsafe impl Send for Idle {}
+
+static IDLE: Mutex<Vec<Idle>> = Mutex::new(vec![]);
+
+fn idle() -> MutexGuard<'static, Vec<Idle>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Deref for Machine {
+    type Target = TargetMachine;
+
+    fn deref(&self) -> &TargetMachine {
+        self.machine.as_ref().expect("there until it is dropped")
     }
-    let made = Rc::new(make_machine(level)?);
-    MACHINES.with_borrow_mut(|m| m.insert(level, made.clone()));
-    Ok(made)
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        idle().extend(self.machine.take().map(|machine| Idle(self.level, machine)));
+    }
+}
+
+/// A machine of a level.
+pub(super) fn machine(level: OptLevel) -> Result<Machine> {
+    let found = {
+        let mut idle = idle();
+        let at = idle.iter().position(|i| i.0 == level);
+        at.map(|at| idle.swap_remove(at).1)
+    };
+    let machine = found.map_or_else(|| make_machine(level), Ok)?;
+    Ok(Machine { level, machine: Some(machine) })
 }
 
 fn make_machine(level: OptLevel) -> Result<TargetMachine> {
