@@ -303,7 +303,7 @@ mod tests {
                 if list.cur == list.end {
                     assert_eq!(qn_rows_grow(run, (&raw mut *list).cast(), WIDTH as i64, 0), 0);
                 }
-                list.cur.add(8).cast::<u64>().write(*key as u64 * 77);
+                list.cur.add(8).cast::<u64>().write((*key as u64).wrapping_mul(77));
                 list.cur.add(16).cast::<i32>().write(*key);
                 list.cur.add(24).cast::<u64>().write(i as u64);
                 list.cur = list.cur.add(WIDTH);
@@ -383,7 +383,7 @@ mod tests {
                 }
                 let hashed = directory(&run, &mut lists, JoinForm::Hashed, 5, max, &keys);
                 for &key in &some {
-                    let at = (key as u64 as usize * 77) & hashed.mask as usize;
+                    let at = (key as u64).wrapping_mul(77) as usize & hashed.mask as usize;
                     // SAFETY: as above.
                     let found = chain(unsafe { hashed.heads.cast::<*mut Entry>().add(at).read() });
                     assert!(numbers(&keys, key).iter().all(|i| found.contains(i)));

@@ -19,9 +19,12 @@ const ALIGN: usize = 64;
 /// Blocks from this size on are mapped: a chunk of rows that fills a huge page is one of them.
 const MAPPED_FROM: usize = HUGE - (8 << 10);
 /// Bytes that are kept for later runs, at most.
-const KEPT: usize = 256 * HUGE;
-/// Blocks up to this size are kept. Larger ones are often used in part, by several threads.
-const KEPT_BLOCK: usize = 4 * HUGE;
+const KEPT: usize = 128 * HUGE;
+/// Blocks up to this size are kept.
+const KEPT_BLOCK: usize = 64 * HUGE;
+
+/// Sets memory to zero.
+pub(super) type Clear<'a> = &'a dyn Fn(&mut [u8]);
 
 /// Mapped blocks that no run uses.
 struct Pool {
@@ -149,10 +152,11 @@ impl Memory {
         Some(Reservation { memory: self, bytes })
     }
 
-    pub(super) fn allocate(&self, bytes: usize, zeroed: bool) -> Option<*mut u8> {
+    /// A block; if it is to be zero and is not yet, `clear` makes it so.
+    pub(super) fn allocate(&self, bytes: usize, clear: Option<Clear<'_>>) -> Option<*mut u8> {
         let bytes = bytes.max(1).checked_next_multiple_of(ALIGN)?;
         let reservation = self.reserve(bytes)?;
-        let ptr = if bytes >= MAPPED_FROM { mapped(bytes, zeroed) } else { heap(bytes, zeroed) }?;
+        let ptr = if bytes >= MAPPED_FROM { mapped(bytes, clear) } else { heap(bytes, clear.is_some()) }?;
         std::mem::forget(reservation);
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).insert(ptr.addr(), bytes);
         Some(ptr)
@@ -196,13 +200,13 @@ fn exposed(ptr: *mut u8) -> Option<*mut u8> {
 }
 
 /// Mapped memory, from the pool if there is some.
-fn mapped(bytes: usize, zeroed: bool) -> Option<*mut u8> {
+fn mapped(bytes: usize, clear: Option<Clear<'_>>) -> Option<*mut u8> {
     let len = mapped_len(bytes)?;
     let found = pool().take(len);
     let Some(ptr) = found else { return exposed(Pages::new(len)?.into_raw().0.as_ptr()) };
-    if zeroed {
+    if let Some(clear) = clear {
         // SAFETY: the block is at least that long, and nobody else has it.
-        unsafe { ptr.write_bytes(0, bytes) };
+        clear(unsafe { std::slice::from_raw_parts_mut(ptr, bytes) });
     }
     Some(ptr)
 }

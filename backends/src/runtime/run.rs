@@ -4,6 +4,7 @@ use super::memory::{Memory, Reservation};
 use super::profile::{Call, CallProfile, LoopProfile, Profiler, Watch};
 use super::schedule::Team;
 use crate::abi::FrameHeader;
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -188,17 +189,28 @@ impl Run {
 
     /// Zeroed memory, 64-byte aligned, that lives as long as the run unless it is freed.
     pub fn allocate(&self, bytes: usize, operator: i64) -> Result<*mut u8, RunError> {
-        self.memory.allocate(bytes, true).ok_or_else(|| self.out_of_memory(self.operator(operator), bytes))
+        let memory = self.memory.allocate(bytes, Some(&|memory| self.clear(memory)));
+        memory.ok_or_else(|| self.out_of_memory(self.operator(operator), bytes))
     }
 
     /// Like [`Run::allocate`], with anything in it.
     pub fn allocate_uninit(&self, bytes: usize, operator: i64) -> Result<*mut u8, RunError> {
-        self.memory.allocate(bytes, false).ok_or_else(|| self.out_of_memory(self.operator(operator), bytes))
+        self.memory.allocate(bytes, None).ok_or_else(|| self.out_of_memory(self.operator(operator), bytes))
     }
 
     /// Like [`Run::allocate`], for the runtime itself.
     pub(super) fn allocate_for(&self, bytes: usize, who: &str) -> Result<*mut u8, RunError> {
-        self.memory.allocate(bytes, true).ok_or_else(|| self.out_of_memory(who, bytes))
+        let memory = self.memory.allocate(bytes, Some(&|memory| self.clear(memory)));
+        memory.ok_or_else(|| self.out_of_memory(who, bytes))
+    }
+
+    /// Clears memory, on all threads if it is much.
+    fn clear(&self, memory: &mut [u8]) {
+        const PART: usize = 1 << 20;
+        match self.threads_for(memory.len() / 64) {
+            Some(pool) => pool.install(|| memory.par_chunks_mut(PART).for_each(|part| part.fill(0))),
+            None => memory.fill(0),
+        }
     }
 
     /// Frees memory of this run early.
