@@ -213,7 +213,7 @@ impl fmt::Display for Profile {
         writeln!(f, "compiled: {} ms", phases.join(", "))?;
         writeln!(f, "ran: {:.3} ms, of which {:.3} outside of parallel loops", self.outputs.run_ms, self.serial_ms)?;
         let calls: Vec<String> = self.calls.iter().map(|c| format!("{} x{} {:.3} ms", c.name, c.calls, c.ms)).collect();
-        writeln!(f, "there: {}", calls.join(", "))?;
+        writeln!(f, "runtime calls there: {}", calls.join(", "))?;
         let titles = ["wall ms", "busy ms", "imbalance", "tiles", "items", "MB", "Mcycles", "Minstr."];
         writeln!(f, "{:20} {}", "loop", titles.map(|title| format!("{title:>10}")).join(" "))?;
         for pipeline in &self.pipelines {

@@ -25,8 +25,11 @@ pub struct SessionBuilder {
     options: Options,
 }
 
+/// More threads than any machine has processors only take time to start.
+const MOST_THREADS: usize = 1024;
+
 impl SessionBuilder {
-    /// Workers; 0 (the default) means one for each processor.
+    /// Workers, at most 1024; 0 (the default) means one for each processor.
     pub fn threads(mut self, threads: usize) -> Self {
         self.options.threads = threads;
         self
@@ -60,6 +63,9 @@ impl SessionBuilder {
     pub fn build(mut self) -> Result<Session> {
         if self.options.threads == 0 {
             self.options.threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        }
+        if self.options.threads > MOST_THREADS {
+            return Err(Error::Setting(format!("{} threads; at most {MOST_THREADS}", self.options.threads)));
         }
         let backend = backend(self.options.backend)?;
         // While tables are loaded.

@@ -318,3 +318,9 @@ fn a_replaced_table_of_other_columns_is_an_error() {
         says(&program.run(session).unwrap_err(), &["\"x\"", "\"t\""]);
     });
 }
+
+#[test]
+fn too_many_threads_are_an_error() {
+    let error = Session::builder().threads(1025).build().err().expect("an error").to_string();
+    assert!(error.contains("at most 1024"), "{error}");
+}

@@ -21,8 +21,8 @@ pub enum Error {
     /// There is no place for generated tables.
     #[error("no folder for generated tables: set QUEARN_CACHE or HOME")]
     NoCache,
-    /// The scale factor is not a positive number.
-    #[error("expected a positive scale factor, found {0}")]
+    /// The scale factor is no number, or so small that tables would be empty.
+    #[error("expected a scale factor of at least 0.0001, found {0}")]
     Scale(f64),
     /// The generator failed.
     #[error("generating table `{table}`: {message}")]
@@ -44,7 +44,7 @@ pub enum Error {
     #[error("showing the result: {0}")]
     Show(#[from] arrow::error::ArrowError),
     /// Measurements cannot be written.
-    #[error("{path}: {message}")]
+    #[error("cannot write {path}: {message}")]
     Write {
         /// File.
         path: String,

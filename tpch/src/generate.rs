@@ -35,7 +35,8 @@ pub fn generate(scale: f64, progress: Progress) -> Result<PathBuf> {
 
 /// Makes the tables that are absent from a folder.
 pub fn generate_into(folder: &Path, scale: f64, progress: Progress) -> Result<()> {
-    if !(scale > 0.0 && scale.is_finite()) {
+    // The generator divides by numbers of rows.
+    if !scale.is_finite() || scale < 1e-4 {
         return Err(Error::Scale(scale));
     }
     // The largest first, so that no thread is left alone with it.

@@ -3,7 +3,7 @@
 mod cli;
 
 use clap::Parser as _;
-use std::io::{IsTerminal as _, stderr};
+use std::io::{IsTerminal as _, Write as _, stderr};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -13,7 +13,8 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // There may be nobody to read it.
+            let _ = writeln!(stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -21,7 +21,7 @@ fn results_are_printed_and_checked() {
 fn mistakes_are_messages() {
     for (arguments, message) in [
         ("run --query 23", "error: no query 23; there are 1, 2, 3"),
-        ("gen --scale 0", "error: expected a positive scale factor, found 0"),
+        ("gen --scale 0", "error: expected a scale factor of at least 0.0001, found 0"),
         ("explain 6 --level assembler", "no level \"assembler\"; there are graph"),
         ("check --scale 0.01 --query 6 --answers absent", "1 of 1 checks failed"),
     ] {

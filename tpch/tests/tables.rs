@@ -32,9 +32,9 @@ fn tables_are_generated_once_and_typed() {
 #[test]
 fn bad_scales_and_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
-    for scale in [0.0, -1.0, f64::NAN] {
+    for scale in [0.0, 1e-5, -1.0, f64::NAN] {
         let error = generate::generate_into(folder.path(), scale, &|_, _, _| {}).unwrap_err();
-        assert!(error.to_string().contains("positive scale factor"));
+        assert!(error.to_string().contains("at least 0.0001"));
     }
     let absent = catalog::load_table(folder.path(), schema::PART).unwrap_err();
     assert!(absent.to_string().contains("part.parquet"), "{absent}");

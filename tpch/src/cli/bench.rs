@@ -2,7 +2,7 @@
 
 use super::machine::{self, Machine};
 use super::progress::Bars;
-use super::report::{Measured, Report, Times, write_json};
+use super::report::{Measured, Report, Times, check_json, write_json};
 use super::{Expected, Selection};
 use arrow::array::RecordBatch;
 use quearn::Session;
@@ -37,6 +37,7 @@ pub struct Bench {
 impl Bench {
     /// Measures the queries one after the other. Fails, after writing, if one does not give the expected answer.
     pub fn run(self) -> Result<()> {
+        check_json(self.json.as_deref())?;
         let numbers = self.selection.numbers();
         // So that an unknown number is found before the tables are loaded.
         numbers.iter().try_for_each(|query| queries::graph(*query).map(drop))?;
@@ -48,6 +49,7 @@ impl Bench {
             super::print(line(query, &measured))?;
             report.queries.insert(format!("q{query:02}"), measured);
         }
+        super::print(summary(report.queries.values()))?;
         report.others = cpu.zip(CpuTime::now()).map(|(from, to)| from.until(to, start.elapsed().as_secs_f64()));
         report.peak_rss_query_mb = host::peak_rss_mb();
         report.loadavg_after = host::load_average();
@@ -134,6 +136,22 @@ impl Bench {
             Err(mismatch) => (Some(false), mismatch.message),
         }
     }
+}
+
+/// Totals and geometric mean of the queries that ran.
+fn summary<'m>(measured: impl Iterator<Item = &'m Measured>) -> String {
+    let ok = |m: &'m Measured| match m {
+        Measured::Ok(times) => Some(times),
+        Measured::Error { .. } => None,
+    };
+    let times: Vec<&Times> = measured.filter_map(ok).collect();
+    if times.is_empty() {
+        return String::new();
+    }
+    let total = |of: fn(&Times) -> f64| times.iter().map(|t| of(t)).sum::<f64>();
+    let mean = (total(|t| t.median_ms.max(1e-6).ln()) / times.len() as f64).exp();
+    let (median, first, compile) = (total(|t| t.median_ms), total(|t| t.first_ms), total(|t| t.compile_ms));
+    format!("all  median {median:9.2} ms (geometric mean {mean:.2})  first {first:9.2}  compile {compile:8.1}\n")
 }
 
 fn line(query: u32, measured: &Measured) -> String {

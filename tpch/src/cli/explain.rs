@@ -27,7 +27,8 @@ impl Explain {
             return super::print(graph.to_string());
         }
         let session = self.machine.session_for(std::slice::from_ref(&graph), self.scale)?;
-        eprintln!("compiled for the tables of scale factor {} on {}", self.scale, session.backend_name());
+        let (scale, backend) = (self.scale, session.backend_name());
+        super::note(&format!("compiled for the tables of scale factor {scale} on {backend}"));
         super::print(session.explain(&graph, self.level)?.trim_end().to_owned() + "\n")
     }
 }

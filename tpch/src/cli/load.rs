@@ -1,7 +1,7 @@
 //! `load`: what the tables cost in time and memory, and what is known about their columns.
 
 use super::progress::Bars;
-use super::report::write_json;
+use super::report::{check_json, write_json};
 use quearn::data::{Column, Table, Values};
 use quearn_stage::graph::{Literal, Scalar};
 use quearn_tpch::host::{self, Host};
@@ -69,6 +69,7 @@ struct ColumnFacts {
 impl Load {
     /// Loads all tables, one after the other, and prints their figures.
     pub fn run(self) -> Result<()> {
+        check_json(self.json.as_deref())?;
         let bars = Bars::new();
         let folder = generate::generate(self.scale, &bars.progress())?;
         bars.clear();
@@ -193,5 +194,5 @@ fn value(column: &Column, bound: i128) -> Option<String> {
         scalar => Literal::int(scalar, bound)?,
     };
     // A literal prints as value and type.
-    literal.to_string().split(':').next().map(str::to_owned)
+    literal.to_string().rsplit_once(':').map(|(value, _)| value.to_owned())
 }

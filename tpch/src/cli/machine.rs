@@ -12,7 +12,7 @@ use quearn_tpch::{Result, catalog};
 /// Where programs run.
 #[derive(clap::Args)]
 pub struct Machine {
-    /// Worker threads; one for each processor by default.
+    /// Worker threads; 0, the default, means one for each processor.
     #[arg(long)]
     pub threads: Option<usize>,
     /// What runs the compiled programs.

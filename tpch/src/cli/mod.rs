@@ -21,7 +21,7 @@ mod run;
 use arrow::array::RecordBatch;
 use clap::{Parser, Subcommand};
 use quearn_tpch::{Error, Result, answers, queries};
-use std::io::{ErrorKind, Write as _, stdout};
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::path::PathBuf;
 
 /// TPC-H queries, compiled by Quearn.
@@ -103,6 +103,11 @@ impl Expected {
             None => answers::check(query, scale, result),
         }
     }
+}
+
+/// Says something beside the results. There may be nobody to read it.
+fn note(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// Prints a text that ends in a newline. A reader that has gone away is no failure.

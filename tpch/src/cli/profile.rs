@@ -1,7 +1,7 @@
 //! `profile`: where the time of a query goes, pipeline by pipeline.
 
 use super::machine::{self, Machine};
-use super::report::write_json;
+use super::report::{check_json, write_json};
 use quearn::Session;
 use quearn::profile::{PipelineProfile, Profile};
 use quearn_tpch::host::Host;
@@ -74,6 +74,7 @@ struct Pipeline {
 impl ProfileQuery {
     /// Prints the profile.
     pub fn run(self) -> Result<()> {
+        check_json(self.json.as_deref())?;
         let graph = queries::graph(self.query)?;
         let session = self.machine.session_for(std::slice::from_ref(&graph), self.scale)?;
         let started = host::now();

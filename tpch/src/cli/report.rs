@@ -63,6 +63,13 @@ impl Measured {
     }
 }
 
+/// Finds out before anything is measured whether the figures can be written.
+pub fn check_json(path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    opened.map(drop).map_err(|e| Error::Write { path: path.display().to_string(), message: e.to_string() })
+}
+
 /// Writes figures as a file.
 pub fn write_json(path: &Path, figures: &impl Serialize) -> Result<()> {
     let failed = |message: String| Error::Write { path: path.display().to_string(), message };

@@ -46,20 +46,22 @@ impl Run {
             self.print(query, &result, program.compile_ms(), run_ms)?;
             if self.check {
                 self.expected.check(query, self.scale, &result)?;
+                super::note(&format!("Q{query}: as expected"));
             }
         }
         Ok(())
     }
 
     fn print(&self, query: u32, result: &RecordBatch, compile_ms: f64, run_ms: f64) -> Result<()> {
-        let times = format!("Q{query}: {} rows, compiled in {compile_ms:.1} ms, ran {run_ms:.2} ms", result.num_rows());
+        let times =
+            format!("Q{query}: {} rows, compiled in {compile_ms:.1} ms, first run {run_ms:.2} ms", result.num_rows());
         match self.format {
             Format::Table => {
                 let table = pretty_format_batches(std::slice::from_ref(result))?;
                 super::print(format!("{table}\n{times}\n"))
             }
             Format::Csv => {
-                eprintln!("{times}");
+                super::note(&times);
                 super::print(answers::to_csv(result)?)
             }
         }
