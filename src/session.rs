@@ -68,7 +68,6 @@ impl SessionBuilder {
             return Err(Error::Setting(format!("{} threads; at most {MOST_THREADS}", self.options.threads)));
         }
         let backend = backend(self.options.backend)?;
-        // While tables are loaded.
         backend.warm_up();
         let pool = match self.options.threads {
             1 => None,

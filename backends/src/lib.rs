@@ -50,7 +50,7 @@ pub trait Backend: Send + Sync {
     /// Name on the command line and in reports.
     fn name(&self) -> &'static str;
 
-    /// Starts, on a thread of its own, what the first compilation would otherwise have to wait for.
+    /// Does, once a process, what the first compilation would otherwise take longer for.
     fn warm_up(&self) {}
 
     /// Verifies and compiles a module.

@@ -58,15 +58,13 @@ impl Backend for Llvm {
         NAME
     }
 
-    /// LLVM is a library of 130 MB: the first compilation reads much of it in.
+    /// LLVM is a library of 130 MB: the first compilation reads much of it in. Not in the background: a process that ends
+    /// destroys LLVM's globals, and must not do so while a thread uses them.
     fn warm_up(&self) {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            std::thread::spawn(|| {
-                let (module, options) = (warm_up_module(), CompileOptions::default());
-                let compiled = LlvmCode::new(&module, &options);
-                tracing::debug!(ok = compiled.is_ok(), "LLVM is warm");
-            });
+            let compiled = LlvmCode::new(&warm_up_module(), &CompileOptions::default());
+            tracing::debug!(ok = compiled.is_ok(), "LLVM is warm");
         });
     }
 
