@@ -68,7 +68,6 @@ impl SessionBuilder {
             return Err(Error::Setting(format!("{} threads; at most {MOST_THREADS}", self.options.threads)));
         }
         let backend = backend(self.options.backend)?;
-        backend.warm_up();
         let pool = match self.options.threads {
             1 => None,
             n => Some(thread_pool(n).map_err(|e| Error::Setting(format!("cannot start {n} threads: {e}")))?),

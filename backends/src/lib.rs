@@ -50,9 +50,6 @@ pub trait Backend: Send + Sync {
     /// Name on the command line and in reports.
     fn name(&self) -> &'static str;
 
-    /// Does, once a process, what the first compilation would otherwise take longer for.
-    fn warm_up(&self) {}
-
     /// Verifies and compiles a module.
     fn compile(&self, module: &Module, options: &CompileOptions) -> Result<Box<dyn Code>, BackendError>;
 }

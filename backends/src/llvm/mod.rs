@@ -30,8 +30,8 @@ use compile::{Form, Job, Part, Phases};
 use error::{Error, Result};
 use jit::Loaded;
 use quearn_stage::low::{self, Func, FuncId, Module, Ty};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
 
 const NAME: &str = "llvm";
@@ -58,16 +58,6 @@ impl Backend for Llvm {
         NAME
     }
 
-    /// LLVM is a library of 130 MB: the first compilation reads much of it in. Not in the background: a process that ends
-    /// destroys LLVM's globals, and must not do so while a thread uses them.
-    fn warm_up(&self) {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            let compiled = LlvmCode::new(&warm_up_module(), &CompileOptions::default());
-            tracing::debug!(ok = compiled.is_ok(), "LLVM is warm");
-        });
-    }
-
     fn compile(&self, module: &Module, options: &CompileOptions) -> std::result::Result<Box<dyn Code>, BackendError> {
         low::verify(module)?;
         match LlvmCode::new(module, options) {
@@ -75,26 +65,6 @@ impl Backend for Llvm {
             Err(Error(message)) => Err(BackendError::Failed { backend: NAME, message }),
         }
     }
-}
-
-/// Something of all that programs consist of: loops, branches, vectors, memory; hot and cold.
-fn warm_up_module() -> Module {
-    let module = low::ModuleBuilder::new();
-    for cold in [false, true] {
-        module.func(if cold { "cold" } else { "hot" }, &FRAME_FUNCTION, |b, p| {
-            if cold {
-                b.mark_cold();
-            }
-            let lanes = Ty::vector(low::Prim::I32, 16);
-            b.for_(p[2], p[3], |i| {
-                let at = p[0].index(i, 64);
-                let mask = b.iota(lanes).lt(b.load(lanes, at, 0));
-                b.masked_store(at, mask, b.zero(lanes));
-                b.if_(b.load(Ty::I64, at, 8).gt(i), || b.store(at, 16, i * 3));
-            });
-        });
-    }
-    module.build()
 }
 
 /// A module as machine code, with what it takes to list it.

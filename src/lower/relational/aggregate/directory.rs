@@ -62,6 +62,12 @@ pub fn position<'b>(b: &'b Builder, keys: &[Value<'b>]) -> V<'b> {
     })
 }
 
+/// Where the chain of a hash begins in a group table's directory, which may grow.
+fn head<'b>(b: &'b Builder, table: V<'b>, hash: V<'b>) -> V<'b> {
+    let mask = b.load(Ty::I64, table, abi::GROUPS_MASK);
+    b.load(Ty::PTR, table, abi::GROUPS_DIR).index(hash & mask, 8)
+}
+
 /// The entry of `keys` in a group table, or null.
 pub fn find<'b>(
     cx: &Cx<'_>,
@@ -72,9 +78,7 @@ pub fn find<'b>(
     layout: &GroupLayout,
 ) -> V<'b> {
     let b = env.b;
-    let mask = b.load(Ty::I64, table, abi::GROUPS_MASK);
-    let head = b.load(Ty::PTR, table, abi::GROUPS_DIR).index(hash & mask, 8);
-    let first = b.load(Ty::PTR, head, 0);
+    let first = b.load(Ty::PTR, head(b, table, hash), 0);
     let other = |entry: V<'b>| {
         let same_hash = b.load(Ty::I64, entry, abi::ENTRY_HASH).eq(hash);
         if hash::is_exact(keys) {
@@ -103,10 +107,6 @@ pub fn find_or_insert<'b>(
     on_found: impl FnOnce(V<'b>),
 ) -> V<'b> {
     let b = env.b;
-    let head = |b: &'b Builder| {
-        let mask = b.load(Ty::I64, table, abi::GROUPS_MASK);
-        b.load(Ty::PTR, table, abi::GROUPS_DIR).index(hash & mask, 8)
-    };
     let found = find(cx, env, table, hash, keys, layout);
     let insert = || {
         let count = b.load(Ty::I64, table, abi::GROUPS_COUNT);
@@ -114,7 +114,7 @@ pub fn find_or_insert<'b>(
         b.if_(full, || grow(cx, b, env.frame, table, operator));
         let list = table.at(abi::GROUPS_ROWS);
         let entry = materialise::append(cx, b, env.frame, list, layout.width(), operator);
-        let head = head(b);
+        let head = head(b, table, hash);
         b.store(entry, abi::ENTRY_NEXT, b.load(Ty::PTR, head, 0));
         b.store(entry, abi::ENTRY_HASH, hash);
         b.store(head, 0, entry);

@@ -17,7 +17,7 @@ use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::Result;
 use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{AggregateOp, BinaryOp, Node, Op};
-use quearn_stage::low::{Builder, ModuleBuilder, Prim, ReduceOp, Ty, UnOp, V};
+use quearn_stage::low::{Builder, Func, ModuleBuilder, Prim, ReduceOp, Ty, UnOp, V};
 use std::rc::Rc;
 
 /// Groups, at most: all of them are looked at for every register of rows.
@@ -96,11 +96,15 @@ impl Source {
                 let layout = GroupLayout::plan(cx, of, 0, &keys, &arguments)?;
                 let plain = |v: &Value<'_>| v.valid.is_none() && v.range.is_some_and(fits);
                 let all_plain = keys.iter().chain(arguments.iter().flatten()).all(plain);
+                // The number of a group is computed in lanes of the keys.
+                let narrow = keys.iter().all(|key| key.range.is_some_and(|r| Range::I32.contains(r)));
                 let few = matches!(directory, Directory::Dense(groups) if groups <= MOST_GROUPS);
-                Ok((all_plain && few && layout.sums().is_some()).then_some((layout, directory)))
+                Ok((all_plain && narrow && few && layout.sums().is_some()).then_some((layout, directory)))
             });
         });
-        let safe = scratch.build().sites.is_empty();
+        let scratch = scratch.build();
+        let wide = |f: &Func| f.values.iter().any(|v| v.ty.prim == Prim::I128);
+        let safe = scratch.sites.is_empty() && !scratch.funcs.iter().any(wide);
         Ok(planned?.filter(|_| safe))
     }
 
