@@ -215,7 +215,7 @@ fn groups_that_follow_one_another() {
 fn few_groups_by_vectors() {
     // Keys that do not fit a lane, sums that might not fit 64 bits, and what is wider only in between.
     check(&["facts"], |s| {
-        let keyed = scan(s, "facts").with("far", |r| r.i64("f_id") * 0 + 5_000_000_000);
+        let keyed = scan(s, "facts").with("far", |r| r.i64("f_id") * s.constant(0i64) + 5_000_000_000);
         keyed.group_by(["far"]).agg(|r| [count("n"), sum("s", r.i64("f_amount"))])
     });
     check(&["facts"], |s| {
@@ -224,7 +224,7 @@ fn few_groups_by_vectors() {
     });
     check(&["facts"], |s| {
         let groups = scan(s, "facts").group_by(["f_code"]);
-        groups.agg(|r| [sum("z", r.i64("f_amount") * r.i64("f_id") * 2_100_000_000_000 * 0)])
+        groups.agg(|r| [sum("z", r.i64("f_amount") * r.i64("f_id") * 2_100_000_000_000 * s.constant(0i64))])
     });
     check(&["facts"], |s| {
         let some = scan(s, "facts").filter(|r| r.i64("f_amount").lt(500));
