@@ -90,7 +90,7 @@ impl<'a> Estimator<'a> {
     }
 
     /// Number of distinct values in the stored column behind an expression, before any filter.
-    fn stored_distinct(&self, node: Node) -> f64 {
+    pub fn stored_distinct(&self, node: Node) -> f64 {
         if let Some(column) = self.column(node) {
             return column.stats.distinct.map_or(column.rows as f64, |d| d as f64).max(1.0);
         }

@@ -159,6 +159,12 @@ pub const RANK_BEFORE: i64 = 8;
 /// Size of a [`RankWord`].
 pub const RANK_BYTES: i64 = 16;
 
+/// Bits of a head of a hashed directory that are the address of the chain's first entry: user space ends below.
+pub const HEAD_ADDRESS: i64 = (1 << HEAD_TAGS) - 1;
+/// First of the 16 bits above them, one of which is set for each entry of the chain: that of its hash's highest 4 bits. A look-up
+/// whose bit is not set has no match (Leis et al., "Morsel-driven parallelism", SIGMOD 2014).
+pub const HEAD_TAGS: i64 = 48;
+
 /// What `qn_join_directory` gets and gives: a block of the frame.
 #[repr(C)]
 pub struct JoinDirectory {
@@ -184,7 +190,7 @@ pub struct JoinDirectory {
     pub in_order: i64,
     /// For forms by rank: `values / 64 + 1` words, in which the keys that occur are marked.
     pub ranks: *mut RankWord,
-    /// Given: heads of chains, or positions.
+    /// Given: heads of chains (for `Hashed` with tags, see [`HEAD_TAGS`]), or positions.
     pub heads: *mut u8,
     /// Given: number of hashed heads minus 1.
     pub mask: i64,

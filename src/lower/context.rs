@@ -197,6 +197,8 @@ pub struct Cx<'g> {
     pub(super) joins: RefCell<HashMap<Node, Rc<Probe>>>,
     /// Group-joins whose right side was lowered.
     pub(super) group_joins: RefCell<HashMap<Node, Rc<GroupJoin>>>,
+    /// What the scan of the pipeline that is being generated does for joins, for `explain`.
+    pub(super) hinted: RefCell<HashMap<Node, String>>,
     facts: RefCell<Vec<Fact>>,
     notes: RefCell<Vec<PipelineNote>>,
     prepare: RefCell<Vec<Step<'g>>>,
@@ -225,6 +227,7 @@ impl<'g> Cx<'g> {
             singles: RefCell::default(),
             joins: RefCell::default(),
             group_joins: RefCell::default(),
+            hinted: RefCell::default(),
             facts: RefCell::default(),
             notes: RefCell::default(),
             prepare: RefCell::default(),

@@ -6,9 +6,9 @@
 use super::memory::size;
 use super::rows::{cut, lists, pieces};
 use super::run::{Run, RunError};
-use crate::abi::{ENTRY_HASH, Entry, JoinDirectory, JoinForm, RankWord, RowSpan};
+use crate::abi::{ENTRY_HASH, Entry, HEAD_ADDRESS, HEAD_TAGS, JoinDirectory, JoinForm, RankWord, RowSpan};
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Rows of a span that one thread works on, in bytes.
 const SPAN: usize = 1 << 16;
@@ -105,12 +105,28 @@ impl Build<'_> {
         });
     }
 
-    /// At least twice as many heads as rows.
+    /// At least twice as many heads as rows. The high bits of a head are a Bloom filter of its chain's hashes.
     fn hashed(&self, out: &mut JoinDirectory) -> Result<(), RunError> {
         let heads = (self.rows * 2).next_power_of_two().max(16);
-        let (array, mask) = (self.zeros(heads)?, heads - 1);
-        // SAFETY: a row starts with an entry's header.
-        self.link(array, |row| unsafe { (*row.cast::<Entry>()).hash as usize } & mask);
+        let (array, mask): (Shared<u64>, _) = (self.zeros(heads)?, heads - 1);
+        self.each(self.in_order, |row| {
+            // SAFETY: a row starts with an entry's header, and only this thread has it; the head is inside the array.
+            unsafe {
+                let entry = row.cast::<Entry>();
+                let hash = (*entry).hash;
+                let head = AtomicU64::from_ptr(array.at(hash as usize & mask));
+                let tag = 1 << (HEAD_TAGS as u64 + (hash >> 60));
+                let mut old = head.load(Ordering::Relaxed);
+                loop {
+                    (*entry).next = std::ptr::with_exposed_provenance_mut((old & HEAD_ADDRESS as u64) as usize);
+                    let new = entry.expose_provenance() as u64 | old & !(HEAD_ADDRESS as u64) | tag;
+                    match head.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
+                        Ok(_) => break,
+                        Err(now) => old = now,
+                    }
+                }
+            }
+        });
         (out.heads, out.mask) = (array.0.cast(), mask as i64);
         Ok(())
     }
@@ -165,11 +181,17 @@ impl Build<'_> {
         positions: usize,
         position: impl Fn(*mut u8) -> usize + Sync,
     ) -> Result<(), RunError> {
-        let counts: Shared<i32> = self.zeros(positions + 1)?;
+        if u32::try_from(self.rows).is_err() {
+            return Err(RunError::Internal(format!(
+                "{} rows on the build side of a join, which 32 bits do not count",
+                self.rows
+            )));
+        }
+        let counts: Shared<u32> = self.zeros(positions + 1)?;
         self.each(self.in_order, |row| {
             // SAFETY: the position is inside the array; nobody else has the row.
             unsafe {
-                let before = AtomicI32::from_ptr(counts.at(position(row) + 1)).fetch_add(1, Ordering::Relaxed);
+                let before = AtomicU32::from_ptr(counts.at(position(row) + 1)).fetch_add(1, Ordering::Relaxed);
                 (*row.cast::<Entry>()).next = std::ptr::without_provenance_mut(before as usize);
             }
         });
@@ -385,7 +407,10 @@ mod tests {
                 for &key in &some {
                     let at = (key as u64).wrapping_mul(77) as usize & hashed.mask as usize;
                     // SAFETY: as above.
-                    let found = chain(unsafe { hashed.heads.cast::<*mut Entry>().add(at).read() });
+                    let head = unsafe { hashed.heads.cast::<u64>().add(at).read() };
+                    let tag = 1 << (HEAD_TAGS as u64 + ((key as u64).wrapping_mul(77) >> 60));
+                    assert_ne!(head & tag, 0);
+                    let found = chain(std::ptr::with_exposed_provenance_mut((head & HEAD_ADDRESS as u64) as usize));
                     assert!(numbers(&keys, key).iter().all(|i| found.contains(i)));
                 }
                 for form in [JoinForm::Grouped, JoinForm::GroupedByRank] {
@@ -405,7 +430,7 @@ mod tests {
                 JoinForm::Grouped => offset,
                 _ => rank(Shared(directory.ranks), offset),
             };
-            let positions = directory.heads.cast::<i32>().add(position);
+            let positions = directory.heads.cast::<u32>().add(position);
             let rows = (positions.read()..positions.add(1).read()).map(|i| i as usize * WIDTH);
             let mut all: Vec<u64> = rows.map(|at| directory.rows.add(at + 24).cast::<u64>().read()).collect();
             all.sort();

@@ -5,6 +5,7 @@
 //! | [`pipeline`] | sources, the operators that pass rows on, sinks |
 //! | [`scan`] | columns of stored tables |
 //! | [`select`] | filters over stored tables by vectors |
+//! | [`sideways`] | what joins have such a filter test |
 //! | [`join`] | hash and array joins: inner, left, semi, anti |
 //! | [`aggregate`] | group-aggregate |
 //! | [`sort`] | sort and limit |
@@ -29,6 +30,7 @@ pub mod output;
 pub mod pipeline;
 pub mod scan;
 pub mod select;
+pub mod sideways;
 pub mod sort;
 pub mod value;
 

@@ -9,7 +9,9 @@ use super::aggregate::{self, InPipeline, group_join};
 use super::env::{Env, Place};
 use super::expr::eval;
 use super::materialise::{self, Spans};
-use super::{batch, join, scan, select};
+use super::select::{self, Selection};
+use super::sideways::Hints;
+use super::{batch, join, scan};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Slot};
@@ -108,6 +110,7 @@ pub fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
             Some(InPipeline::GroupJoin(_)) => format!("{} as a group-join", cx.describe(table)),
             _ => format!("{} in order", cx.describe(table)),
         },
+        Op::Scan { .. } => cx.describe(table) + &cx.hinted.borrow_mut().remove(&table).unwrap_or_default(),
         _ => cx.describe(table),
     });
 }
@@ -174,29 +177,44 @@ pub fn produce<'b>(
     tile: (V<'b>, V<'b>),
     consume: &mut Consume<'_>,
 ) -> Result<()> {
+    produce_hinted(cx, env, table, tile, &Hints::default(), consume)
+}
+
+/// As [`produce`], with hints of the joins above; rows that their tests drop need not come.
+fn produce_hinted<'b>(
+    cx: &Cx<'_>,
+    env: &Env<'b>,
+    table: Node,
+    tile: (V<'b>, V<'b>),
+    hints: &Hints,
+    consume: &mut Consume<'_>,
+) -> Result<()> {
     let inputs = cx.graph.inputs(table);
+    let hints = &hints.below(cx, table);
     match cx.graph.op(table) {
         Op::Scan { .. } => {
             scan::check(cx, table)?;
+            if let Some(selection) = selection(cx, env, table, hints)? {
+                return selection.produce(cx, env, tile, consume);
+            }
             for_each(env.b, tile, |row| consume(&env.bind(table, Place::Stored(row))))
         }
         Op::Filter => {
-            if !env.few_rows
-                && let Some(selection) = select::plan(cx, table)?
-            {
+            if let Some(selection) = selection(cx, env, table, hints)? {
                 return selection.produce(cx, env, tile, consume);
             }
             let (input, predicate) = (inputs[0], inputs[1]);
-            produce(cx, env, input, tile, &mut |env| {
+            produce_hinted(cx, env, input, tile, hints, &mut |env| {
                 let keep = eval(cx, env, predicate)?.is_true();
                 when(env.b, keep, || consume(&env.branch()))
             })
         }
         Op::Project { .. } if !batch::roots(cx, table).is_empty() => batch::produce(cx, env, table, tile, consume),
-        Op::Project { .. } => produce(cx, env, inputs[0], tile, consume),
+        Op::Project { .. } => produce_hinted(cx, env, inputs[0], tile, hints, consume),
         Op::Join { .. } => {
             let probe = join::prepare(cx, table)?;
-            produce(cx, env, inputs[0], tile, &mut |env| join::probe(cx, env, &probe, consume))
+            let hints = hints.and(cx, &probe);
+            produce_hinted(cx, env, inputs[0], tile, &hints, &mut |env| join::probe(cx, env, &probe, consume))
         }
         Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => {
             match aggregate::in_pipeline(cx, table) {
@@ -211,6 +229,15 @@ pub fn produce<'b>(
         }
         _ => Err(LowerError::Unsupported { node: cx.describe(table), what: "this table operator".into() }),
     }
+}
+
+/// How vectors select the rows of a scan or of a filter over one, if that pays.
+fn selection(cx: &Cx<'_>, env: &Env<'_>, table: Node, hints: &Hints) -> Result<Option<Selection>> {
+    let selection = if env.few_rows { None } else { select::plan(cx, table, hints)? };
+    if let Some((scan, note)) = selection.as_ref().and_then(Selection::note) {
+        cx.hinted.borrow_mut().insert(scan, note);
+    }
+    Ok(selection)
 }
 
 fn over_spans<'b>(

@@ -9,6 +9,7 @@ use super::env::{Env, Place};
 use super::expr::{compare, eval};
 use super::pipeline::{self, Consume, when};
 use super::scan::{self, LaneForm};
+use super::sideways::{Hints, Test};
 use super::value::Range;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
@@ -49,27 +50,33 @@ enum Operand {
 pub struct Selection {
     scan: Node,
     masks: Vec<Mask>,
+    hints: Hints,
     rest: Vec<Node>,
 }
 
-/// Plans the filter `table`, if it reads a stored table and has conjuncts that vectors can evaluate.
-pub fn plan(cx: &Cx<'_>, table: Node) -> Result<Option<Selection>> {
-    let inputs = cx.graph.inputs(table);
-    let (scan, predicate) = (inputs[0], inputs[1]);
+/// Plans the filter `table` (or a scan alone), if it reads a stored table and has conjuncts that vectors can evaluate, or
+/// joins above have hints about its rows.
+pub fn plan(cx: &Cx<'_>, table: Node, hints: &Hints) -> Result<Option<Selection>> {
+    let (scan, predicate) = match (cx.graph.op(table), cx.graph.inputs(table)) {
+        (Op::Filter, &[scan, predicate]) => (scan, Some(predicate)),
+        _ => (table, None),
+    };
     if !matches!(cx.graph.op(scan), Op::Scan { .. }) || Target::host().vector_bytes < 64 {
         return Ok(None);
     }
     scan::check(cx, scan)?;
     let planner = Planner { cx, scan };
     let (mut masks, mut rest) = (vec![], vec![]);
-    for conjunct in conjuncts(cx, predicate) {
+    for conjunct in predicate.map(|predicate| conjuncts(cx, predicate)).unwrap_or_default() {
         match planner.mask(conjunct)? {
             Some(mask) => masks.push(mask),
             None => rest.push(conjunct),
         }
     }
+    let left = cx.estimate.rows(table) / cx.estimate.rows(scan).max(1.0);
+    let hints = hints.about(cx, scan, left);
     // What is left may fail, and must then be seen by the rows that pass everything before it only.
-    Ok((!masks.is_empty()).then_some(Selection { scan, masks, rest }))
+    Ok((!masks.is_empty() || !hints.is_empty()).then_some(Selection { scan, masks, hints, rest }))
 }
 
 fn conjuncts(cx: &Cx<'_>, predicate: Node) -> Vec<Node> {
@@ -277,12 +284,14 @@ impl<'b> Lanes<'_, '_, 'b> {
 pub struct Masks<'m, 'b> {
     scan: Node,
     masks: Vec<Ready<'m, 'b>>,
+    tests: &'m [Test],
 }
 
 impl<'b> Masks<'_, 'b> {
     /// The lanes of `mask`, those of the rows from `row` on, in which all conjuncts hold.
     pub fn test(&self, cx: &Cx<'_>, env: &Env<'b>, row: V<'b>, mask: V<'b>) -> Result<V<'b>> {
-        Lanes { cx, env, scan: self.scan, row, mask }.all(&self.masks)
+        let kept = Lanes { cx, env, scan: self.scan, row, mask }.all(&self.masks)?;
+        self.tests.iter().try_fold(kept, |kept, test| test.lanes(cx, env, row, kept))
     }
 }
 
@@ -292,9 +301,14 @@ impl Selection {
         self.rest.is_empty()
     }
 
+    /// What the scan does for joins, for `explain`.
+    pub fn note(&self) -> Option<(Node, String)> {
+        (!self.hints.is_empty()).then(|| (self.scan, self.hints.describe()))
+    }
+
     /// What is computed before the loop over rows.
     pub fn ready<'b>(&self, env: &Env<'b>) -> Masks<'_, 'b> {
-        Masks { scan: self.scan, masks: self.masks.iter().map(|m| ready(env, m)).collect() }
+        Masks { scan: self.scan, masks: self.masks.iter().map(|m| ready(env, m)).collect(), tests: &self.hints.tests }
     }
 
     /// Consumes the rows of a tile that pass.
@@ -311,11 +325,16 @@ impl Selection {
         let mut outcome = Ok(());
         b.for_carry(lo, hi, BLOCK, &[], |base, _| {
             let end = (base + BLOCK).min(hi);
+            let at = |j: V<'b>| {
+                let offset = b.load(Ty::I32, selected.index(j, 4), 0).zext(Prim::I64);
+                env.bind(self.scan, Place::Stored(base + offset))
+            };
             outcome = self.block(cx, env, &masks, selected, (base, end)).and_then(|n| {
-                pipeline::for_each(b, (b.i64(0), n), |j| {
-                    let offset = b.load(Ty::I32, selected.index(j, 4), 0).zext(Prim::I64);
-                    self.pass(cx, &env.bind(self.scan, Place::Stored(base + offset)), consume)
-                })
+                if !self.hints.ahead.is_empty() {
+                    let ask = |env: &Env<'b>| self.hints.ahead.iter().try_for_each(|ahead| ahead.ask(cx, env));
+                    pipeline::for_each(b, (b.i64(0), n), |j| ask(&at(j)))?;
+                }
+                pipeline::for_each(b, (b.i64(0), n), |j| self.pass(cx, &at(j), consume))
             });
             vec![]
         });

@@ -10,6 +10,7 @@ use super::super::expr::elem_of;
 use super::super::pipeline::{self, TILE_ROWS};
 use super::super::scan::{self, LaneForm};
 use super::super::select::{self, LANES, Masks, Selection};
+use super::super::sideways::Hints;
 use super::super::value::{Range, Repr, Value};
 use super::directory::Directory;
 use super::{Aggregation, GroupLayout, Groups};
@@ -80,7 +81,7 @@ impl Source {
             return Ok(None);
         }
         let Some(filter) = filter else { return Ok(Some(Source { scan, selection: None })) };
-        let selection = select::plan(cx, filter)?.filter(Selection::is_whole);
+        let selection = select::plan(cx, filter, &Hints::default())?.filter(Selection::is_whole);
         Ok(selection.map(|selection| Source { scan, selection: Some(selection) }))
     }
 

@@ -6,6 +6,7 @@ use super::super::hash;
 use super::super::layout::{RowField, RowLayout};
 use super::super::materialise::{self, Lists};
 use super::super::pipeline::{self, Sink, when};
+use super::super::sideways::FLAGS_PAD;
 use super::super::value::{Range, Value, both_valid};
 use super::directory::{self, Access, Index, Rows, Slots, offset};
 use super::{Join, Probe, is_unique, kept, key, plain};
@@ -98,6 +99,10 @@ impl Sink for Build {
                     }
                     return Ok(());
                 }
+                Access::Bits(range) => {
+                    directory::mark_bit(self.slots.heads.get(b, env.frame), keys[0], range);
+                    return Ok(());
+                }
                 Access::Array { key, index: index @ Index::Rank(_), .. } => {
                     index.mark(self.slots.ranks.get(b, env.frame), keys[key]);
                 }
@@ -118,7 +123,11 @@ impl Sink for Build {
     fn allocate(&mut self, cx: &Cx<'_>) -> Result<()> {
         match self.access {
             Some(Access::Flags(range)) => {
-                zeros(cx, self.slots.heads, range.count().unwrap_or(0) as i64, &self.operator);
+                let flags = range.count().unwrap_or(0) as i64 + FLAGS_PAD;
+                zeros(cx, self.slots.heads, flags, &self.operator);
+            }
+            Some(Access::Bits(range)) => {
+                zeros(cx, self.slots.heads, 8 * (range.count().unwrap_or(0) as i64 / 64 + 1), &self.operator);
             }
             Some(Access::Array { index: index @ Index::Rank(_), .. }) => {
                 zeros(cx, self.slots.ranks, index.words() * abi::RANK_BYTES, &self.operator);
@@ -134,6 +143,9 @@ impl Sink for Build {
         let structure = match self.access {
             Some(Access::Flags(r)) => {
                 return format!("{}: {} bytes of key flags", self.operator, r.count().unwrap_or(0));
+            }
+            Some(Access::Bits(r)) => {
+                return format!("{}: {} key bits", self.operator, r.count().unwrap_or(0));
             }
             Some(Access::Array { index: i @ Index::Offset(_), rows: Rows::Chain, .. }) => {
                 format!("array of {} heads", keys(i))

@@ -10,7 +10,6 @@
 //! Rows of equal position are brought together by a counting sort, as a chain through memory costs a cache miss a row.
 //! A stored table whose key counts its rows up needs no directory: the key is the row.
 
-use super::super::pipeline;
 use super::super::value::{Range, Value, widen};
 use super::Join;
 use crate::lower::context::{Cx, Fact};
@@ -19,7 +18,7 @@ use crate::lower::frame::Slot;
 use crate::lower::relational::scan;
 use quearn_backends::abi::{self, JoinForm};
 use quearn_stage::graph::{JoinKind, Node, Op};
-use quearn_stage::low::{BinOp, Builder, CmpOp, Prim, RmwOp, Ty, UnOp, V};
+use quearn_stage::low::{BinOp, Builder, CastOp, CmpOp, Prim, RmwOp, Ty, UnOp, V};
 
 /// How a key becomes a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub enum Index {
 pub enum Rows {
     /// The address of the first row of a chain, or null.
     Chain,
-    /// The position (`i32`) of the key's first row in an array of rows in order of their keys; its last row ends where
+    /// The position (`u32`) of the key's first row in an array of rows in order of their keys; its last row ends where
     /// the next position's begins.
     Grouped,
     /// The only row.
@@ -47,6 +46,8 @@ pub enum Rows {
 pub enum Access {
     /// One byte a key value: does it occur? The row does not matter.
     Flags(Range),
+    /// The same in one bit, for keys that are looked up in no order: it stays in cache eight times as long.
+    Bits(Range),
     /// One of the keys is a position; the others are compared.
     Array {
         /// Which key.
@@ -71,7 +72,7 @@ impl Access {
     /// The form in which the runtime arranges the rows, if there are any.
     pub fn form(self) -> Option<JoinForm> {
         Some(match self {
-            Access::Flags(_) | Access::Positional { .. } => return None,
+            Access::Flags(_) | Access::Bits(_) | Access::Positional { .. } => return None,
             Access::Hashed => JoinForm::Hashed,
             Access::Array { rows: Rows::Chain, .. } => JoinForm::Chains,
             Access::Array { rows: Rows::Placed, .. } => JoinForm::PlacedByRank,
@@ -116,6 +117,8 @@ const SMALL_RANGE: f64 = 65536.0;
 /// Keys of a range for each row that is built or looked up, at most: a bitmap with counts has a quarter of a byte to clear
 /// and to sum up for each key, flags a byte to clear.
 const KEYS_A_ROW: f64 = 64.0;
+/// Flags that fit the second-level cache beside everything else.
+const LARGE_FLAGS: u64 = 1 << 18;
 /// Rows that are compared for a match, where one of several keys is a position.
 const COMPARED: f64 = 8.0;
 
@@ -143,6 +146,25 @@ impl Index {
     }
 }
 
+/// Notes a key in a bitmap. It is mostly there already where keys repeat, and an atomic access takes 20 cycles.
+pub fn mark_bit<'b>(bits: V<'b>, key: Value<'b>, range: Range) {
+    let b = bits.builder();
+    let at = offset(key, range);
+    let (word, bit) = (bits.index(at.lshr(6), 8), b.i64(1).bin(BinOp::Shl, at & 63));
+    let fresh = (b.load(Ty::I64, word, 0) & bit).eq(b.i64(0));
+    b.if_(fresh, || {
+        b.atomic(RmwOp::Or, word, bit);
+    });
+}
+
+/// Is a key in a bitmap?
+pub fn test_bit<'b>(bits: V<'b>, key: Value<'b>, range: Range) -> V<'b> {
+    let b = bits.builder();
+    let at = offset(key, range);
+    let word = b.load_invariant(Ty::I64, bits.index(at.lshr(6), 8), 0);
+    word.bin(BinOp::LShr, at & 63).cast(CastOp::Trunc, Prim::Bool)
+}
+
 /// A place in a bitmap with counts.
 pub struct Ranked<'b> {
     entry: V<'b>,
@@ -160,7 +182,7 @@ impl<'b> Ranked<'b> {
 
     /// Does the key occur?
     pub fn occurs(&self) -> V<'b> {
-        self.bits.bin(BinOp::LShr, self.shift).cast(quearn_stage::low::CastOp::Trunc, Prim::Bool)
+        self.bits.bin(BinOp::LShr, self.shift).cast(CastOp::Trunc, Prim::Bool)
     }
 
     /// Number of keys before it.
@@ -194,17 +216,20 @@ pub fn inside<'b>(b: &'b Builder, key: Value<'b>, range: Range, valid: Option<V<
 
 /// Picks the structure for a build side whose keys have these values.
 pub fn choose(cx: &Cx<'_>, join: &Join, keys: &[Value<'_>], unique: bool) -> Access {
-    let bound = pipeline::row_bound(cx, join.right);
     let built = cx.estimate.rows(join.right);
     let work = built + cx.estimate.rows(join.left);
     let limited = |key: &Value<'_>| {
         let keys = key.range?.count()?;
-        let few = keys as f64 <= KEYS_A_ROW * work + SMALL_RANGE && bound <= i32::MAX as u64;
+        let few = keys as f64 <= KEYS_A_ROW * work + SMALL_RANGE;
         (few && Range::I64.contains(key.range?)).then_some((key.range?, keys))
     };
     if let [key] = keys {
         return match limited(key) {
-            Some((range, _)) if join.existence() => Access::Flags(range),
+            Some((range, count)) if join.existence() => {
+                let sorted = cx.estimate.column(join.keys[0].0).is_some_and(|column| column.stats.sorted);
+                let bits = !sorted && count > LARGE_FLAGS && cx.estimate.rows(join.left) > 2.0 * built;
+                if bits { Access::Bits(range) } else { Access::Flags(range) }
+            }
             Some((range, count)) => array(0, range, count, built, unique),
             None => Access::Hashed,
         };

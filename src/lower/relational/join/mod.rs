@@ -23,7 +23,7 @@ use directory::{Access, Slots};
 use quearn_stage::graph::{JoinKind, Node, Op, infer};
 use std::rc::Rc;
 
-pub use probe::probe;
+pub use probe::{ask, probe};
 pub use unique::is_unique;
 
 /// A join of the graph, taken apart.
@@ -72,15 +72,25 @@ impl Join {
 /// What the probe side has to know of a built join.
 #[derive(Debug)]
 pub struct Probe {
-    join: Join,
+    /// The join.
+    pub join: Join,
     /// What a row of the build side holds; empty if it is a stored table's own.
     layout: Rc<RowLayout>,
     /// Field of each key.
     fields: Vec<usize>,
-    access: Access,
-    slots: Slots,
+    /// How keys find rows.
+    pub access: Access,
+    /// Where the directory is.
+    pub slots: Slots,
     /// Does a combination of keys have one row at most?
     unique: bool,
+}
+
+impl Probe {
+    /// Bytes a row of the build side.
+    pub fn width(&self) -> i64 {
+        self.layout.width()
+    }
 }
 
 /// An upper bound of the rows of a join.

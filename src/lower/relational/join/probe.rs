@@ -6,13 +6,13 @@ use super::super::hash;
 use super::super::pipeline::{self, when};
 use super::super::value::{Value, both_valid};
 use super::build::stored_keys;
-use super::directory::{Access, Index, Ranked, Rows, inside, offset};
+use super::directory::{self, Access, Index, Ranked, Rows, inside, offset};
 use super::{Probe, key, plain};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use quearn_backends::abi;
 use quearn_stage::graph::JoinKind;
-use quearn_stage::low::{Prim, Ty, V};
+use quearn_stage::low::{BinOp, CastOp, Prim, Ty, V};
 use std::rc::Rc;
 
 /// Generates the probe for the current row of the left side.
@@ -31,6 +31,11 @@ pub fn probe<'b>(cx: &Cx<'_>, env: &Env<'b>, probe: &Probe, consume: &mut pipeli
             let occurs = b.if_else(inside(b, chain.keys[0], range, valid), flag, || vec![b.bool(false)])[0];
             return chain.one_sided(occurs, consume);
         }
+        Access::Bits(range) => {
+            let bit = || vec![directory::test_bit(probe.slots.heads.get(b, env.frame), chain.keys[0], range)];
+            let occurs = b.if_else(inside(b, chain.keys[0], range, valid), bit, || vec![b.bool(false)])[0];
+            return chain.one_sided(occurs, consume);
+        }
         Access::Positional { scan, range } => return chain.positional(scan, range, valid, consume),
         Access::Hashed => chain.hash = Some(hash::hash(cx, env, &chain.keys)),
         Access::Array { .. } => {}
@@ -47,6 +52,19 @@ pub fn probe<'b>(cx: &Cx<'_>, env: &Env<'b>, probe: &Probe, consume: &mut pipeli
             let found = !chain.next_match(first)?.is_null();
             chain.one_sided(found, consume)
         }
+    }
+}
+
+/// Asks for the cache lines of the first row of the build side that the keys which the directory uses (on some row of the
+/// left side, whatever else the join demands of it) will lead to.
+pub fn ask<'b>(cx: &Cx<'_>, env: &Env<'b>, probe: &Probe, keys: &[Value<'b>]) {
+    let valid = keys.iter().fold(None, |all, k| both_valid(all, k.valid));
+    let keys = plain(keys);
+    let hash = (probe.access == Access::Hashed).then(|| hash::hash(cx, env, &keys));
+    let mut chain = Chain { cx, env, probe, hash, keys, end: None };
+    let first = chain.first_at(0, valid);
+    for line in (0..probe.width()).step_by(64) {
+        env.b.prefetch(first.at(line));
     }
 }
 
@@ -92,15 +110,25 @@ impl<'b> Chain<'_, '_, '_, 'b> {
 
     /// First row of the chain, or null.
     fn first(&mut self, valid: Option<V<'b>>) -> V<'b> {
+        let key = if let Access::Array { key, .. } = self.probe.access { key } else { 0 };
+        self.first_at(key, valid)
+    }
+
+    /// As `first`, where a position comes from the key of that number.
+    fn first_at(&mut self, key: usize, valid: Option<V<'b>>) -> V<'b> {
         let (b, frame, slots) = (self.env.b, self.env.frame, self.probe.slots);
         // The directory is complete before anything probes it.
         let head = |at: V<'b>| vec![b.load_invariant(Ty::PTR, slots.heads.get(b, frame).index(at, 8), 0)];
-        let none = || vec![b.null()];
-        let (key, index, rows) = match (self.probe.access, self.hash) {
-            (Access::Array { key, index, rows }, _) => (key, index, rows),
+        let (index, rows) = match (self.probe.access, self.hash) {
+            (Access::Array { index, rows, .. }, _) => (index, rows),
             (_, Some(hash)) => {
-                let at = hash & slots.mask.get(b, frame);
-                return b.if_else(valid.unwrap_or_else(|| b.bool(true)), || head(at), none)[0];
+                let at = slots.heads.get(b, frame).index(hash & slots.mask.get(b, frame), 8);
+                let tagged = || {
+                    let head = b.load_invariant(Ty::I64, at, 0);
+                    let tag = head.lshr(abi::HEAD_TAGS).bin(BinOp::LShr, hash.lshr(60)).cast(CastOp::Trunc, Prim::Bool);
+                    vec![tag.select((head & abi::HEAD_ADDRESS).bitcast(Ty::PTR), b.null())]
+                };
+                return b.if_else(valid.unwrap_or_else(|| b.bool(true)), tagged, || vec![b.null()])[0];
             }
             _ => return b.null(),
         };
@@ -108,7 +136,7 @@ impl<'b> Chain<'_, '_, '_, 'b> {
         let row = |at: V<'b>| slots.rows.get(b, frame).index(at, width);
         let grouped = |at: V<'b>| {
             let positions = slots.heads.get(b, frame).index(at, 4);
-            let position = |k: i64| b.load_invariant(Ty::I32, positions, 4 * k).sext(Prim::I64);
+            let position = |k: i64| b.load_invariant(Ty::I32, positions, 4 * k).zext(Prim::I64);
             vec![row(position(0)), row(position(1))]
         };
         let at = |position: V<'b>| match rows {
