@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 const FACTS: i64 = 6000;
 const DIMS: i64 = 5000;
+const MANY: i64 = 150_000;
 
 fn table(name: &str, columns: Vec<(&str, Arc<dyn Array>)>) -> Table {
     Table::from_batches(name, &[RecordBatch::try_from_iter(columns).unwrap()]).unwrap()
@@ -49,7 +50,15 @@ fn tables() -> Vec<Table> {
         ("t_tag", ints((0..1500).map(|i| i % 3))),
         ("t_x", ints((0..1500).map(|i| noise(i) % 777))),
     ];
-    vec![table("facts", facts), table("dims", dims), table("once", once), table("thrice", thrice)]
+    // Two rows of most keys, far from one another, and many of one.
+    let far = |i: i64| if i % 5 == 0 { 77 } else { noise(i % (MANY / 2)) };
+    let many = vec![
+        ("m_far", ints((0..MANY).map(|i| far(i) << 33))),
+        ("m_some", some_ints((0..MANY).map(|i| (i % 13 != 0).then(|| far(i))))),
+        ("m_text", Arc::new(StringArray::from_iter_values((0..MANY).map(|i| format!("text {}", far(i))))) as _),
+        ("m_x", ints((0..MANY).map(noise))),
+    ];
+    vec![table("facts", facts), table("dims", dims), table("once", once), table("thrice", thrice), table("many", many)]
 }
 
 fn fields(table: &str) -> Vec<Field> {
@@ -62,6 +71,7 @@ fn fields(table: &str) -> Vec<Field> {
         }
         "dims" => ["d_key", "d_size"].map(name).to_vec(),
         "once" => ["o_key", "o_x"].map(name).to_vec(),
+        "many" => vec![name("m_far"), null("m_some"), Field::new("m_text", Scalar::String), name("m_x")],
         _ => vec![null("t_key"), name("t_tag"), name("t_x")],
     }
 }
@@ -239,5 +249,20 @@ fn few_groups_by_vectors() {
     check(&["facts"], |s| {
         let none = scan(s, "facts").filter(|r| r.i64("f_amount").lt(5) & r.i64("f_amount").gt(3) & r.i64("f_id").lt(2));
         none.aggregate(|r| [count("n"), sum("a", r.i64("f_amount"))])
+    });
+}
+
+#[test]
+fn many_groups_are_partitioned() {
+    check(&["partitions"], |s| {
+        scan(s, "many").group_by(["m_far"]).agg(|r| [count("n"), sum("s", r.i64("m_x")), min("a", r.i64("m_some"))])
+    });
+    check(&["partitions"], |s| {
+        scan(s, "many").group_by(["m_some", "m_far"]).agg(|r| [count_of("n", r.i64("m_some")), max("b", r.i64("m_x"))])
+    });
+    check(&["partitions"], |s| {
+        let groups =
+            scan(s, "many").group_by(["m_text"]).agg(|r| [avg("mean", r.i64("m_x")), max("t", r.str("m_text"))]);
+        groups.filter(|r| r.str("t").like("%7%"))
     });
 }

@@ -63,13 +63,15 @@ pub fn spans(cx: &Cx<'_>, table: Node) -> Result<Rc<Spans>> {
     Ok(spans)
 }
 
-/// Lists of rows, one a worker, in memory of the run.
+/// Lists of rows in memory of the run.
 #[derive(Clone, Copy)]
 pub struct Lists {
     /// Slot with the address of the first list.
     pub address: Slot,
-    /// Bytes from one worker's list to the next.
+    /// Bytes from one list to the next.
     pub stride: i64,
+    /// How many there are; else one for each worker.
+    pub count: Option<i64>,
 }
 
 impl Lists {
@@ -81,7 +83,7 @@ impl Lists {
             let bytes = workers(b, frame) * abi::ROWS_BYTES;
             address.set(b, frame, cx.alloc(b, frame, bytes, &operator));
         });
-        Lists { address, stride: abi::ROWS_BYTES }
+        Lists { address, stride: abi::ROWS_BYTES, count: None }
     }
 
     /// The list of a worker.
@@ -89,9 +91,10 @@ impl Lists {
         self.address.get(b, frame).index(worker, self.stride)
     }
 
-    /// Arguments by which the runtime finds all lists: `(run, lists, workers, stride)`.
+    /// Arguments by which the runtime finds all lists: `(run, lists, count, stride)`.
     pub fn arguments<'b>(&self, b: &'b Builder, frame: V<'b>) -> [V<'b>; 4] {
-        [run_handle(b, frame), self.address.read(b, frame), workers(b, frame), b.i64(self.stride)]
+        let count = self.count.map_or_else(|| workers(b, frame), |count| b.i64(count));
+        [run_handle(b, frame), self.address.read(b, frame), count, b.i64(self.stride)]
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Directory {
     Dense(u64),
     /// One `abi::GroupTable` a worker.
     Hashed,
+    /// That many partitions, see `super::partitioned`.
+    Partitioned(i64),
     /// One `abi::RowList` a worker; the last row is the current group.
     Ordered,
 }

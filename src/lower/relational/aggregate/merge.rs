@@ -82,8 +82,8 @@ pub fn merge_in_place(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, grou
 /// Merges the workers' hash tables, each worker one partition of the hashes; nothing to do for one worker.
 pub fn merge_hashed(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>) -> Lists {
     let merged = cx.frame.slot(Ty::PTR);
-    let lists = Lists { address: cx.frame.slot(Ty::PTR), stride: abi::GROUPS_BYTES };
-    let own = Lists { address: cx.frame.slot(Ty::PTR), stride: abi::GROUPS_BYTES };
+    let lists = Lists { address: cx.frame.slot(Ty::PTR), stride: abi::GROUPS_BYTES, count: None };
+    let own = Lists { address: cx.frame.slot(Ty::PTR), stride: abi::GROUPS_BYTES, count: None };
     let (spans, span_count) = (cx.frame.slot(Ty::PTR), cx.frame.slot(Ty::I64));
     let func = merge_task(cx, sink, layout, merged, spans, span_count);
     let (state, operator, width) = (sink.state, sink.operator.clone(), layout.width());

@@ -5,6 +5,7 @@
 //! | [`group`] | what is kept of a group, and how rows are folded into it |
 //! | [`directory`] | groups in an array that the keys index, or in a chained hash table |
 //! | [`merge`] | the groups of all workers brought together |
+//! | [`partitioned`] | many groups with few rows each |
 //! | [`ordered`] | groups of rows that follow one another, without a directory |
 //! | [`lanes`] | few groups, by vectors |
 //! | [`group_join`] | groups that are the rows of a join's left side |
@@ -17,6 +18,7 @@ pub mod group_join;
 pub mod lanes;
 pub mod merge;
 pub mod ordered;
+pub mod partitioned;
 
 use super::env::{Env, Place, Sides};
 use super::expr::eval;
@@ -131,7 +133,10 @@ impl Groups {
             };
             let header = if directory == Directory::Hashed { abi::ENTRY_KEYS } else { 0 };
             let layout = GroupLayout::plan(cx, &self.of, header, keys, arguments)?;
-            self.plan = Some((Rc::new(layout), directory));
+            // Whoever looks groups up by key needs one table of a hash.
+            let alone = directory == Directory::Hashed && self.of.right_of.is_none();
+            let parts = if alone { partitioned::parts(cx, &self.of, &layout) } else { None };
+            self.plan = Some((Rc::new(layout), parts.map_or(directory, Directory::Partitioned)));
         }
         Ok(())
     }
@@ -157,6 +162,7 @@ impl Groups {
         let state = self.state.get(b, env.frame);
         match directory {
             Directory::Ordered => ordered::current(cx, env, state, keys, &layout, &self.operator),
+            Directory::Partitioned(parts) => partitioned::find(cx, env, (state, parts), keys, &layout, &self.operator),
             Directory::Dense(groups) => {
                 let array = state.index(env.worker, groups as i64 * layout.width());
                 let group = array.index(position(b, keys), layout.width());
@@ -213,6 +219,7 @@ impl Sink for Groups {
         let each = match directory {
             Directory::Dense(groups) => groups as i64 * layout.width(),
             Directory::Hashed => abi::GROUPS_BYTES,
+            Directory::Partitioned(parts) => partitioned::state_bytes(parts),
             Directory::Ordered => abi::ROWS_BYTES,
         };
         cx.step(move |cx, b, frame| {
@@ -237,6 +244,9 @@ impl Sink for Groups {
             Directory::Dense(n) => {
                 format!("{}: array of {n} groups of {} bytes a worker", self.operator, layout.width())
             }
+            Directory::Partitioned(parts) => {
+                format!("{}: {parts} partitions, {} bytes a group", self.operator, layout.width())
+            }
             Directory::Hashed => format!("{}: hash table, {} bytes a group", self.operator, layout.width()),
         }
     }
@@ -257,7 +267,8 @@ pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
     let lists = match directory {
         Directory::Dense(groups) => merge::merge_dense(cx, &sink, &layout, groups),
         Directory::Hashed => merge::merge_hashed(cx, &sink, &layout),
-        Directory::Ordered => Lists { address: sink.state, stride: abi::ROWS_BYTES },
+        Directory::Partitioned(parts) => partitioned::merge(cx, &sink, &layout, parts),
+        Directory::Ordered => Lists { address: sink.state, stride: abi::ROWS_BYTES, count: None },
     };
     let width = layout.width();
     Ok(materialise::spans_of_lists(cx, lists, width, Form::Group(layout), &operator))
