@@ -266,3 +266,17 @@ fn many_groups_are_partitioned() {
         groups.filter(|r| r.str("t").like("%7%"))
     });
 }
+
+#[test]
+fn first_rows_of_many() {
+    for count in [1, 10, 3000] {
+        check(&["the first"], |s| {
+            let keys = scan(s, "many").select(["m_some", "m_x", "m_far"]);
+            keys.sort([desc("m_some").nulls_first(), asc("m_x"), desc("m_far")]).limit(count)
+        });
+        check(&["the first"], |s| {
+            let keys = scan(s, "many").select(["m_some", "m_x", "m_far"]);
+            keys.sort([desc("m_x"), asc("m_some"), asc("m_far")]).limit(count)
+        });
+    }
+}

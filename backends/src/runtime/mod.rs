@@ -10,6 +10,7 @@
 //! | [`directory`] | the rows of a join's build side, arranged |
 //! | [`groups`] | hash tables of groups |
 //! | [`sort`] | sorting rows, ranking strings |
+//! | [`top`] | the first rows of an order, while rows are produced |
 //! | [`symbols`] | the table of functions with C calling convention, one row each |
 //!
 //! Invariants: a runtime function never unwinds into generated code; one that fails records why in the [`Run`] and
@@ -25,6 +26,7 @@ pub mod run;
 pub mod schedule;
 pub mod sort;
 pub mod symbols;
+pub mod top;
 
 pub use profile::{CallProfile, Counted, LoopProfile, Share};
 pub use run::{MemoryUse, Run, RunConfig, RunError, thread_pool};

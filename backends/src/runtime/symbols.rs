@@ -6,7 +6,7 @@
 
 use super::run::{Run, RunError};
 use super::schedule::Status;
-use super::{directory, groups, memory, rows, schedule, sort};
+use super::{directory, groups, memory, rows, schedule, sort, top};
 use quearn_stage::low::{Module, Ty};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
@@ -143,6 +143,10 @@ runtime_fns! {
     fn qn_free(ptr: PTR) -> I32 = memory::qn_free;
     /// Makes room for at least one row of `width` bytes in a [`crate::abi::RowList`]. Gives a status.
     fn qn_rows_grow(list: PTR, width: I64, operator: I64) -> I32 = rows::qn_rows_grow;
+    /// As [`qn_rows_grow`], for rows that start with `words` unsigned 64-bit key words and of which only the `wanted` smallest
+    /// are needed: the others may be dropped. The complement of `bound`, 0 at first, is then the largest first word that a
+    /// further row that is needed can have. Gives a status.
+    fn qn_rows_top(list: PTR, width: I64, words: I64, wanted: I64, bound: PTR, operator: I64) -> I32 = top::qn_rows_top;
     /// Rows of `n` [`crate::abi::RowList`]s, `stride` bytes apart.
     fn qn_rows_count(lists: PTR, n: I64, stride: I64) -> I64 = rows::qn_rows_count;
     /// Cuts the rows of `n` lists into [`crate::abi::RowSpan`]s of at most `max_rows`; gives their number, or -1, and

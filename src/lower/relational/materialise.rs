@@ -100,17 +100,21 @@ impl Lists {
 
 /// Appends a row of `width` bytes to a list, inline; its address. The caller writes the row.
 pub fn append<'b>(cx: &Cx<'_>, b: &'b Builder, frame: V<'b>, list: V<'b>, width: i64, operator: &str) -> V<'b> {
+    append_or(b, list, width, || {
+        let args = [run_handle(b, frame), list, b.i64(width), b.i64(cx.operator(operator))];
+        b.check(b.call("qn_rows_grow", Ty::I32, &args));
+    })
+}
+
+/// As [`append`]; where the list has no room, `grow` makes some.
+pub fn append_or<'b>(b: &'b Builder, list: V<'b>, width: i64, grow: impl FnOnce()) -> V<'b> {
     let cur = b.load(Ty::PTR, list, abi::ROWS_CUR);
     let end = b.load(Ty::PTR, list, abi::ROWS_END);
-    let row = b.if_else(
-        cur.eq(end),
-        || {
-            let args = [run_handle(b, frame), list, b.i64(width), b.i64(cx.operator(operator))];
-            b.check(b.call("qn_rows_grow", Ty::I32, &args));
-            vec![b.load(Ty::PTR, list, abi::ROWS_CUR)]
-        },
-        || vec![cur],
-    )[0];
+    let fresh = || {
+        grow();
+        vec![b.load(Ty::PTR, list, abi::ROWS_CUR)]
+    };
+    let row = b.if_else(cur.eq(end), fresh, || vec![cur])[0];
     b.store(list, abi::ROWS_CUR, row.at(width));
     row
 }
@@ -166,6 +170,11 @@ impl Collect {
 
     /// Appends the current row; its address, for what the caller writes into the reserved bytes.
     pub fn append<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<V<'b>> {
+        self.append_or(cx, env, None)
+    }
+
+    /// As `append`; a full list is offered to `grow` with the bytes of a row.
+    pub fn append_or<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>, grow: Option<&dyn Fn(V<'b>, i64)>) -> Result<V<'b>> {
         let values = self
             .columns
             .iter()
@@ -178,7 +187,11 @@ impl Collect {
         }
         let b = env.b;
         let list = self.lists.of(b, env.frame, env.worker);
-        let row = append(cx, b, env.frame, list, self.layout.width(), &self.operator);
+        let width = self.layout.width();
+        let row = match grow {
+            Some(grow) => append_or(b, list, width, || grow(list, width)),
+            None => append(cx, b, env.frame, list, width, &self.operator),
+        };
         for (field, value) in self.layout.fields.iter().zip(&values) {
             field.store(b, row, value);
         }

@@ -9,7 +9,7 @@ use super::pipeline::{self, Sink};
 use super::value::{Repr, Value, widen};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
-use crate::lower::frame::{Slot, run_handle};
+use crate::lower::frame::{Slot, run_handle, workers};
 use quearn_backends::abi;
 use quearn_stage::graph::{Node, Op, SortKey};
 use quearn_stage::low::{BinOp, Builder, CmpOp, Prim, Ty, V};
@@ -31,59 +31,120 @@ struct Sorted {
     collect: Collect,
     words: Words,
     text_at: Vec<i64>,
+    top: Option<Top>,
+    operator: String,
+}
+
+/// Only so many first rows are needed: the others are dropped while rows are produced.
+#[derive(Clone, Copy)]
+struct Top {
+    wanted: i64,
+    /// Slot with the address of a word for each worker: the complement of the largest first key word that is still needed.
+    bounds: Slot,
+}
+
+/// Rows that are kept back while others are produced, at most.
+const MOST_WANTED: u64 = 1 << 16;
+/// Bytes from one worker's bound to the next: a cache line.
+const BOUND_BYTES: i64 = 64;
+
+/// A word of a key: at hand, or the rank of a text, which is known when all rows are.
+enum Word<'b> {
+    Known(V<'b>),
+    Rank,
 }
 
 impl Sink for Sorted {
     fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
-        let keys = self.keys.iter().map(|(node, _)| eval(cx, env, *node)).collect::<Result<Vec<_>>>()?;
-        let row = self.collect.append(cx, env)?;
+        let values = self.keys.iter().map(|(node, _)| eval(cx, env, *node)).collect::<Result<Vec<_>>>()?;
         let b = env.b;
-        self.words = Words { count: 0, texts: vec![] };
-        for (i, value) in keys.iter().enumerate() {
-            self.write_key(b, row, i, value);
+        let keys: Vec<Vec<Word<'b>>> = values.iter().zip(&self.keys).map(|(v, key)| words(b, v, key.1)).collect();
+        let ranks = keys.iter().flatten().any(|word| matches!(word, Word::Rank));
+        match (self.top, &keys[0][0]) {
+            (Some(top), &Word::Known(first)) if !ranks => {
+                let bound = top.bounds.get(b, env.frame).index(env.worker, BOUND_BYTES);
+                let needed = first.cmp(CmpOp::Ule, !b.load(Ty::I64, bound, 0));
+                pipeline::when(b, needed, || self.write(cx, &env.branch(), &values, &keys, Some((top, bound))))
+            }
+            _ => self.write(cx, env, &values, &keys, None),
         }
-        Ok(())
     }
 
     fn describe(&self) -> String {
-        format!("{}, of which {} bytes of keys", self.collect.describe(), 8 * self.words.count)
+        let first = self.top.map_or(String::new(), |top| format!(", the first {}", top.wanted));
+        format!("{}, of which {} bytes of keys{first}", self.collect.describe(), 8 * self.words.count)
     }
 }
 
 impl Sorted {
-    fn write_key<'b>(&mut self, b: &'b Builder, row: V<'b>, at: usize, value: &Value<'b>) {
-        let key = self.keys[at].1;
-        let flip = |word: V<'b>| if key.descending { !word } else { word };
-        if let Some(valid) = value.valid {
-            let null_first = if key.nulls_first { valid } else { !valid };
-            self.word(b, row, null_first.zext(Prim::I64));
-        }
-        // All NULLs compare equal.
-        let same = |word: V<'b>| value.valid.map_or(word, |valid| valid.select(word, b.i64(0)));
-        match value.repr {
-            Repr::Text { ptr, len } => {
-                let text = self.text_at[at];
-                let null = value.valid.map_or(ptr, |valid| valid.select(ptr, b.null()));
-                b.store(row, text, null);
-                b.store(row, text + TEXT_LEN, len.sext(Prim::I32));
-                let word = 8 * self.words.count as i64;
-                self.words.texts.push((text, word, key.descending));
-                self.word(b, row, b.i64(0));
+    fn write<'b>(
+        &mut self,
+        cx: &Cx<'_>,
+        env: &Env<'b>,
+        values: &[Value<'b>],
+        keys: &[Vec<Word<'b>>],
+        top: Option<(Top, V<'b>)>,
+    ) -> Result<()> {
+        let b = env.b;
+        let count = keys.iter().map(Vec::len).sum::<usize>() as i64;
+        let operator = self.operator.clone();
+        let row = match top {
+            Some((top, bound)) => {
+                let grow = |list: V<'b>, width: i64| {
+                    let operator = b.i64(cx.operator(&operator));
+                    let numbers = [width, count, top.wanted].map(|n| b.i64(n));
+                    let args = [run_handle(b, env.frame), list, numbers[0], numbers[1], numbers[2], bound, operator];
+                    b.check(b.call("qn_rows_top", Ty::I32, &args));
+                };
+                self.collect.append_or(cx, env, Some(&grow))?
             }
-            Repr::Code { code, .. } => self.word(b, row, same(flip(ordered(code.sext(Prim::I64))))),
-            Repr::Prim(v) if v.ty().prim == Prim::I128 => {
-                let high = v.lshr(64).sext(Prim::I64);
-                self.word(b, row, same(flip(ordered(high))));
-                self.word(b, row, same(flip(v.sext(Prim::I64))));
+            None => self.collect.append(cx, env)?,
+        };
+        self.words = Words { count: 0, texts: vec![] };
+        for (at, (value, words)) in values.iter().zip(keys).enumerate() {
+            for word in words {
+                let place = 8 * self.words.count as i64;
+                match *word {
+                    Word::Known(word) => b.store(row, place, word),
+                    Word::Rank => self.write_text(b, row, at, value, place),
+                }
+                self.words.count += 1;
             }
-            Repr::Prim(v) => self.word(b, row, same(flip(ordered_prim(b, v)))),
         }
+        Ok(())
     }
 
-    fn word<'b>(&mut self, b: &'b Builder, row: V<'b>, word: V<'b>) {
-        b.store(row, 8 * self.words.count as i64, word);
-        self.words.count += 1;
+    /// Writes the text that gets a rank later.
+    fn write_text<'b>(&mut self, b: &'b Builder, row: V<'b>, at: usize, value: &Value<'b>, word: i64) {
+        let Repr::Text { ptr, len } = value.repr else { unreachable!("a rank is of a text") };
+        let text = self.text_at[at];
+        let null = value.valid.map_or(ptr, |valid| valid.select(ptr, b.null()));
+        b.store(row, text, null);
+        b.store(row, text + TEXT_LEN, len.sext(Prim::I32));
+        self.words.texts.push((text, word, self.keys[at].1.descending));
+        b.store(row, word, b.i64(0));
     }
+}
+
+/// The words of a key.
+fn words<'b>(b: &'b Builder, value: &Value<'b>, key: SortKey) -> Vec<Word<'b>> {
+    let flip = |word: V<'b>| if key.descending { !word } else { word };
+    // All NULLs compare equal.
+    let same = |word: V<'b>| Word::Known(value.valid.map_or(word, |valid| valid.select(word, b.i64(0))));
+    let null = value.valid.map(|valid| {
+        let null_first = if key.nulls_first { valid } else { !valid };
+        Word::Known(null_first.zext(Prim::I64))
+    });
+    let own = match value.repr {
+        Repr::Text { .. } => vec![Word::Rank],
+        Repr::Code { code, .. } => vec![same(flip(ordered(code.sext(Prim::I64))))],
+        Repr::Prim(v) if v.ty().prim == Prim::I128 => {
+            let high = v.lshr(64).sext(Prim::I64);
+            vec![same(flip(ordered(high))), same(flip(v.sext(Prim::I64)))]
+        }
+        Repr::Prim(v) => vec![same(flip(ordered_prim(b, v)))],
+    };
+    null.into_iter().chain(own).collect()
 }
 
 /// A signed word as an unsigned one of the same order.
@@ -123,7 +184,17 @@ pub fn lower(cx: &Cx<'_>, table: Node, limit: Option<(u64, u64)>) -> Result<Span
     let text_at = keys.iter().map(|(node, _)| if is_text(*node) { layout.reserve(16, 8) } else { 0 }).collect();
     let lists = Lists::new(cx, &operator);
     let collect = Collect::new(cx, inputs[0], lists, &operator, layout);
-    let mut sink = Sorted { keys, collect, words: Words { count: 0, texts: vec![] }, text_at };
+    let wanted = limit.map(|(offset, count)| offset.saturating_add(count)).filter(|&n| n <= MOST_WANTED && n > 0);
+    let top = wanted.map(|wanted| Top { wanted: wanted as i64, bounds: cx.frame.slot(Ty::PTR) });
+    if let Some(top) = top {
+        let operator = operator.clone();
+        cx.step(move |cx, b, frame| {
+            let bytes = workers(b, frame) * BOUND_BYTES;
+            top.bounds.set(b, frame, cx.alloc(b, frame, bytes, &operator));
+        });
+    }
+    let words = Words { count: 0, texts: vec![] };
+    let mut sink = Sorted { keys, collect, words, text_at, top, operator: operator.clone() };
     pipeline::run(cx, "sort", inputs[0], &mut sink)?;
     let width = sink.collect.layout.width();
     let (address, count) = materialise::concat(cx, lists, width, &operator);
