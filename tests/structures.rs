@@ -164,6 +164,28 @@ fn one_of_two_keys_is_the_position() {
     }
 }
 
+/// A column of the right side has the name of one that the stored table on the left has, and nobody reads there.
+#[test]
+fn names_of_unread_columns_say_nothing() {
+    check(&[], |s| {
+        let left = s.scan("dims", [Field::new("d_size", Scalar::I64)]);
+        let right = scan(s, "dims").project(|r| [("key", r.col("d_key")), ("d_key", r.col("d_size"))]);
+        let pairs = left.join_inner(right, [("d_size", "key")]);
+        pairs.join_left(scan(s, "facts"), [("d_key", "f_dim")]).group_by(["d_key"]).agg(|r| [sum("s", r.i64("f_id"))])
+    });
+}
+
+/// The rows of one order differ in what they have on the right side, although that has one row for each order.
+#[test]
+fn conditions_on_pairs_tell_rows_of_a_key_apart() {
+    check(&[], |s| {
+        let (kind, keys) = (JoinKind::Left, [("f_order", "d_key")]);
+        let pairs =
+            scan(s, "facts").join_if(scan(s, "dims"), kind, keys, |r| r.i64("d_size").lt(r.i64("f_amount") % 40));
+        pairs.group_by(["f_order", "d_size"]).agg(|_| [count("n")])
+    });
+}
+
 #[test]
 fn both_sides_may_read_one_table() {
     check(&[], |s| {

@@ -9,17 +9,18 @@
 
 use super::super::env::{Env, Place};
 use super::super::expr::{column, compare};
+use super::super::join::{Join, is_unique};
 use super::super::materialise;
 use super::super::pipeline::{self, Consume, when};
+use super::super::scan;
 use super::super::value::Value;
-use super::super::{join, scan};
 use super::directory::same_keys;
 use super::{Aggregation, GroupLayout};
 use crate::lower::context::{Cx, Fact};
 use crate::lower::error::Result;
 use crate::lower::frame::Bind;
 use quearn_backends::abi;
-use quearn_stage::graph::{Node, Op};
+use quearn_stage::graph::{JoinKind, Node, Op};
 use quearn_stage::low::{Ty, V};
 use std::rc::Rc;
 
@@ -157,7 +158,7 @@ pub fn sorted_key(cx: &Cx<'_>, of: &Aggregation) -> Option<SortedColumn> {
 }
 
 /// Is the value of `key` the same for all rows with one value of the sorted column? It is for columns of a join's right
-/// side that has one row at most for it.
+/// side that has one row at most for it, unless a residual tells rows of one key apart.
 fn depends(cx: &Cx<'_>, key: Node, on: &SortedColumn) -> bool {
     let Op::Column(name) = cx.graph.op(key) else { return matches!(cx.graph.op(key), Op::Const(_)) };
     let mut at = (cx.graph.inputs(key)[0], name.clone());
@@ -167,9 +168,10 @@ fn depends(cx: &Cx<'_>, key: Node, on: &SortedColumn) -> bool {
             Op::Filter => (inputs[0], at.1),
             Op::Join { .. } if column::fields(cx, inputs[0]).iter().any(|f| f.name == at.1) => (inputs[0], at.1),
             Op::Join { .. } => {
-                let (left, right) = join::keys(cx, at.0);
-                let same = left.len() == 1 && scanned(cx, left[0]).as_ref() == Some(on);
-                return same && join::is_unique(cx, inputs[1], &right);
+                let join = Join::of(cx, at.0);
+                let by_key = join.keys.len() == 1 && scanned(cx, join.keys[0].0).as_ref() == Some(on);
+                let decided = join.residual.is_none() || join.kind == JoinKind::Inner;
+                return by_key && decided && is_unique(cx, join.right, &[join.keys[0].1]);
             }
             _ => return false,
         };

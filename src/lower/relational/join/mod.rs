@@ -104,11 +104,6 @@ pub fn row_bound(cx: &Cx<'_>, node: Node, kind: JoinKind) -> u64 {
     if kind == JoinKind::Left { pairs.saturating_add(left) } else { pairs }
 }
 
-/// Left and right key nodes of a join.
-pub fn keys(cx: &Cx<'_>, join: Node) -> (Vec<Node>, Vec<Node>) {
-    Join::of(cx, join).keys.into_iter().unzip()
-}
-
 /// A key value in the type in which both sides meet; strings as text, since the codes of two dictionaries do not agree.
 fn key<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, partner: Node) -> Result<Value<'b>> {
     let (own, other) = (elem_of(cx, node)?.scalar, elem_of(cx, partner)?.scalar);

@@ -18,7 +18,8 @@ pub fn is_unique(cx: &Cx<'_>, table: Node, keys: &[Node]) -> bool {
 pub fn unique_by(cx: &Cx<'_>, table: Node, names: &BTreeSet<String>) -> bool {
     let inputs = cx.graph.inputs(table);
     match cx.graph.op(table) {
-        Op::Scan { table, .. } => names.iter().any(|name| {
+        // The stored table may have other columns, of names that somebody above gave to something else.
+        Op::Scan { table, fields } => fields.iter().map(|f| &f.name).filter(|name| names.contains(*name)).any(|name| {
             let unique = cx.catalog.table(table).and_then(|t| t.column(name).ok()).is_some_and(|c| c.stats.unique);
             if unique {
                 cx.rely_on(Fact::Unique { table: table.clone(), column: name.clone() });
