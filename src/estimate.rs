@@ -5,7 +5,7 @@
 //! An estimate steers choices between ways to the same answer. It is no fact, and nothing may go wrong if it is off.
 
 use crate::data::{Catalog, Column};
-use quearn_stage::graph::{BinaryOp, CompareOp, Field, Graph, JoinKind, Literal, Node, Op, Scalar, UnaryOp};
+use quearn_stage::graph::{BinaryOp, CompareOp, Graph, JoinKind, Literal, Node, Op, Scalar, UnaryOp};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -57,12 +57,12 @@ impl<'a> Estimator<'a> {
                 let groups = inputs[1..=keys.len()].iter().map(|&key| self.distinct(key));
                 groups.product::<f64>().min(input(0))
             }
-            Op::Join { kind, keys } => self.join(table, *kind, *keys),
+            Op::Join { kind, keys } => self.join(table, kind, *keys),
             _ => input(0),
         }
     }
 
-    fn join(&self, join: Node, kind: JoinKind, keys: usize) -> f64 {
+    fn join(&self, join: Node, kind: &JoinKind, keys: usize) -> f64 {
         let inputs = self.graph.inputs(join);
         let (left, right) = (self.rows(inputs[0]), self.rows(inputs[1]));
         let (left_keys, right_keys) = (&inputs[2..2 + keys], &inputs[2 + keys..2 + 2 * keys]);
@@ -80,6 +80,7 @@ impl<'a> Estimator<'a> {
             JoinKind::Left => pairs.max(left),
             JoinKind::Semi => matched * residual,
             JoinKind::Anti => left - matched * residual,
+            JoinKind::Mark(_) => left,
         }
     }
 
@@ -97,6 +98,7 @@ impl<'a> Estimator<'a> {
         match self.graph.op(node) {
             Op::Const(_) => 1.0,
             Op::Compare(_) | Op::Like(_) => 2.0,
+            Op::Column(_) if self.maker(node).is_some() => 2.0,
             Op::Unary(UnaryOp::Month) => 12.0,
             Op::Unary(UnaryOp::Day) => 31.0,
             Op::Unary(UnaryOp::Year) => self.years(self.graph.inputs(node)[0]),
@@ -129,6 +131,11 @@ impl<'a> Estimator<'a> {
 
     /// The scan and its column that an expression passes on.
     pub fn source(&self, node: Node) -> Option<(Node, &'a str)> {
+        self.maker(node).filter(|(table, _)| matches!(self.graph.op(*table), Op::Scan { .. }))
+    }
+
+    /// The scan or mark join, and its column, that an expression passes on.
+    fn maker(&self, node: Node) -> Option<(Node, &'a str)> {
         let Op::Column(name) = self.graph.op(node) else { return None };
         let mut at = (self.graph.inputs(node)[0], name.as_str());
         loop {
@@ -142,10 +149,10 @@ impl<'a> Estimator<'a> {
                 Op::Filter | Op::Sort(_) | Op::Limit { .. } => (inputs[0], at.1),
                 Op::Project { names } => through(inputs[1 + names.iter().position(|n| n == at.1)?])?,
                 Op::Aggregate { keys, .. } => through(inputs[1 + keys.iter().position(|n| n == at.1)?])?,
-                Op::Join { .. } | Op::Product => {
-                    let on_left = |(f, _): (&[Field], _)| f.iter().any(|f| f.name == at.1);
-                    (inputs[usize::from(!self.graph.ty(inputs[0]).as_table().is_some_and(on_left))], at.1)
-                }
+                Op::Join { .. } | Op::Product => match self.graph.side_of(at.0, at.1) {
+                    Some(side) => (side, at.1),
+                    None => return Some(at),
+                },
                 _ => return None,
             };
         }
@@ -196,12 +203,20 @@ impl<'a> Estimator<'a> {
                 a + b - a * b
             }
             Op::Like(_) => LIKE,
+            Op::Column(_) => self.marked(condition).unwrap_or(UNKNOWN),
             Op::Compare(CompareOp::Eq) => 1.0 / self.stored_distinct(inputs[0]).max(self.stored_distinct(inputs[1])),
             Op::Compare(CompareOp::Ne) => {
                 1.0 - 1.0 / self.stored_distinct(inputs[0]).max(self.stored_distinct(inputs[1]))
             }
             _ => UNKNOWN,
         }
+    }
+
+    /// Which part of the rows a mark join marks, for a column that is its mark.
+    fn marked(&self, column: Node) -> Option<f64> {
+        let (join, _) = self.maker(column)?;
+        let Op::Join { keys, .. } = self.graph.op(join) else { return None };
+        Some(self.join(join, &JoinKind::Semi, *keys) / self.rows(self.graph.inputs(join)[0]).max(1.0))
     }
 
     /// The column of a comparison with a constant, and what values of it pass.

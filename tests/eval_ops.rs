@@ -412,10 +412,9 @@ fn joined(kind: JoinKind, with_residual: bool) -> Vec<Vec<Datum>> {
 fn joins() {
     let row = |k, a, j, b| vec![int(k), int(a), int(j), int(b)];
     let lone = |k: Datum, a| vec![k, int(a), Datum::Null, Datum::Null];
-    let inner = vec![row(1, 10, 1, 5), row(1, 10, 1, 15), row(3, 40, 3, 99)];
-    assert_eq!(joined(JoinKind::Inner, false), inner);
+    let [first, second, last] = [row(1, 10, 1, 5), row(1, 10, 1, 15), row(3, 40, 3, 99)];
+    assert_eq!(joined(JoinKind::Inner, false), [first.clone(), second.clone(), last.clone()]);
     assert_eq!(joined(JoinKind::Inner, true), [row(1, 10, 1, 5)]);
-    let [first, second, last] = [inner[0].clone(), inner[1].clone(), inner[2].clone()];
     assert_eq!(joined(JoinKind::Left, false), [first.clone(), second, lone(int(2), 20), lone(Datum::Null, 30), last]);
     let lone_rows = [first, lone(int(2), 20), lone(Datum::Null, 30), lone(int(3), 40)];
     assert_eq!(joined(JoinKind::Left, true), lone_rows);
@@ -423,6 +422,9 @@ fn joins() {
     assert_eq!(joined(JoinKind::Semi, true), [[int(1), int(10)]]);
     assert_eq!(joined(JoinKind::Anti, false), [[int(2), int(20)], [Datum::Null, int(30)]]);
     assert_eq!(joined(JoinKind::Anti, true), [[int(2), int(20)], [Datum::Null, int(30)], [int(3), int(40)]]);
+    let marks = |residual| joined(JoinKind::Mark("m".into()), residual).into_iter().map(|row| row[2].clone());
+    assert!(marks(false).eq([true, false, false, true].map(Datum::Bool)));
+    assert!(marks(true).eq([true, false, false, false].map(Datum::Bool)));
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn a_key_that_counts_rows_up_is_the_row() {
     });
     check(&[], |s| scan(s, "facts").join_semi(scan(s, "dims"), [("f_dim", "d_key")]).select(["f_id"]));
     check(&[], |s| scan(s, "facts").join_anti(scan(s, "dims"), [("f_dim", "d_key")]).select(["f_id"]));
+    check(&[], |s| scan(s, "facts").join_mark(scan(s, "dims"), [("f_dim", "d_key")], "m").select(["f_id", "m"]));
     check(&[], |s| {
         let keys = [("f_dim", "d_key")];
         let pairs =
@@ -143,15 +144,22 @@ fn distinct(s: &Stage) -> Rep<'_, quearn_stage::rep::Table> {
 fn rows_are_grouped_by_the_rank_of_their_keys() {
     for kind in [JoinKind::Inner, JoinKind::Left] {
         check(&["grouped by rank"], |s| {
-            scan(s, "facts").join(scan(s, "thrice"), kind, [("f_far", "t_key")]).select(["f_id", "t_x"])
+            scan(s, "facts").join(scan(s, "thrice"), kind.clone(), [("f_far", "t_key")]).select(["f_id", "t_x"])
         });
     }
     for kind in [JoinKind::Semi, JoinKind::Anti] {
         check(&["grouped by rank"], |s| {
             let (facts, keys) = (scan(s, "facts"), [("f_far", "t_key")]);
+            let kind = kind.clone();
             facts.join_if(scan(s, "thrice"), kind, keys, |r| r.i64("t_x").gt(r.i64("f_amount"))).select(["f_id"])
         });
     }
+    check(&["grouped by rank", "rel.join_mark"], |s| {
+        let (facts, keys) = (scan(s, "facts"), [("f_far", "t_key")]);
+        let kind = JoinKind::Mark("m".into());
+        let marked = facts.join_if(scan(s, "thrice"), kind, keys, |r| r.i64("t_x").gt(r.i64("f_amount")));
+        marked.filter(|r| r.bool("m") | r.i64("f_id").lt(20)).select(["f_id", "m"])
+    });
 }
 
 #[test]
@@ -159,9 +167,55 @@ fn one_of_two_keys_is_the_position() {
     for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti] {
         check(&["grouped by rank"], |s| {
             let tagged = scan(s, "facts").with("tag", |r| r.i64("f_id") % 4);
-            tagged.join(scan(s, "thrice"), kind, [("f_far", "t_key"), ("tag", "t_tag")]).select(["f_id", "tag"])
+            tagged.join(scan(s, "thrice"), kind.clone(), [("f_far", "t_key"), ("tag", "t_tag")]).select(["f_id", "tag"])
         });
     }
+}
+
+/// EXISTS under OR, under NOT, and as a value: by key flags and bits, a hash table, two marks at once, into groups and other
+/// joins.
+#[test]
+fn marks_are_columns() {
+    fn some(s: &Stage) -> Rep<'_, quearn_stage::rep::Table> {
+        scan(s, "thrice").filter(|r| r.i64("t_x").gt(300))
+    }
+    check(&["key bits", "rel.join_mark"], |s| {
+        let marked = scan(s, "facts").join_mark(some(s), [("f_far", "t_key")], "m");
+        marked.filter(|r| !r.bool("m") | r.i64("f_amount").gt(600)).select(["f_id", "m"])
+    });
+    check(&["bytes of key flags", "rel.join_mark"], |s| {
+        let numbered = scan(s, "facts").with("x", |r| r.i64("f_id") % 900);
+        numbered.join_mark(some(s), [("x", "t_x")], "m").select(["f_id", "m"])
+    });
+    check(&["hash table", "rel.join_mark"], |s| {
+        let tagged = scan(s, "facts").with("tag", |r| r.i64("f_id") % 1000 * 1_000_000_007);
+        let far = some(s).with("tag", |r| r.i64("t_x") * 1_000_000_007);
+        tagged.join_mark(far, [("tag", "tag")], "m").select(["f_id", "m"])
+    });
+    check(&["key bits", "rel.join_mark"], |s| {
+        let once = scan(s, "facts").join_mark(some(s), [("f_far", "t_key")], "m");
+        let twice = once.join_mark(scan(s, "once"), [("f_far", "o_key")], "n");
+        twice
+            .filter(|r| r.bool("m") | !r.bool("n"))
+            .join_inner(scan(s, "dims"), [("f_dim", "d_key")])
+            .select(["f_id", "m", "n", "d_size"])
+    });
+    check(&["key bits", "rel.join_mark"], |s| {
+        let marked = scan(s, "facts").join_mark(some(s), [("f_far", "t_key")], "m");
+        marked.group_by(["f_order", "m"]).agg(|r| [count("n"), sum("s", r.i64("f_amount"))])
+    });
+    // The mark differs among the rows of one order.
+    check(&["rel.join_mark"], |s| {
+        let (kind, keys) = (JoinKind::Mark("m".into()), [("f_order", "d_key")]);
+        let marked =
+            scan(s, "facts").join_if(scan(s, "dims"), kind, keys, |r| r.i64("d_size").lt(r.i64("f_amount") % 40));
+        marked.group_by(["f_order", "m"]).agg(|_| [count("n")])
+    });
+    // No row on the right side.
+    check(&["rel.join_mark"], |s| {
+        let none = scan(s, "thrice").filter(|r| r.i64("t_x").gt(900));
+        scan(s, "facts").join_mark(none, [("f_far", "t_key")], "m").select(["f_id", "m"])
+    });
 }
 
 /// A column of the right side has the name of one that the stored table on the left has, and nobody reads there.

@@ -172,7 +172,7 @@ impl<'a> Machine<'a> {
             }
             Op::Project { .. } => relational::project(fields, &self.tensors(&inputs[1..])?, rows).into(),
             Op::Product => relational::product(&table, &*self.table(inputs[1])?, fields).into(),
-            Op::Join { kind, keys } => self.join(node, *kind, *keys)?,
+            Op::Join { kind, keys } => self.join(node, kind, *keys)?,
             Op::Aggregate { keys, aggregates } => {
                 let operands = self.tensors(&inputs[1..])?;
                 let operands = operands.split_at(keys.len());
@@ -188,7 +188,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    fn join(&mut self, node: Node, kind: JoinKind, keys: usize) -> Result<EvalValue> {
+    fn join(&mut self, node: Node, kind: &JoinKind, keys: usize) -> Result<EvalValue> {
         let inputs = self.graph.inputs(node);
         let (left, right) = (self.table(inputs[0])?, self.table(inputs[1])?);
         let left_keys = self.tensors(&inputs[2..2 + keys])?;

@@ -134,7 +134,7 @@ pub fn matching_pairs(
 
 /// What a join of that kind makes of the pairs that match.
 pub fn join(
-    kind: JoinKind,
+    kind: &JoinKind,
     left: &EvalTable,
     right: &EvalTable,
     pairs: Vec<(usize, Option<usize>)>,
@@ -153,6 +153,12 @@ pub fn join(
         }
         JoinKind::Semi => left.pick_rows(&rows_with(true)),
         JoinKind::Anti => left.pick_rows(&rows_with(false)),
+        JoinKind::Mark(_) => {
+            let marks = matched.into_iter().map(Datum::Bool);
+            let mark = EvalTensor::new(Scalar::Bool.required(), &[left.rows()], marks);
+            let columns = left.columns().iter().cloned().chain([Rc::new(mark)]).collect();
+            EvalTable::shared(fields.to_vec(), columns, left.rows())
+        }
     }
 }
 

@@ -103,6 +103,12 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(relational::push_filter),
     },
     Rule {
+        name: "resolve_mark",
+        reason: "a mark that only picks rows, or that nobody reads, is not made; after filters have come down to its join",
+        required: false,
+        apply: Apply::Node(relational::resolve_mark),
+    },
+    Rule {
         name: "filter_before_model",
         reason: "rows are dropped before the model runs on them",
         required: false,

@@ -1,6 +1,6 @@
 //! Which columns of each table somebody reads.
 
-use super::expression::{arguments, has_column};
+use super::expression::arguments;
 use super::patch::Patch;
 use quearn_stage::graph::fails::{aggregate_can_fail, can_fail};
 use quearn_stage::graph::{Aggregate, Graph, Node, Op, Ty};
@@ -160,8 +160,8 @@ impl<'g> Needed<'g> {
                 self.work.extend(at.map(|at| Work::Expression(inputs[1 + at])));
             }
             Op::Join { .. } | Op::Product => {
-                let side = usize::from(!has_column(graph, inputs[0], name));
-                self.work.push(Work::Column(inputs[side], name));
+                let side = graph.side_of(table, name);
+                self.work.extend(side.map(|side| Work::Column(side, name)));
             }
             Op::Aggregate { keys, aggregates } => {
                 let argument = arguments(graph, table, keys.len(), aggregates).find(|(a, _)| a.name == name);

@@ -1,6 +1,7 @@
 //! Who uses a node.
 
-use quearn_stage::graph::{Graph, Node, Ty};
+use quearn_stage::graph::fails::has_column;
+use quearn_stage::graph::{Graph, Node, Op, Ty};
 use std::collections::BTreeSet;
 
 /// The users of every node that the outputs need.
@@ -26,6 +27,30 @@ impl<'g> Users<'g> {
     /// Is `user` the only node that uses `node`?
     pub fn only(&self, node: Node, user: Node) -> bool {
         !self.output[node.index()] && self.of[node.index()].iter().all(|&n| n == user)
+    }
+
+    /// Is the column read by an expression or an output, of this table or one that passes the column on?
+    pub fn reads_column(&self, table: Node, name: &str) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut stack = vec![table];
+        while let Some(table) = stack.pop() {
+            if self.output[table.index()] {
+                return true;
+            }
+            for &user in &self.of[table.index()] {
+                let passed_on = match self.graph.op(user) {
+                    Op::Column(column) if column == name => return true,
+                    Op::Join { .. } | Op::Product => self.graph.side_of(user, name) == Some(table),
+                    // They read through columns only.
+                    Op::Project { .. } | Op::Aggregate { .. } | Op::Column(_) => false,
+                    _ => true,
+                };
+                if passed_on && has_column(self.graph, user, name) && seen.insert(user) {
+                    stack.push(user);
+                }
+            }
+        }
+        false
     }
 
     /// Is the table read, through whatever expressions, by no other table than `user`, and part of no output itself?

@@ -86,9 +86,12 @@ impl Maker {
         if self.rng.percent(40) {
             right = self.filter(right);
         }
-        let kind = *self.rng.pick(JoinKind::ALL);
+        let kind = match self.rng.percent(20) {
+            true => JoinKind::Mark(self.name("x")),
+            false => self.rng.pick(JoinKind::UNNAMED).clone(),
+        };
         if self.rng.percent(20)
-            && let Some(joined) = self.join_by_name(&left, &right, kind)
+            && let Some(joined) = self.join_by_name(&left, &right, &kind)
         {
             return joined;
         }
@@ -105,8 +108,8 @@ impl Maker {
         if self.rng.percent(35) {
             inputs.push(self.residual(&left, &right));
         }
-        let node = self.add(Op::Join { kind, keys }, &inputs);
-        self.joined_columns(node, kind, left, right)
+        let node = self.add(Op::Join { kind: kind.clone(), keys }, &inputs);
+        self.joined_columns(node, &kind, left, right)
     }
 
     /// A join key: a column, if there is one of the class, or an expression.
@@ -121,7 +124,7 @@ impl Maker {
     }
 
     /// Joined on a key that has one name on both sides, so that it comes out once.
-    fn join_by_name(&mut self, left: &Rel, right: &Rel, kind: JoinKind) -> Option<Rel> {
+    fn join_by_name(&mut self, left: &Rel, right: &Rel, kind: &JoinKind) -> Option<Rel> {
         let integer = |col: &&Col| col.elem.scalar == Scalar::I32 && col.exact;
         let key = left.columns.iter().find(integer)?.clone();
         let other = right.columns.iter().find(integer)?.clone();
@@ -136,15 +139,18 @@ impl Maker {
         }
         let mut right = self.project_as(right, columns);
         let keys = [self.column(left, &key), self.column(&right, &key)];
-        let node = self.add(Op::Join { kind, keys: 1 }, &[left.node, right.node, keys[0], keys[1]]);
+        let node = self.add(Op::Join { kind: kind.clone(), keys: 1 }, &[left.node, right.node, keys[0], keys[1]]);
         right.columns.retain(|c| c.name != key.name);
         Some(self.joined_columns(node, kind, left.clone(), right))
     }
 
-    fn joined_columns(&self, node: Node, kind: JoinKind, left: Rel, mut right: Rel) -> Rel {
-        right.columns.iter_mut().for_each(|c| c.elem.nullable |= kind == JoinKind::Left);
-        if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+    fn joined_columns(&self, node: Node, kind: &JoinKind, left: Rel, mut right: Rel) -> Rel {
+        right.columns.iter_mut().for_each(|c| c.elem.nullable |= *kind == JoinKind::Left);
+        if kind.is_one_sided() {
             right.columns.clear();
+        }
+        if let JoinKind::Mark(name) = kind {
+            right.columns.push(Col { name: name.clone(), elem: Scalar::Bool.required(), exact: true });
         }
         Rel { node, columns: left.columns.into_iter().chain(right.columns).collect() }
     }

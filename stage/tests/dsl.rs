@@ -183,6 +183,29 @@ fn a_join_may_have_a_condition_on_the_pair() {
 }
 
 #[test]
+fn a_mark_is_a_column() {
+    let graph = program(|s| {
+        let a = s.scan("a", [Field::new("k", Scalar::I64), Field::new("x", Scalar::I32)]);
+        let b = s.scan("b", [Field::new("k", Scalar::I64)]);
+        s.output("t", a.join_mark(b, [("k", "k")], "both sides").filter(|r| r.bool("both sides") | r.i32("x").eq(0)));
+    });
+    insta::assert_snapshot!(graph, @r#"
+    v0: {k: i64, x: i32} = rel.scan "a"
+    v1: {k: i64} = rel.scan "b"
+    v2: [rows(v0)] i64 = bridge.column v0 "k"
+    v3: [rows(v1)] i64 = bridge.column v1 "k"
+    v4: {k: i64, x: i32, "both sides": bool} = rel.join_mark v0, v1, v2, v3 keys 1 as "both sides"
+    v5: [rows(v4)] bool = bridge.column v4 "both sides"
+    v6: [rows(v4)] i32 = bridge.column v4 "x"
+    v7: i32 = scalar.const 0:i32
+    v8: [rows(v4)] bool = scalar.eq v6, v7
+    v9: [rows(v4)] bool = scalar.or v5, v8
+    v10: {k: i64, x: i32, "both sides": bool} = rel.filter v4, v9
+    return "t" v10
+    "#);
+}
+
+#[test]
 fn a_model_is_applied_to_every_row() {
     fn model<'s>(s: &'s Stage, x: Rep<'s, Tensor<F32>>) -> Rep<'s, Tensor<F32>> {
         (x.matmul(s.weight("w", [2, 3])) * 0.5).softmax(1)

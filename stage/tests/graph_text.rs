@@ -70,6 +70,10 @@ fn kinds<K: Copy + std::fmt::Debug + 'static>(all: &'static [K]) -> impl Strateg
     prop::sample::select(all)
 }
 
+fn join_kind() -> impl Strategy<Value = JoinKind> {
+    prop_oneof![4 => prop::sample::select(JoinKind::UNNAMED), 1 => name().prop_map(JoinKind::Mark)]
+}
+
 fn table_op() -> impl Strategy<Value = Op> {
     let names = || prop::collection::vec(name(), 0..3);
     let aggregate = (name(), kinds(AggregateOp::ALL)).prop_map(|(name, op)| Aggregate { name, op });
@@ -79,7 +83,7 @@ fn table_op() -> impl Strategy<Value = Op> {
         Just(Op::Filter),
         names().prop_map(|names| Op::Project { names }),
         Just(Op::Product),
-        (kinds(JoinKind::ALL), 0usize..3).prop_map(|(kind, keys)| Op::Join { kind, keys }),
+        (join_kind(), 0usize..3).prop_map(|(kind, keys)| Op::Join { kind, keys }),
         (names(), prop::collection::vec(aggregate, 0..3))
             .prop_map(|(keys, aggregates)| Op::Aggregate { keys, aggregates }),
         prop::collection::vec(key, 0..3).prop_map(Op::Sort),

@@ -222,11 +222,14 @@ fn joins() {
         "{a: i64, z: i32?, y: i64} = rel.join_inner v10, v13, v12, v14 keys 1",
         "{a: i64, z: i32?} = rel.join_semi v10, v0, v11, v1 keys 1",
         "{y: i64} = rel.join_anti v13, v0, v14, v1 keys 1",
+        "{y: i64, m: bool} = rel.join_mark v13, v0, v14, v1 keys 1 as \"m\"",
+        "{y: i64, a: bool} = rel.join_mark v13, v0, v14, v1 keys 1 as \"a\"",
         "{a: i64, b: string?, c: f64, d: decimal(12,2), e: date, f: bool?, g: f32[3], h: interval, y: i64} = \
          rel.join_inner v0, v13, v1, v14, v17 keys 1",
     ]);
     refuses(&[
         ("rel.product v0, v10", "both sides have a column \"a\"; rename one"),
+        ("rel.join_mark v13, v0, v14, v1 keys 1 as \"y\"", "the left side has a column \"y\" already"),
         ("rel.join_inner v0, v10, v1, v12 keys 1", "both sides have a column \"a\"; rename one"),
         ("rel.join_inner v0, v13 keys 0", "needs a key pair; without one it is a product and a filter"),
         ("rel.join_inner v0, v13, v1 keys 1", "with 1 key pairs takes 4 operands and perhaps a residual, found 3"),

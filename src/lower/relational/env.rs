@@ -3,7 +3,8 @@
 //! An [`Env`] binds table nodes to a place (row `i` of a stored table, a materialised row, a group of an array) and
 //! remembers the expressions that were evaluated already. A column of a table that is not bound is resolved through
 //! the operator that makes it: a filter passes its input's row on, a projection evaluates its expression, a join asks
-//! its sides. Values can be shared freely along a pipeline, as every later step runs inside the scope of the earlier ones.
+//! its sides, a mark join knows its mark. Values can be shared freely along a pipeline, as every later step runs inside
+//! the scope of the earlier ones.
 
 use super::aggregate::GroupLayout;
 use super::layout::RowLayout;
@@ -76,13 +77,22 @@ pub struct Env<'b> {
     /// Are only a few rows of a stored table produced at a time, so that vectors do not pay?
     pub few_rows: bool,
     places: HashMap<Node, Place<'b>>,
+    marks: HashMap<Node, V<'b>>,
     memo: RefCell<HashMap<Node, Value<'b>>>,
 }
 
 impl<'b> Env<'b> {
     /// No row yet.
     pub fn new(b: &'b Builder, frame: V<'b>, worker: V<'b>) -> Env<'b> {
-        Env { b, frame, worker, few_rows: false, places: HashMap::new(), memo: RefCell::default() }
+        Env {
+            b,
+            frame,
+            worker,
+            few_rows: false,
+            places: HashMap::new(),
+            marks: HashMap::new(),
+            memo: RefCell::default(),
+        }
     }
 
     /// The same with a place for a table's row. What was evaluated before stays known: it does not depend on the new row.
@@ -90,6 +100,18 @@ impl<'b> Env<'b> {
         let mut env = self.clone();
         env.places.insert(table, place);
         env
+    }
+
+    /// The same with the mark of the current row in a mark join.
+    pub fn with_mark(&self, join: Node, found: V<'b>) -> Env<'b> {
+        let mut env = self.clone();
+        env.marks.insert(join, found);
+        env
+    }
+
+    /// The mark of the current row in a mark join.
+    pub fn mark(&self, join: Node) -> Option<V<'b>> {
+        self.marks.get(&join).copied()
     }
 
     /// Where the row of `table` is.

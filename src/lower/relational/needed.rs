@@ -63,8 +63,9 @@ impl Needed {
                 }
             }
             Op::Join { .. } | Op::Product => {
-                let left = matches!(graph.ty(inputs[0]), GraphTy::Table { fields, .. } if fields.iter().any(|f| f.name == name));
-                self.column(graph, inputs[usize::from(!left)], name);
+                if let Some(side) = graph.side_of(table, name) {
+                    self.column(graph, side, name);
+                }
             }
             _ => {}
         }

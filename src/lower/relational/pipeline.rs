@@ -294,7 +294,7 @@ pub fn row_bound(cx: &Cx<'_>, table: Node) -> u64 {
             cx.rely_on(crate::lower::context::Fact::MaxRows { table: name.clone(), rows });
             rows
         }
-        Op::Join { kind, .. } => join::row_bound(cx, table, *kind),
+        Op::Join { .. } => join::row_bound(cx, table),
         Op::Product => row_bound(cx, inputs[0]).saturating_mul(row_bound(cx, inputs[1])),
         Op::Aggregate { keys, .. } if keys.is_empty() => 1,
         Op::Limit { count, .. } => row_bound(cx, inputs[0]).min(*count),

@@ -7,6 +7,7 @@ mod merge_filters;
 mod merge_projections;
 mod prune_projection;
 mod push_filter;
+mod resolve_mark;
 
 pub use count_distinct::count_distinct;
 pub use fold_constants::fold_constants;
@@ -15,3 +16,4 @@ pub use merge_filters::merge_filters;
 pub use merge_projections::merge_projections;
 pub use prune_projection::prune_projection;
 pub use push_filter::{below_projections, push_filter};
+pub use resolve_mark::resolve_mark;

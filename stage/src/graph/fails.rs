@@ -30,6 +30,34 @@ pub fn any_can_fail(graph: &Graph, expressions: &[Node]) -> bool {
     false
 }
 
+/// Can anything at all fail while a table is made: its predicates, keys, aggregates, columns, and those of tables below?
+pub fn table_can_fail(graph: &Graph, table: Node) -> bool {
+    let mut seen = HashSet::new();
+    let mut stack = vec![table];
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
+        let fails = match graph.op(node) {
+            Op::Aggregate { keys, aggregates } => {
+                let mut arguments = graph.inputs(node)[1 + keys.len()..].iter();
+                aggregates.iter().any(|aggregate| {
+                    let argument = if aggregate.op == AggregateOp::CountRows { None } else { arguments.next() };
+                    let scalar = argument.and_then(|&a| graph.ty(a).as_tensor()).map(|(elem, _)| elem.scalar);
+                    aggregate_can_fail(aggregate.op, scalar)
+                })
+            }
+            Op::Column(_) => false,
+            _ => graph.ty(node).as_table().is_none() && fails_itself(graph, node),
+        };
+        if fails {
+            return true;
+        }
+        stack.extend(graph.dependencies(node));
+    }
+    false
+}
+
 /// Can an aggregate fail on values of that type?
 pub fn aggregate_can_fail(op: AggregateOp, argument: Option<Scalar>) -> bool {
     match op {
@@ -59,7 +87,7 @@ fn maker(graph: &Graph, mut table: Node, name: &str) -> Option<Node> {
         let inputs = graph.inputs(table);
         match graph.op(table) {
             Op::Filter | Op::Sort(_) | Op::Limit { .. } => table = inputs[0],
-            Op::Join { .. } | Op::Product => table = inputs[usize::from(!has_column(graph, inputs[0], name))],
+            Op::Join { .. } | Op::Product => table = graph.side_of(table, name)?,
             Op::Project { .. } => return projected(graph, table, name),
             _ => return None,
         }

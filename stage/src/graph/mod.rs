@@ -144,6 +144,14 @@ impl Graph {
         self.nodes.is_empty()
     }
 
+    /// The side of a join or product that a column comes from; `None` for a mark, which the join makes.
+    pub fn side_of(&self, pair: Node, column: &str) -> Option<Node> {
+        if matches!(self.op(pair), Op::Join { kind: JoinKind::Mark(mark), .. } if mark == column) {
+            return None;
+        }
+        self.inputs(pair)[..2].iter().copied().find(|&side| fails::has_column(self, side, column))
+    }
+
     /// The nodes that the outputs need, inputs (and the nodes of regions) before users.
     pub fn reachable(&self) -> Vec<Node> {
         let mut needed = vec![false; self.nodes.len()];

@@ -117,17 +117,40 @@ kinds! {
     }
 }
 
-kinds! {
-    /// Which pairs and lone rows a join gives.
-    JoinKind {
-        /// Pairs that match.
-        Inner = "inner",
-        /// Pairs that match, and left rows without a match with NULLs on the right.
-        Left = "left",
-        /// Left rows with a match, once each.
-        Semi = "semi",
-        /// Left rows without a match.
-        Anti = "anti",
+/// Which pairs and lone rows a join gives.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum JoinKind {
+    /// Pairs that match.
+    Inner,
+    /// Pairs that match, and left rows without a match with NULLs on the right.
+    Left,
+    /// Left rows with a match, once each.
+    Semi,
+    /// Left rows without a match.
+    Anti,
+    /// All left rows, once each, and a bool column of this name: is there a match? It is never NULL, also where a key
+    /// is: this is EXISTS, and not the IN of SQL, which has a third answer.
+    Mark(String),
+}
+
+impl JoinKind {
+    /// The kinds that have no column of their own to name.
+    pub const UNNAMED: &'static [JoinKind] = &[JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti];
+
+    /// The name used in the text form.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            JoinKind::Inner => "inner",
+            JoinKind::Left => "left",
+            JoinKind::Semi => "semi",
+            JoinKind::Anti => "anti",
+            JoinKind::Mark(_) => "mark",
+        }
+    }
+
+    /// Do left rows come out once at most, and columns of the right side not at all?
+    pub const fn is_one_sided(&self) -> bool {
+        matches!(self, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark(_))
     }
 }
 
@@ -284,7 +307,8 @@ pub enum Op {
     Product,
     /// `(l, r, left key…, right key…[, residual])`: pairs of rows whose keys are equal (NULL equals nothing) and for which
     /// the residual, a row expression of `product(l, r)`, is true. Columns of `l`, then for inner and left joins those
-    /// of `r`; a right key column with the name of its left partner is left out, another shared name is an error.
+    /// of `r`; a right key column with the name of its left partner is left out, another shared name is an error. A mark
+    /// join adds its mark, whose name must not be one of `l`.
     Join {
         /// Which rows come out.
         kind: JoinKind,

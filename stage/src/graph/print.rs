@@ -13,7 +13,7 @@
 //! a region stand in braces behind the loop that owns it.
 
 use super::verify::{free_regions, region_id};
-use super::{Dim, Graph, Node, Op, Region, Ty};
+use super::{Dim, Graph, JoinKind, Node, Op, Region, Ty};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::{self, Display};
 
@@ -167,6 +167,7 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Like(text) | Op::Column(text) | Op::Scan { table: text, .. } => format!(" {text:?}"),
         Op::Substring { start, len } => format!(" from {start} len {len}"),
         Op::Project { names } => format!(" as {names:?}"),
+        Op::Join { kind: JoinKind::Mark(mark), keys } => format!(" keys {keys} as {mark:?}"),
         Op::Join { keys, .. } => format!(" keys {keys}"),
         Op::Aggregate { keys, aggregates } => {
             let each: Vec<String> = aggregates.iter().map(|a| format!("{:?} {}", a.name, a.op.name())).collect();

@@ -234,6 +234,33 @@ impl<'s> Rep<'s, Table> {
         self.join(other, JoinKind::Anti, keys)
     }
 
+    /// All rows, once each, with a bool column `mark` more: is there a partner? For EXISTS under OR or NOT, or as a value;
+    /// a filter by nothing but the mark is a semi- or anti-join. The mark is never NULL, and a NULL key has no partner. An
+    /// `x IN (…)` that has to be NULL sometimes is made from it: where there is no partner it is NULL if `x` is, or if
+    /// one of the values is, unless there are no values.
+    ///
+    /// ```
+    /// use quearn_stage::graph::{Field, Scalar};
+    /// use quearn_stage::rep::Stage;
+    ///
+    /// let s = Stage::new();
+    /// let people = s.scan("people", [Field::new("id", Scalar::I64), Field::new("age", Scalar::I32)]);
+    /// let members = s.scan("members", [Field::new("person", Scalar::I64)]);
+    /// let marked = people.join_mark(members, [("id", "person")], "member");
+    /// s.output("guests", marked.filter(|r| r.bool("member") | r.i32("age").lt(6)).select(["id"]));
+    /// assert!(s.finish()?.to_string().contains(r#"rel.join_mark v0, v1, v2, v3 keys 1 as "member""#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn join_mark<'n>(
+        self,
+        other: Rep<'s, Table>,
+        keys: impl IntoIterator<Item = (&'n str, &'n str)>,
+        mark: &str,
+    ) -> Rep<'s, Table> {
+        self.join(other, JoinKind::Mark(mark.to_owned()), keys)
+    }
+
     /// Groups of rows with equal values in these columns (NULL is a value of its own); see [`Groups::agg`].
     #[track_caller]
     pub fn group_by<'n>(self, names: impl IntoIterator<Item = &'n str>) -> Groups<'s> {

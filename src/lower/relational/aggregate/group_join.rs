@@ -32,7 +32,7 @@ pub struct GroupJoin {
 /// The join of an aggregation that can be a group-join.
 pub fn applies(cx: &Cx<'_>, table: Node) -> Option<Join> {
     let of = Aggregation::of(cx, table);
-    let Op::Join { kind: kind @ (JoinKind::Inner | JoinKind::Left), .. } = *cx.graph.op(of.input) else { return None };
+    let Op::Join { kind: kind @ (JoinKind::Inner | JoinKind::Left), .. } = cx.graph.op(of.input) else { return None };
     let join = Join::of(cx, of.input);
     let [(left_key, right_key)] = join.keys[..] else { return None };
     let scalar = |node| elem_of(cx, node).ok().map(|e| e.scalar).filter(|s| *s != Scalar::String && !s.is_float());
@@ -45,9 +45,9 @@ pub fn applies(cx: &Cx<'_>, table: Node) -> Option<Join> {
     let keys = keys.collect::<Option<BTreeSet<String>>>()?;
     let Op::Aggregate { aggregates, .. } = cx.graph.op(table) else { return None };
     let folds_right = |(op, argument): (AggregateOp, &Option<Node>)| match argument {
-        None => op == AggregateOp::CountRows && kind == JoinKind::Inner,
+        None => op == AggregateOp::CountRows && *kind == JoinKind::Inner,
         // The one row of NULLs that an outer join gives must not count.
-        Some(node) if kind == JoinKind::Left => column_of(cx, *node, join.node).is_some_and(|name| !on_left(&name)),
+        Some(node) if *kind == JoinKind::Left => column_of(cx, *node, join.node).is_some_and(|name| !on_left(&name)),
         Some(node) => reads_right(cx, *node, &join, &on_left),
     };
     let right_only = aggregates.iter().map(|a| a.op).zip(&of.arguments).all(folds_right);

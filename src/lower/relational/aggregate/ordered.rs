@@ -158,7 +158,7 @@ pub fn sorted_key(cx: &Cx<'_>, of: &Aggregation) -> Option<SortedColumn> {
 }
 
 /// Is the value of `key` the same for all rows with one value of the sorted column? It is for columns of a join's right
-/// side that has one row at most for it, unless a residual tells rows of one key apart.
+/// side that has one row at most for it, and for marks, unless a residual tells rows of one key apart.
 fn depends(cx: &Cx<'_>, key: Node, on: &SortedColumn) -> bool {
     let Op::Column(name) = cx.graph.op(key) else { return matches!(cx.graph.op(key), Op::Const(_)) };
     let mut at = (cx.graph.inputs(key)[0], name.clone());
@@ -171,7 +171,8 @@ fn depends(cx: &Cx<'_>, key: Node, on: &SortedColumn) -> bool {
                 let join = Join::of(cx, at.0);
                 let by_key = join.keys.len() == 1 && scanned(cx, join.keys[0].0).as_ref() == Some(on);
                 let decided = join.residual.is_none() || join.kind == JoinKind::Inner;
-                return by_key && decided && is_unique(cx, join.right, &[join.keys[0].1]);
+                let one_value = join.kind.is_one_sided() || is_unique(cx, join.right, &[join.keys[0].1]);
+                return by_key && decided && one_value;
             }
             _ => return false,
         };

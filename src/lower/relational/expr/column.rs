@@ -22,6 +22,8 @@ enum Origin {
     Column(Node, String),
     /// An expression.
     Expression(Node),
+    /// The mark of that join.
+    Mark,
 }
 
 fn origin(cx: &Cx<'_>, table: Node, name: &str) -> Option<Origin> {
@@ -35,10 +37,10 @@ fn origin(cx: &Cx<'_>, table: Node, name: &str) -> Option<Origin> {
                 _ => Some(Origin::Expression(inputs[1 + at])),
             }
         }
-        Op::Join { .. } | Op::Product => {
-            let side = if fields(cx, inputs[0]).iter().any(|f| f.name == name) { inputs[0] } else { inputs[1] };
-            Some(Origin::Column(side, name.to_owned()))
-        }
+        Op::Join { .. } | Op::Product => Some(match cx.graph.side_of(table, name) {
+            Some(side) => Origin::Column(side, name.to_owned()),
+            None => Origin::Mark,
+        }),
         _ => None,
     }
 }
@@ -48,10 +50,12 @@ pub fn column<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, name: &str) -> Result
     if env.place(table).is_some() {
         return stored(cx, env, table, name);
     }
+    let missing = || LowerError::Internal { node: cx.describe(table), what: format!("no current row for \"{name}\"") };
     match origin(cx, table, name) {
         Some(Origin::Column(table, name)) => column(cx, env, table, &name),
         Some(Origin::Expression(node)) => eval(cx, env, node),
-        None => Err(LowerError::Internal { node: cx.describe(table), what: format!("no current row for \"{name}\"") }),
+        Some(Origin::Mark) => env.mark(table).map(Value::prim).ok_or_else(missing),
+        None => Err(missing()),
     }
 }
 
@@ -62,7 +66,7 @@ pub fn stored_behind(cx: &Cx<'_>, env: &Env<'_>, leaf: Node) -> Option<(Node, St
     while env.place(at.0).is_none() {
         match origin(cx, at.0, &at.1)? {
             Origin::Column(table, name) => at = (table, name),
-            Origin::Expression(_) => return None,
+            Origin::Expression(_) | Origin::Mark => return None,
         }
     }
     Some(at)

@@ -46,12 +46,12 @@ pub struct Join {
 impl Join {
     /// The parts of a join node.
     pub fn of(cx: &Cx<'_>, node: Node) -> Join {
-        let Op::Join { kind, keys } = *cx.graph.op(node) else { unreachable!("a join") };
-        let inputs = cx.graph.inputs(node);
+        let Op::Join { kind, keys } = cx.graph.op(node) else { unreachable!("a join") };
+        let (inputs, keys) = (cx.graph.inputs(node), *keys);
         let pairs = inputs[2..2 + keys].iter().zip(&inputs[2 + keys..2 + 2 * keys]);
         Join {
             node,
-            kind,
+            kind: kind.clone(),
             left: inputs[0],
             right: inputs[1],
             keys: pairs.map(|(l, r)| (*l, *r)).collect(),
@@ -65,7 +65,7 @@ impl Join {
 
     /// Does only the existence of a match matter, whatever the row holds?
     fn existence(&self) -> bool {
-        matches!(self.kind, JoinKind::Semi | JoinKind::Anti) && self.residual.is_none()
+        self.kind.is_one_sided() && self.residual.is_none()
     }
 }
 
@@ -94,14 +94,14 @@ impl Probe {
 }
 
 /// An upper bound of the rows of a join.
-pub fn row_bound(cx: &Cx<'_>, node: Node, kind: JoinKind) -> u64 {
+pub fn row_bound(cx: &Cx<'_>, node: Node) -> u64 {
     let join = Join::of(cx, node);
     let left = pipeline::row_bound(cx, join.left);
-    if matches!(kind, JoinKind::Semi | JoinKind::Anti) || is_unique(cx, join.right, &join.right_keys()) {
+    if join.kind.is_one_sided() || is_unique(cx, join.right, &join.right_keys()) {
         return left;
     }
     let pairs = left.saturating_mul(pipeline::row_bound(cx, join.right));
-    if kind == JoinKind::Left { pairs.saturating_add(left) } else { pairs }
+    if join.kind == JoinKind::Left { pairs.saturating_add(left) } else { pairs }
 }
 
 /// A key value in the type in which both sides meet; strings as text, since the codes of two dictionaries do not agree.

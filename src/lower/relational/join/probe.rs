@@ -41,14 +41,14 @@ pub fn probe<'b>(cx: &Cx<'_>, env: &Env<'b>, probe: &Probe, consume: &mut pipeli
         Access::Array { .. } => {}
     }
     let first = chain.first(valid);
-    match probe.join.kind {
+    match &probe.join.kind {
         JoinKind::Inner if probe.unique => {
             let row = chain.next_match(first)?;
             when(b, !row.is_null(), || consume(&chain.bind(row, None)))
         }
         JoinKind::Inner => chain.each(first, consume),
         JoinKind::Left => chain.outer(first, consume),
-        JoinKind::Semi | JoinKind::Anti => {
+        JoinKind::Semi | JoinKind::Anti | JoinKind::Mark(_) => {
             let found = !chain.next_match(first)?.is_null();
             chain.one_sided(found, consume)
         }
@@ -80,9 +80,14 @@ struct Chain<'x, 'c, 'g, 'b> {
 }
 
 impl<'b> Chain<'_, '_, '_, 'b> {
-    /// A semi- or anti-join whose match was found or not.
+    /// A semi-, anti- or mark join whose match was found or not.
     fn one_sided(&self, found: V<'b>, consume: &mut pipeline::Consume<'_>) -> Result<()> {
-        let keep = if self.probe.join.kind == JoinKind::Anti { !found } else { found };
+        let join = &self.probe.join;
+        let keep = match join.kind {
+            JoinKind::Mark(_) => return consume(&self.env.with_mark(join.node, found)),
+            JoinKind::Anti => !found,
+            _ => found,
+        };
         when(self.env.b, keep, || consume(&self.env.branch()))
     }
 

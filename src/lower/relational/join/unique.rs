@@ -2,7 +2,7 @@
 
 use super::Join;
 use crate::lower::context::{Cx, Fact};
-use quearn_stage::graph::{JoinKind, Node, Op};
+use quearn_stage::graph::{Node, Op};
 use std::collections::BTreeSet;
 
 /// Do the keys occur once at most in the rows of `table`?
@@ -37,7 +37,7 @@ pub fn unique_by(cx: &Cx<'_>, table: Node, names: &BTreeSet<String>) -> bool {
             });
             unique_by(cx, inputs[0], &passed.collect())
         }
-        Op::Join { kind: JoinKind::Semi | JoinKind::Anti, .. } => unique_by(cx, inputs[0], names),
+        Op::Join { kind, .. } if kind.is_one_sided() => unique_by(cx, inputs[0], names),
         Op::Join { .. } => {
             let join = Join::of(cx, table);
             is_unique(cx, join.right, &join.right_keys()) && unique_by(cx, join.left, names)

@@ -35,7 +35,7 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
         Op::Filter => filter(cx),
         Op::Project { names } => project(cx, names),
         Op::Product => product(cx),
-        Op::Join { kind, keys } => join(cx, *kind, *keys),
+        Op::Join { kind, keys } => join(cx, kind, *keys),
         Op::Aggregate { keys, aggregates } => aggregate(cx, keys, aggregates),
         Op::Sort(keys) => sort(cx, keys),
         Op::Limit { .. } => {
@@ -115,7 +115,7 @@ fn side_by_side(cx: &Cx, left: &[Field], right: Vec<Field>) -> Result<Vec<Field>
     Ok(left.iter().cloned().chain(right).collect())
 }
 
-fn join(cx: &Cx, kind: JoinKind, keys: usize) -> Result<Ty> {
+fn join(cx: &Cx, kind: &JoinKind, keys: usize) -> Result<Ty> {
     let fixed = keys.checked_mul(2).and_then(|n| n.checked_add(2)).unwrap_or(usize::MAX);
     cx.check(keys > 0, || "needs a key pair; without one it is a product and a filter".to_owned())?;
     cx.check(cx.inputs.len() == fixed || Some(cx.inputs.len()) == fixed.checked_add(1), || {
@@ -133,12 +133,16 @@ fn join(cx: &Cx, kind: JoinKind, keys: usize) -> Result<Ty> {
     if cx.inputs.len() > fixed {
         residual(cx, fixed)?;
     }
-    if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+    if let JoinKind::Mark(mark) = kind {
+        cx.check(left.iter().all(|f| f.name != *mark), || format!("the left side has a column {mark:?} already"))?;
+        return Ok(new_rows(cx, left.iter().cloned().chain([Field::new(mark, Scalar::Bool)]).collect()));
+    }
+    if kind.is_one_sided() {
         return Ok(new_rows(cx, left.to_vec()));
     }
     let mut kept: Vec<Field> = right.iter().filter(|f| !same_named_key(cx, keys, &f.name)).cloned().collect();
     for field in &mut kept {
-        field.elem.nullable |= kind == JoinKind::Left;
+        field.elem.nullable |= *kind == JoinKind::Left;
     }
     Ok(new_rows(cx, side_by_side(cx, left, kept)?))
 }

@@ -64,8 +64,8 @@ fn pair(cursor: &mut Cursor, word: &str) -> Result<[u64; 2], String> {
 }
 
 fn table(name: &str, ty: &Ty, cursor: &mut Cursor) -> Result<Option<Op>, String> {
-    if let Some(kind) = name.strip_prefix("join_").and_then(|n| kind(JoinKind::ALL, JoinKind::name, n)) {
-        return Ok(Some(Op::Join { kind, keys: named(cursor, "keys")? }));
+    if let Some(kind) = name.strip_prefix("join_") {
+        return join(kind, cursor);
     }
     Ok(Some(match name {
         "scan" => match ty {
@@ -91,6 +91,18 @@ fn table(name: &str, ty: &Ty, cursor: &mut Cursor) -> Result<Option<Op>, String>
         "limit" => Op::Limit { offset: named(cursor, "offset")?, count: named(cursor, "count")? },
         _ => return Ok(None),
     }))
+}
+
+fn join(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
+    if let Some(kind) = JoinKind::UNNAMED.iter().find(|kind| kind.name() == name) {
+        return Ok(Some(Op::Join { kind: kind.clone(), keys: named(cursor, "keys")? }));
+    }
+    if name != "mark" {
+        return Ok(None);
+    }
+    let keys = named(cursor, "keys")?;
+    cursor.expect_word("as")?;
+    Ok(Some(Op::Join { kind: JoinKind::Mark(cursor.string()?), keys }))
 }
 
 fn aggregate(cursor: &mut Cursor) -> Result<Aggregate, String> {
