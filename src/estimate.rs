@@ -225,7 +225,7 @@ impl<'a> Estimator<'a> {
         let inputs = self.graph.inputs(condition);
         let (column, literal, op) = match (self.graph.op(inputs[0]), self.graph.op(inputs[1])) {
             (_, Op::Const(literal)) => (self.column(inputs[0])?, literal, *op),
-            (Op::Const(literal), _) => (self.column(inputs[1])?, literal, flipped(*op)),
+            (Op::Const(literal), _) => (self.column(inputs[1])?, literal, op.flipped()),
             _ => return None,
         };
         let value = unscaled(literal, column)?;
@@ -238,17 +238,6 @@ impl<'a> Estimator<'a> {
             CompareOp::Eq | CompareOp::Ne => return None,
         };
         Some((column, Bounds { low: bounds.low.max(low), high: bounds.high.min(high) }))
-    }
-}
-
-/// The comparison with its sides exchanged.
-fn flipped(op: CompareOp) -> CompareOp {
-    match op {
-        CompareOp::Lt => CompareOp::Gt,
-        CompareOp::Le => CompareOp::Ge,
-        CompareOp::Gt => CompareOp::Lt,
-        CompareOp::Ge => CompareOp::Le,
-        CompareOp::Eq | CompareOp::Ne => op,
     }
 }
 

@@ -297,6 +297,7 @@ fn bind_column(frame: &mut Frame, slot: Slot, column: &Column, part: Part) {
         (Part::ValidityOffset, _) => {
             return frame.write(slot.offset, column.validity.as_ref().map_or(0, |v| v.offset as i64));
         }
+        (Part::Zones, _) => column.zones.as_ref().map_or(null, |zones| zones.bounds().as_ptr().cast()),
         (Part::DictLen, _) => return frame.write(slot.offset, dict.map_or(0, |d| d.len() as i64)),
         _ => null,
     };

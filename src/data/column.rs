@@ -1,6 +1,6 @@
 //! Columns: values, validity and statistics.
 
-use super::{Dictionary, Stats};
+use super::{Dictionary, Stats, Zones};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use quearn_stage::graph::{Elem, Field, Literal, Scalar};
 use std::fmt;
@@ -150,6 +150,8 @@ pub struct Column {
     pub validity: Option<Validity>,
     /// Facts.
     pub stats: Stats,
+    /// Bounds of the values in each block of rows, of an integer-like column without inner shape and of at most 64 bits.
+    pub zones: Option<Zones>,
 }
 
 impl Column {
@@ -184,14 +186,15 @@ impl Column {
         self.validity.as_ref().is_none_or(|v| v.is_valid(row))
     }
 
-    /// Memory of values, offsets, dictionary and validity (a buffer shared with another column counts in both).
+    /// Memory of values, offsets, dictionary, validity and zones (a buffer shared with another column counts in both).
     pub fn bytes(&self) -> usize {
         let values = match &self.values {
             Values::Fixed { data, .. } => data.len(),
             Values::Text { offsets, bytes, .. } => offsets.len() + bytes.len(),
             Values::Coded { codes, dict, .. } => codes.len() + dict.bytes().len() + size_of_val(dict.offsets()),
         };
-        values + self.validity.as_ref().map_or(0, |_| self.rows.div_ceil(8))
+        let zones = self.zones.as_ref().map_or(0, |zones| size_of_val(zones.bounds()));
+        values + self.validity.as_ref().map_or(0, |_| self.rows.div_ceil(8)) + zones
     }
 
     /// The integer in a row: integer, bool, unscaled decimal, date, timestamp, or code of a coded string; `None` if

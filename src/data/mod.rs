@@ -3,7 +3,7 @@
 //! ```text
 //!  RecordBatch, Parquet --> import --> Table --> export --> RecordBatch
 //!                                       |
-//!                     Column = values + validity + statistics
+//!                     Column = values + validity + statistics + zones
 //!                                |
 //!          Fixed (ints, decimals, dates, floats, images)   Text   Coded (sorted dictionary)
 //!
@@ -24,6 +24,7 @@ mod nearest;
 mod stats;
 mod table;
 mod tensor;
+mod zones;
 
 mod catalog;
 
@@ -34,6 +35,7 @@ pub use error::{Error, Result};
 pub use stats::Stats;
 pub use table::{LoadOptions, Table};
 pub use tensor::{Element, Tensor};
+pub use zones::{ZONE_ROWS, Zones};
 
 pub(crate) use build::ColumnBuilder;
 pub(crate) use import::coded_strings;

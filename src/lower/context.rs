@@ -87,6 +87,13 @@ pub enum Fact {
         /// Last value.
         max: i128,
     },
+    /// The bounds of the values in each block of rows are known.
+    Zones {
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+    },
     /// The table has at most that many rows.
     MaxRows {
         /// Table.
@@ -146,6 +153,7 @@ impl Fact {
             Fact::Unique { table, column: name } => column(table, name).is_some_and(|c| c.stats.unique),
             Fact::CountsUp { table, column: name, min, max } => column(table, name)
                 .is_some_and(|c| c.counts_up() && c.stats.min == Some(*min) && c.stats.max == Some(*max)),
+            Fact::Zones { table, column: name } => column(table, name).is_some_and(|c| c.zones.is_some()),
             Fact::MaxRows { table, rows } => catalog.table(table).is_some_and(|t| t.rows() as u64 <= *rows),
         }
     }

@@ -53,6 +53,8 @@ pub enum Part {
     DictBytes,
     /// Number of entries of the dictionary (an `i64`).
     DictLen,
+    /// Least and greatest value of each block of rows, two `i64`.
+    Zones,
 }
 
 /// What the session writes into a bound slot.

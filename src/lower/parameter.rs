@@ -31,12 +31,9 @@ pub fn parameters(graph: &Graph) -> Vec<Parameter> {
     }
     let parameter = |node: Node| {
         let Op::Compare(_) = graph.op(node) else { return None };
-        let inputs = graph.inputs(node);
-        [(1, 0), (0, 1)].into_iter().find_map(|(side, other)| {
-            let Op::Const(literal) = graph.op(inputs[side]) else { return None };
-            let fits = scale_up(column_type(graph, inputs[other])?, literal).is_some();
-            fits.then(|| Parameter { node, side, literal: literal.clone() })
-        })
+        let (side, _) = literal(graph, node)?;
+        let Op::Const(literal) = graph.op(graph.inputs(node)[side]) else { return None };
+        Some(Parameter { node, side, literal: literal.clone() })
     };
     reachable.into_iter().filter_map(parameter).collect()
 }
@@ -83,13 +80,29 @@ impl Parameters {
     }
 }
 
+/// The operand of a comparison that is a literal, whether it is a parameter or not, and its value in the units of the column
+/// that is the other operand.
+pub fn literal(graph: &Graph, comparison: Node) -> Option<(usize, i128)> {
+    let inputs = graph.inputs(comparison);
+    [(1, 0), (0, 1)].into_iter().find_map(|(side, other)| {
+        let Op::Const(literal) = graph.op(inputs[side]) else { return None };
+        let digits = scale_up(column_type(graph, inputs[other])?, literal)?;
+        Some((side, literal.as_int()?.saturating_mul(10i128.pow(digits.into()))))
+    })
+}
+
 /// The parameter of a comparison with a column whose values lie in `range`, in the column's type. Whatever the literal,
 /// it is at most one step outside the range: that compares with all values as the literal does.
 pub fn value<'b>(cx: &Cx<'_>, b: &'b Builder, frame: V<'b>, comparison: Node, range: Range) -> Option<Value<'b>> {
     let (index, parameter) = cx.parameters.0.get(&comparison)?;
     let column = column_type(cx.graph, cx.graph.inputs(comparison)[1 - parameter.side])?;
     let digits = scale_up(column, &parameter.literal)?;
-    let reach = Range::new(range.min.saturating_sub(1), range.max.saturating_add(1)).intersect(Range::I64);
+    let reach = reach(range);
     let bind = Bind::Parameter { index: *index, digits, min: reach.min as i64, max: reach.max as i64 };
     Some(Value::int(cx.frame.bind(bind).get(b, frame), reach))
+}
+
+/// A range and a step more at either end: any number outside compares with the values inside as the end does.
+pub fn reach(range: Range) -> Range {
+    Range::new(range.min.saturating_sub(1), range.max.saturating_add(1)).intersect(Range::I64)
 }

@@ -14,7 +14,7 @@ mod texts;
 pub(super) use ints::Ints;
 
 use super::import::Layout;
-use super::{Column, LoadOptions, Phys, Result, Validity, Values, stats};
+use super::{Column, LoadOptions, Phys, Result, Validity, Values, stats, zones};
 use arrow::array::*;
 use arrow::compute::{max, min};
 use arrow::datatypes::*;
@@ -72,7 +72,7 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    /// The column, with statistics.
+    /// The column, with statistics and zones.
     pub(crate) fn finish(self) -> Column {
         let bits = |mut bits: BooleanBufferBuilder| Validity { bits: bits.finish().into_inner(), offset: 0 };
         let values = match self.values {
@@ -84,7 +84,7 @@ impl ColumnBuilder {
     }
 }
 
-/// A column with its statistics.
+/// A column with its statistics and zones.
 pub(super) fn column(
     name: String,
     nullable: bool,
@@ -93,9 +93,11 @@ pub(super) fn column(
     values: Values,
     validity: Option<Validity>,
 ) -> Column {
-    let stats = stats::gather(&values, validity.as_ref(), rows, !layout.shape.is_empty());
+    let inner = !layout.shape.is_empty();
+    let stats = stats::gather(&values, validity.as_ref(), rows, inner);
+    let zones = if inner { None } else { zones::gather(layout.scalar, &values, validity.as_ref(), rows) };
     let elem = Elem { scalar: layout.scalar, nullable: nullable || validity.is_some() };
-    Column { name, elem, shape: layout.shape, rows, values, validity, stats }
+    Column { name, elem, shape: layout.shape, rows, values, validity, stats, zones }
 }
 
 fn builder(layout: &Layout, rows: usize, text_bytes: usize, options: &LoadOptions) -> Builder {

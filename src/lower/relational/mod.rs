@@ -6,7 +6,8 @@
 //! | [`scan`] | columns of stored tables |
 //! | [`select`] | filters over stored tables by vectors |
 //! | [`sideways`] | what joins have such a filter test |
-//! | [`join`] | hash and array joins: inner, left, semi, anti |
+//! | [`zones`] | tiles of stored tables that a filter skips |
+//! | [`join`] | hash and array joins: inner, left, semi, anti, mark |
 //! | [`aggregate`] | group-aggregate |
 //! | [`sort`] | sort and limit |
 //! | [`batch`] | tensor operators on the rows of a pipeline, a tile at a time |
@@ -33,5 +34,6 @@ pub mod select;
 pub mod sideways;
 pub mod sort;
 pub mod value;
+pub mod zones;
 
 pub use layout::{RowField, RowLayout, Stored};

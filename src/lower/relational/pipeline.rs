@@ -11,7 +11,7 @@ use super::expr::eval;
 use super::materialise::{self, Spans};
 use super::select::{self, Selection};
 use super::sideways::Hints;
-use super::{batch, join, scan};
+use super::{batch, join, scan, zones};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Slot};
@@ -93,15 +93,28 @@ fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
 
 /// Names of the operators in one pipeline, source first.
 pub fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
+    collect(cx, table, false, names);
+}
+
+fn aggregate_in_pipeline(cx: &Cx<'_>, table: Node) -> Option<InPipeline> {
+    matches!(cx.graph.op(table), Op::Aggregate { .. }).then(|| aggregate::in_pipeline(cx, table))?
+}
+
+/// As [`collect_names`], of operators that are handed a few rows at a time or not.
+fn collect(cx: &Cx<'_>, table: Node, few_rows: bool, names: &mut Vec<String>) {
     let inputs = cx.graph.inputs(table);
-    match cx.graph.op(table) {
-        Op::Filter | Op::Project { .. } | Op::Join { .. } => collect_names(cx, inputs[0], names),
-        Op::Scan { .. } => {}
-        Op::Aggregate { .. } if aggregate::in_pipeline(cx, table).is_some() => collect_names(cx, inputs[0], names),
+    match (cx.graph.op(table), aggregate_in_pipeline(cx, table)) {
+        (Op::Filter | Op::Project { .. } | Op::Join { .. }, _) => collect(cx, inputs[0], few_rows, names),
+        (Op::Scan { .. }, _) => {}
+        (_, Some(how)) => collect(cx, inputs[0], few_rows || matches!(how, InPipeline::Ordered(_)), names),
         _ => {
             names.push(format!("rows of {}", cx.describe(table)));
             return;
         }
+    }
+    let zones = if few_rows || *cx.graph.op(table) != Op::Filter { vec![] } else { zones::columns(cx, table) };
+    if !zones.is_empty() {
+        names.push(format!("zones {}", zones.join(", ")));
     }
     names.push(match cx.graph.op(table) {
         Op::Filter => format!("filter {}", super::needed::spell(cx.graph, inputs[1])),
@@ -200,6 +213,7 @@ fn produce_hinted<'b>(
             for_each(env.b, tile, |row| consume(&env.bind(table, Place::Stored(row))))
         }
         Op::Filter => {
+            let tile = if env.few_rows { tile } else { zones::narrowed(cx, env, table, tile) };
             if let Some(selection) = selection(cx, env, table, hints)? {
                 return selection.produce(cx, env, tile, consume);
             }

@@ -117,6 +117,19 @@ kinds! {
     }
 }
 
+impl CompareOp {
+    /// The comparison with its sides exchanged.
+    pub const fn flipped(self) -> CompareOp {
+        match self {
+            CompareOp::Lt => CompareOp::Gt,
+            CompareOp::Le => CompareOp::Ge,
+            CompareOp::Gt => CompareOp::Lt,
+            CompareOp::Ge => CompareOp::Le,
+            CompareOp::Eq | CompareOp::Ne => self,
+        }
+    }
+}
+
 /// Which pairs and lone rows a join gives.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum JoinKind {

@@ -12,6 +12,7 @@ use super::super::scan::{self, LaneForm};
 use super::super::select::{self, LANES, Masks, Selection};
 use super::super::sideways::Hints;
 use super::super::value::{Range, Repr, Value};
+use super::super::zones;
 use super::directory::Directory;
 use super::{Aggregation, GroupLayout, Groups};
 use crate::lower::context::{Cx, PipelineNote};
@@ -56,7 +57,7 @@ pub fn run(cx: &Cx<'_>, sink: &mut Groups) -> Result<bool> {
 /// A stored table, filtered by vectors or not.
 struct Source {
     scan: Node,
-    selection: Option<Selection>,
+    filter: Option<(Node, Selection)>,
 }
 
 impl Source {
@@ -80,9 +81,9 @@ impl Source {
         if kept < LEAST_KEPT {
             return Ok(None);
         }
-        let Some(filter) = filter else { return Ok(Some(Source { scan, selection: None })) };
+        let Some(filter) = filter else { return Ok(Some(Source { scan, filter: None })) };
         let selection = select::plan(cx, filter, &Hints::default())?.filter(Selection::is_whole);
-        Ok(selection.map(|selection| Source { scan, selection: Some(selection) }))
+        Ok(selection.map(|selection| Source { scan, filter: Some((filter, selection)) }))
     }
 
     /// The layout of the groups, if nothing can fail and sums of a tile fit 64 bits.
@@ -181,8 +182,9 @@ struct Partial {
 impl Kernel<'_, '_> {
     fn task<'b>(&self, env: &Env<'b>, lo: V<'b>, hi: V<'b>) -> Result<()> {
         let b = env.b;
-        let selection = self.source.selection.as_ref();
-        let ready = selection.map(|s| s.ready(env));
+        let filter = self.source.filter.as_ref();
+        let (lo, hi) = filter.map_or((lo, hi), |(filter, _)| zones::narrowed(self.cx, env, *filter, (lo, hi)));
+        let ready = filter.map(|(_, selection)| selection.ready(env));
         let start = b.mark();
         let mut outcome = Ok(vec![]);
         let mut stack = None;
