@@ -128,7 +128,12 @@ fn failures_are_not_skipped() {
     let graph = program(&|_, r| (r.i64("n") / (r.i64("n") - (ROWS - 1))).ne(1) & r.i64("n").lt(50));
     for session in sessions(&clustered()) {
         assert_eq!(shown(&session, &graph), "");
+        assert!(matches!(session.run(&graph), Err(Error::Failed { .. })));
     }
+    // It cannot, for the values that there are.
+    check("n", &|_, r| {
+        (r.i64("n") / (r.i64("n") + 1)).eq(0) & (r.i64("n") * 2 + r.i64("noise")).lt(500) & r.i64("n").lt(50)
+    });
 }
 
 fn compared<'s>(op: CompareOp, a: Rep<'s, Dyn>, b: Rep<'s, Dyn>) -> Rep<'s, Bool> {

@@ -6,7 +6,7 @@
 
 use super::dictionary::{self, DictRef, Table as DictTable};
 use super::env::{Env, Place};
-use super::expr::{compare, eval};
+use super::expr::{can_fail, compare, eval};
 use super::pipeline::{self, Consume, when};
 use super::scan::{self, LaneForm};
 use super::sideways::{Hints, Test};
@@ -75,8 +75,12 @@ pub fn plan(cx: &Cx<'_>, table: Node, hints: &Hints) -> Result<Option<Selection>
     }
     let left = cx.estimate.rows(table) / cx.estimate.rows(scan).max(1.0);
     let hints = hints.about(cx, scan, left);
-    // What is left may fail, and must then be seen by the rows that pass everything before it only.
-    Ok((!masks.is_empty() || !hints.is_empty()).then_some(Selection { scan, masks, hints, rest }))
+    if masks.is_empty() && hints.is_empty() {
+        return Ok(None);
+    }
+    // What is left sees the rows that pass the masks only. Where it can fail it has to see every row.
+    let hides_failures = !masks.is_empty() && can_fail(cx, scan, &rest)?;
+    Ok((!hides_failures).then_some(Selection { scan, masks, hints, rest }))
 }
 
 fn conjuncts(cx: &Cx<'_>, predicate: Node) -> Vec<Node> {

@@ -6,14 +6,13 @@
 //! depends on the parameters.
 
 use super::env::Env;
-use super::expr::compare;
+use super::expr::{can_fail, compare};
 use super::scan;
 use super::value::{Range, widen};
 use crate::data::{ZONE_ROWS, Zones};
 use crate::lower::context::{Cx, Fact};
 use crate::lower::frame::{Bind, Part};
 use crate::lower::parameter;
-use quearn_stage::graph::fails::can_fail;
 use quearn_stage::graph::{BinaryOp, CompareOp, Node, Op};
 use quearn_stage::low::{BinOp, CmpOp, Prim, Ty, V};
 
@@ -72,8 +71,10 @@ pub fn narrowed<'b>(cx: &Cx<'_>, env: &Env<'b>, filter: Node, (lo, hi): (V<'b>, 
 /// every row.
 fn plan(cx: &Cx<'_>, filter: Node) -> Option<Test> {
     let &[scan, predicate] = cx.graph.inputs(filter) else { return None };
-    let stored = matches!(cx.graph.op(scan), Op::Scan { .. });
-    if !stored || can_fail(cx.graph, predicate) { None } else { test(cx, scan, predicate) }
+    let stored = matches!(cx.graph.op(scan), Op::Scan { .. }) && scan::check(cx, scan).is_ok();
+    let test = if stored { test(cx, scan, predicate) } else { None };
+    // What cannot be lowered is said where it is lowered.
+    test.filter(|_| !can_fail(cx, scan, &[predicate]).unwrap_or(true))
 }
 
 fn test(cx: &Cx<'_>, scan: Node, node: Node) -> Option<Test> {

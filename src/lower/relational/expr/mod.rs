@@ -19,12 +19,14 @@ pub mod logic;
 pub mod text;
 
 use super::dictionary;
-use super::env::Env;
+use super::env::{Env, Place};
 use super::value::{Repr, Value, both_valid};
-use crate::lower::context::Cx;
+use crate::lower::context::{Cx, TASK};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::parameter;
+use quearn_stage::graph::fails::any_can_fail;
 use quearn_stage::graph::{CompareOp, Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
+use quearn_stage::low::ModuleBuilder;
 
 /// Element type of a scalar, row expression or tensor.
 pub fn elem_of(cx: &Cx<'_>, node: Node) -> Result<Elem> {
@@ -45,6 +47,21 @@ pub fn eval<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
     };
     env.remember(node, value);
     Ok(value)
+}
+
+/// Can one of these expressions fail on some row of a stored table, as far as types and statistics tell?
+pub fn can_fail(cx: &Cx<'_>, scan: Node, expressions: &[Node]) -> Result<bool> {
+    if !any_can_fail(cx.graph, expressions) {
+        return Ok(false);
+    }
+    // Ranges of values show that many tests are needless; what is left of them shows when the code is written.
+    let scratch = ModuleBuilder::new();
+    let mut outcome = Ok(());
+    scratch.func("tests", &TASK, |b, p| {
+        let env = Env::new(b, p[0], p[1]).bind(scan, Place::Stored(p[2]));
+        outcome = expressions.iter().try_for_each(|&expression| eval(cx, &env, expression).map(|_| ()));
+    });
+    outcome.map(|()| !scratch.build().sites.is_empty())
 }
 
 /// The value by a look-up, if the expression depends on one dictionary-coded column only.
