@@ -20,7 +20,7 @@ pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
 
 /// Rows for which optimised code saves about as much time as making it takes: an instruction of the low-level program
 /// costs some 10 us to optimise, and some 5 ns less a row then.
-const COLD_ITEMS: f64 = 16384.0;
+const COLD_ITEMS: f64 = 65536.0;
 
 /// A piece of the main (or prepare) function, run in order.
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
