@@ -231,7 +231,7 @@ impl Job<'_> {
         match bind {
             Bind::Rows { table } => frame.write(slot.offset, self.table(table)?.rows() as i64),
             Bind::Column { table, column, part } => {
-                bind_column(frame, slot, self.table(table)?.column(column)?, *part);
+                bind_column(frame, slot, self.table(table)?.column(column)?, *part)?;
             }
             Bind::Dim { name } => {
                 let missing = || Error::Setting(format!("no input has the dimension \"{name}\""));
@@ -278,7 +278,7 @@ fn allocate(output: &Output, dims: &BTreeMap<String, u64>) -> Result<Option<resu
 /// Offsets of one empty string.
 static NO_STRING: [i32; 2] = [0; 2];
 
-fn bind_column(frame: &mut Frame, slot: Slot, column: &Column, part: Part) {
+fn bind_column(frame: &mut Frame, slot: Slot, column: &Column, part: Part) -> Result<()> {
     let null = std::ptr::null::<u8>();
     let dict = match &column.values {
         Values::Coded { dict, .. } => Some(dict),
@@ -287,19 +287,24 @@ fn bind_column(frame: &mut Frame, slot: Slot, column: &Column, part: Part) {
     let pointer = match (part, &column.values) {
         (Part::Values, Values::Fixed { data, .. }) => data.as_ptr(),
         (Part::Values, Values::Coded { codes, .. }) => codes.as_ptr(),
-        (Part::Offsets, Values::Text { offsets, .. }) => offsets.as_ptr(),
-        (Part::Bytes, Values::Text { bytes, .. }) => bytes.as_ptr(),
+        (Part::Offsets, Values::Text(_)) => column.plain_text()?.offsets.as_ptr(),
+        (Part::Bytes, Values::Text(_)) => column.plain_text()?.bytes.as_ptr(),
         // Where a column is NULL, or an outer join has no row, code 0 is read even if there is no string.
         (Part::DictOffsets, _) if dict.is_some_and(|d| d.is_empty()) => NO_STRING.as_ptr().cast(),
         (Part::DictOffsets, _) => dict.map_or(null, |d| d.offsets().as_ptr().cast()),
         (Part::DictBytes, _) => dict.map_or(null, |d| d.bytes().as_ptr()),
         (Part::Validity, _) => column.validity.as_ref().map_or(null, |v| v.bits.as_ptr()),
         (Part::ValidityOffset, _) => {
-            return frame.write(slot.offset, column.validity.as_ref().map_or(0, |v| v.offset as i64));
+            frame.write(slot.offset, column.validity.as_ref().map_or(0, |v| v.offset as i64));
+            return Ok(());
+        }
+        (Part::DictLen, _) => {
+            frame.write(slot.offset, dict.map_or(0, |d| d.len() as i64));
+            return Ok(());
         }
         (Part::Zones, _) => column.zones.as_ref().map_or(null, |zones| zones.bounds().as_ptr().cast()),
-        (Part::DictLen, _) => return frame.write(slot.offset, dict.map_or(0, |d| d.len() as i64)),
         _ => null,
     };
     frame.write(slot.offset, pointer);
+    Ok(())
 }

@@ -150,8 +150,8 @@ impl Source<'_> {
         match (part, &column.values) {
             (Part::Values, Values::Fixed { data, .. }) => Some(data.len() as u64),
             (Part::Values, Values::Coded { codes, .. }) => Some(codes.len() as u64),
-            (Part::Offsets, Values::Text { offsets, .. }) => Some(offsets.len() as u64),
-            (Part::Bytes, Values::Text { bytes, .. }) => Some(bytes.len() as u64),
+            (Part::Offsets, Values::Text(text)) => text.unpacked().map(|text| text.offsets.len() as u64),
+            (Part::Bytes, Values::Text(text)) => text.unpacked().map(|text| text.bytes.len() as u64),
             (Part::Validity, _) => column.validity.as_ref().map(|_| rows.div_ceil(8)),
             _ => None,
         }

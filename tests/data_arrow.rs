@@ -3,7 +3,7 @@
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::*;
-use quearn::data::{Column, LoadOptions, Phys, Table, Values};
+use quearn::data::{Column, LoadOptions, Phys, PlainText, Table, Values};
 use quearn_stage::graph::Scalar;
 use std::sync::Arc;
 
@@ -164,7 +164,9 @@ fn one_batch_is_shared() {
     let (offsets, bytes) = (texts.value_offsets().as_ptr() as usize, texts.value_data().as_ptr() as usize);
     let nulls = texts.nulls().unwrap().buffer().as_ptr();
     let column = load(vec![Arc::new(texts)], &LoadOptions::SHARE);
-    let Values::Text { offsets: o, bytes: b, wide: false } = &column.values else { panic!("{:?}", column.values) };
+    let PlainText { offsets: o, bytes: b, wide: false } = column.plain_text().unwrap() else {
+        panic!("{:?}", column.values)
+    };
     assert_eq!((o.as_ptr() as usize, b.as_ptr() as usize), (offsets, bytes));
     assert_eq!(column.validity.as_ref().unwrap().bits.as_ptr(), nulls);
     let back = column.to_array().unwrap();
@@ -183,7 +185,7 @@ fn one_batch_is_shared() {
 fn compact_storage() {
     let phys = |array: ArrayRef| match load(vec![array], &LoadOptions::COMPACT).values {
         Values::Fixed { phys, .. } | Values::Coded { phys, .. } => phys,
-        Values::Text { .. } => panic!("text"),
+        Values::Text(_) => panic!("text"),
     };
     assert_eq!(phys(Arc::new(Int64Array::from(vec![0, 127]))), Phys::I8);
     let decimals = Decimal128Array::from(vec![Some(40_000), None]).with_precision_and_scale(15, 2).unwrap();
@@ -196,7 +198,7 @@ fn compact_storage() {
     assert_eq!(phys(Arc::new(StringArray::from(many))), Phys::I16);
     let distinct = StringArray::from_iter_values((0..4_000).map(|i| i.to_string()));
     let column = load(vec![Arc::new(distinct)], &LoadOptions::COMPACT);
-    assert!(matches!(column.values, Values::Text { .. }));
+    assert!(matches!(column.values, Values::Text(_)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Columns: values, validity and statistics.
 
-use super::{Dictionary, Stats, Zones};
+use super::{Dictionary, Error, PlainText, Result, Stats, Text, Zones};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use quearn_stage::graph::{Elem, Field, Literal, Scalar};
 use std::fmt;
@@ -88,15 +88,8 @@ pub enum Values {
         /// `rows * inner elements` values.
         data: Buffer,
     },
-    /// UTF-8 strings; the string of row `r` is `bytes[offsets[r] .. offsets[r + 1]]`. The first offset need not be 0.
-    Text {
-        /// `rows + 1` positions, `i32`, or `i64` if `wide`.
-        offsets: Buffer,
-        /// Are the positions 64-bit?
-        wide: bool,
-        /// The strings.
-        bytes: Buffer,
-    },
+    /// UTF-8 strings, see [`Column::plain_text`].
+    Text(Text),
     /// Strings as codes of a sorted dictionary; rows that are NULL have code 0.
     Coded {
         /// Storage of a code: `I8`, `I16` or `I32`.
@@ -186,11 +179,23 @@ impl Column {
         self.validity.as_ref().is_none_or(|v| v.is_valid(row))
     }
 
-    /// Memory of values, offsets, dictionary, validity and zones (a buffer shared with another column counts in both).
+    /// The strings of a column that has them plain. If they are packed, they are unpacked first, once for the column and
+    /// its clones.
+    pub fn plain_text(&self) -> Result<&PlainText> {
+        let found = match &self.values {
+            Values::Text(text) => return text.plain(&self.name),
+            Values::Fixed { phys, .. } => phys.to_string(),
+            Values::Coded { phys, .. } => format!("codes {phys}"),
+        };
+        Err(Error::ColumnType { column: self.name.clone(), expected: "plain text".into(), found })
+    }
+
+    /// Memory held now by values, offsets, dictionary, validity and zones (a buffer shared with another column counts in
+    /// both).
     pub fn bytes(&self) -> usize {
         let values = match &self.values {
             Values::Fixed { data, .. } => data.len(),
-            Values::Text { offsets, bytes, .. } => offsets.len() + bytes.len(),
+            Values::Text(text) => text.held(),
             Values::Coded { codes, dict, .. } => codes.len() + dict.bytes().len() + size_of_val(dict.offsets()),
         };
         let zones = self.zones.as_ref().map_or(0, |zones| size_of_val(zones.bounds()));
@@ -203,7 +208,7 @@ impl Column {
         let (phys, data) = match &self.values {
             Values::Fixed { phys, data } => (*phys, data),
             Values::Coded { phys, codes, .. } => (*phys, codes),
-            Values::Text { .. } => return None,
+            Values::Text(_) => return None,
         };
         if !self.is_valid(row) || !self.shape.is_empty() || self.elem.scalar == Scalar::Interval {
             return None;
@@ -234,19 +239,13 @@ impl Column {
         })
     }
 
-    /// The string in a row; `None` if NULL or of another type.
+    /// The string in a row; `None` if NULL, of another type, or packed where there is no memory to unpack it.
     pub fn text(&self, row: usize) -> Option<&str> {
         if !self.is_valid(row) {
             return None;
         }
         match &self.values {
-            Values::Text { offsets, wide, bytes } => {
-                let at = |i: usize| match wide {
-                    true => offsets.typed_data::<i64>()[i] as usize,
-                    false => offsets.typed_data::<i32>()[i] as usize,
-                };
-                std::str::from_utf8(&bytes[at(row)..at(row + 1)]).ok()
-            }
+            Values::Text(text) => std::str::from_utf8(text.plain(&self.name).ok()?.row(row)).ok(),
             Values::Coded { dict, .. } => Some(dict.get(self.int(row)? as usize)),
             Values::Fixed { .. } => None,
         }

@@ -1,6 +1,6 @@
 //! Dictionaries: the distinct strings of a column in byte order, so that codes compare as the strings do.
 
-use super::build::Ints;
+use super::build::{Ints, PART_ROWS};
 use super::{Phys, Values};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Int32Type};
@@ -156,15 +156,22 @@ impl Encoder {
     }
 
     /// The string of every code, an empty one for NULL's.
-    pub(super) fn strings(&self) -> Vec<&str> {
+    fn strings(&self) -> Vec<&str> {
         let mut strings = vec![""; self.count()];
         self.seen.iter().for_each(|(text, code)| strings[*code as usize] = text);
         strings
     }
 
-    /// The code of every row.
-    pub(super) fn codes(&self) -> impl Iterator<Item = usize> {
-        self.codes.positions()
+    /// The rows as plain strings, some at a time.
+    pub(super) fn plain_arrays(&self) -> impl Iterator<Item = ArrayRef> {
+        let strings = self.strings();
+        let mut codes = self.codes.positions().peekable();
+        std::iter::from_fn(move || {
+            codes.peek()?;
+            let text = |code: usize| (Some(code as u32) != self.null).then(|| strings[code]);
+            let part: LargeStringArray = codes.by_ref().take(PART_ROWS).map(text).collect();
+            Some(Arc::new(part) as ArrayRef)
+        })
     }
 
     /// Codes of the sorted dictionary (0 for NULL); `None` if the strings are too long together.
@@ -203,7 +210,7 @@ mod tests {
         let mut encoder = Encoder::new(3, 1);
         let array = |texts: &[&str]| StringArray::from(texts.to_vec());
         assert!(encoder.append(&array(&["a", "a"])).is_some() && encoder.append(&array(&["a", "b"])).is_none());
-        assert_eq!(encoder.codes().count(), 2);
+        assert_eq!(encoder.plain_arrays().map(|part| part.len()).sum::<usize>(), 2);
         assert!(Dictionary::from_sorted(["b", "a"]).is_none());
     }
 

@@ -1,6 +1,6 @@
 //! Columns back to Arrow; memory is shared where storage and logical type agree.
 
-use super::{Column, Error, Phys, Result, Table, Values};
+use super::{Column, Error, Phys, PlainText, Result, Table, Values};
 use arrow::array::{Array, BooleanArray, StringArray};
 use arrow::array::{
     ArrayData, ArrayDataBuilder, ArrayRef, DictionaryArray, RecordBatch, RecordBatchOptions, make_array,
@@ -28,9 +28,10 @@ impl Column {
     pub fn to_array(&self) -> Result<ArrayRef> {
         let array = match &self.values {
             Values::Fixed { phys, data } => self.fixed_array(*phys, data),
-            Values::Text { offsets, wide, bytes } => {
-                let ty = if *wide { DataType::LargeUtf8 } else { DataType::Utf8 };
-                self.build(ty, self.rows, vec![offsets.clone(), bytes.clone()]).map(make_array)
+            Values::Text(_) => {
+                let PlainText { offsets, wide, bytes } = self.plain_text()?.clone();
+                let ty = if wide { DataType::LargeUtf8 } else { DataType::Utf8 };
+                self.build(ty, self.rows, vec![offsets, bytes]).map(make_array)
             }
             Values::Coded { phys, codes, dict } => {
                 let strings = StringArray::from_iter_values(dict.iter());

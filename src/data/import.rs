@@ -1,7 +1,7 @@
 //! Arrow arrays to columns: shared where the layout allows, narrowed or dictionary-coded where asked.
 
 use super::build::{self, ColumnBuilder};
-use super::{Column, Error, LoadOptions, Phys, Result, Validity, Values};
+use super::{Column, Error, LoadOptions, Phys, PlainText, Result, Validity, Values};
 use arrow::array::*;
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
@@ -20,7 +20,10 @@ pub(super) fn column(field: &Field, arrays: &[ArrayRef], options: &LoadOptions) 
     let rows = arrays.iter().map(|a| a.len()).sum();
     let text_bytes = arrays.iter().map(|a| a.get_buffer_memory_size()).sum();
     let mut builder = ColumnBuilder::new(field, rows, text_bytes, options)?;
-    arrays.iter().try_for_each(|array| builder.append(array))?;
+    for array in arrays {
+        builder.append(array)?;
+        builder.pack();
+    }
     Ok(builder.finish())
 }
 
@@ -32,7 +35,7 @@ fn shared(field: &Field, array: &ArrayRef, options: &LoadOptions) -> Result<Opti
     let Some(values) = layout.shared(&layout.leaf(field.name(), array)?) else { return Ok(None) };
     let nulls = array.logical_nulls().filter(|nulls| nulls.null_count() > 0);
     let validity = nulls.map(|nulls| Validity { bits: nulls.buffer().clone(), offset: nulls.offset() });
-    Ok(Some(build::column(field.name().clone(), field.is_nullable(), layout, array.len(), values, validity)))
+    Ok(Some(build::column(field.name().clone(), field.is_nullable(), layout, array.len(), values, validity, None)))
 }
 
 /// How an Arrow type is read.
@@ -137,7 +140,7 @@ impl Layout {
 fn shared_text<O: OffsetSizeTrait>(array: &ArrayRef) -> Values {
     let array = array.as_string::<O>();
     let offsets = array.offsets().inner().inner().clone();
-    Values::Text { offsets, wide: O::IS_LARGE, bytes: array.values().clone() }
+    Values::Text(PlainText { offsets, wide: O::IS_LARGE, bytes: array.values().clone() }.into())
 }
 
 /// Strings with a dictionary, as they are read.

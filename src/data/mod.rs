@@ -5,7 +5,7 @@
 //!                                       |
 //!                     Column = values + validity + statistics + zones
 //!                                |
-//!          Fixed (ints, decimals, dates, floats, images)   Text   Coded (sorted dictionary)
+//!          Fixed (ints, decimals, dates, floats, images)   Text (plain or packed)   Coded (sorted dictionary)
 //!
 //!  safetensors --> Tensor
 //! ```
@@ -19,11 +19,13 @@ mod column;
 mod dictionary;
 mod error;
 mod export;
+mod growing;
 mod import;
 mod nearest;
 mod stats;
 mod table;
 mod tensor;
+mod text;
 mod zones;
 
 mod catalog;
@@ -35,8 +37,10 @@ pub use error::{Error, Result};
 pub use stats::Stats;
 pub use table::{LoadOptions, Table};
 pub use tensor::{Element, Tensor};
+pub use text::{PlainText, Text};
 pub use zones::{ZONE_ROWS, Zones};
 
 pub(crate) use build::ColumnBuilder;
 pub(crate) use import::coded_strings;
 pub(crate) use nearest::hint;
+pub(crate) use text::{PackedBlock, TextBlock};

@@ -1,6 +1,6 @@
 //! Statistics: what the optimiser knows about a column, gathered the same way for every column that is loaded.
 
-use super::{Phys, Validity, Values};
+use super::{Phys, PlainText, Validity, Values};
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 
@@ -26,8 +26,15 @@ pub struct Stats {
     pub max_len: Option<usize>,
 }
 
-/// Gathers the facts of a column without inner shape, or (`inner`) only the counts of one with.
-pub(super) fn gather(values: &Values, validity: Option<&Validity>, rows: usize, inner: bool) -> Stats {
+/// Gathers the facts of a column without inner shape, or (`inner`) only the counts of one with. Those of packed strings
+/// are `known`.
+pub(super) fn gather(
+    values: &Values,
+    validity: Option<&Validity>,
+    rows: usize,
+    inner: bool,
+    known: Option<&TextFacts>,
+) -> Stats {
     let nulls = validity.map_or(0, |v| v.to_nulls(rows).null_count());
     let base = Stats { rows, nulls, ..Stats::default() };
     if inner {
@@ -43,12 +50,11 @@ pub(super) fn gather(values: &Values, validity: Option<&Validity>, rows: usize, 
                 _ => stats,
             }
         }
-        Values::Text { offsets, wide: false, bytes } => {
-            of_text(offsets.typed_data::<i32>(), |o| *o as usize, bytes, validity, base)
-        }
-        Values::Text { offsets, wide: true, bytes } => {
-            of_text(offsets.typed_data::<i64>(), |o| *o as usize, bytes, validity, base)
-        }
+        Values::Text(text) => match (known, text.unpacked()) {
+            (Some(facts), _) => facts.stats(base),
+            (None, Some(text)) => of_text(text, validity, base),
+            (None, None) => base,
+        },
     }
 }
 
@@ -138,34 +144,96 @@ fn of_floats<T: Copy>(values: &[T], widen: impl Fn(T) -> f64, validity: Option<&
     Stats { distinct: Some(distinct), sorted, ..base }
 }
 
-fn of_text<O>(
-    offsets: &[O],
-    at: impl Fn(&O) -> usize,
-    bytes: &[u8],
-    validity: Option<&Validity>,
-    base: Stats,
-) -> Stats {
-    let hasher = FixedState::default();
-    let mut sketch = Sketch::new();
-    let (mut max_len, mut sorted, mut strictly) = (0, base.nulls == 0, true);
-    let mut last: Option<&[u8]> = None;
-    for row in 0..base.rows {
-        if validity.is_some_and(|v| !v.is_valid(row)) {
-            continue;
-        }
-        let text = &bytes[at(&offsets[row])..at(&offsets[row + 1])];
-        max_len = max_len.max(text.len());
-        sketch.add(hasher.hash_one(text));
-        if sorted && let Some(last) = last {
-            sorted = last <= text;
-            strictly &= last < text;
-        }
-        last = Some(text);
+fn of_text(text: &PlainText, validity: Option<&Validity>, base: Stats) -> Stats {
+    let mut reader = TextReader::new();
+    let valid = |row: usize| validity.is_none_or(|v| v.is_valid(row));
+    (0..base.rows).for_each(|row| reader.add(valid(row).then(|| text.row(row))));
+    reader.facts().stats(base)
+}
+
+/// Gathers the facts of strings, one after the other.
+pub(super) struct TextReader<'a> {
+    hasher: FixedState,
+    sketch: Sketch,
+    max_len: usize,
+    nulls: bool,
+    /// Do some neighbours descend?
+    descend: bool,
+    /// Are some neighbours equal?
+    equal: bool,
+    /// The first and the last one.
+    ends: Option<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> TextReader<'a> {
+    /// No string was read.
+    pub(super) fn new() -> TextReader<'a> {
+        let (hasher, sketch) = (FixedState::default(), Sketch::new());
+        TextReader { hasher, sketch, max_len: 0, nulls: false, descend: false, equal: false, ends: None }
     }
-    let present = present_u64(base.rows, base.nulls);
-    let unique = sorted && strictly;
-    let distinct = if unique { present } else { sketch.estimate().min(present) };
-    Stats { distinct: Some(distinct), sorted, unique, max_len: Some(max_len), ..base }
+
+    /// Reads a string, or NULL.
+    pub(super) fn add(&mut self, text: Option<&'a [u8]>) {
+        let Some(text) = text else {
+            self.nulls = true;
+            return;
+        };
+        self.max_len = self.max_len.max(text.len());
+        self.sketch.add(self.hasher.hash_one(text));
+        let (first, last) = self.ends.unwrap_or((text, text));
+        if !self.descend && self.ends.is_some() {
+            let order = last.cmp(text);
+            self.descend = order.is_gt();
+            self.equal |= order.is_eq();
+        }
+        self.ends = Some((first, text));
+    }
+
+    /// The facts of all strings that were read.
+    pub(super) fn facts(self) -> TextFacts {
+        let sorted = !self.nulls && !self.descend;
+        let ends = self.ends.filter(|_| sorted).map(|(first, last)| [first.into(), last.into()]);
+        TextFacts { sketch: self.sketch, max_len: self.max_len, sorted, strictly: !self.equal, ends }
+    }
+}
+
+/// Facts of the strings of some consecutive rows.
+pub(super) struct TextFacts {
+    sketch: Sketch,
+    max_len: usize,
+    /// As in [`Stats`].
+    sorted: bool,
+    /// Are no two neighbours equal?
+    strictly: bool,
+    /// The first and the last string, if there are any and they are sorted.
+    ends: Option<[Box<[u8]>; 2]>,
+}
+
+impl TextFacts {
+    /// Adds those of the rows that follow.
+    pub(super) fn append(&mut self, next: TextFacts) {
+        self.sketch.merge(&next.sketch);
+        self.max_len = self.max_len.max(next.max_len);
+        self.sorted &= next.sorted;
+        self.strictly &= next.strictly;
+        self.ends = match (self.ends.take(), next.ends) {
+            (Some([first, last]), Some([after, end])) => {
+                self.sorted &= last <= after;
+                self.strictly &= last != after;
+                Some([first, end])
+            }
+            (before, after) => before.or(after),
+        };
+    }
+
+    /// Facts of a column with so many rows and NULLs.
+    pub(super) fn stats(&self, base: Stats) -> Stats {
+        let present = present_u64(base.rows, base.nulls);
+        let sorted = self.sorted && base.nulls == 0;
+        let unique = sorted && self.strictly;
+        let distinct = if unique { present } else { self.sketch.estimate().min(present) };
+        Stats { distinct: Some(distinct), sorted, unique, max_len: Some(self.max_len), ..base }
+    }
 }
 
 fn present_u64(rows: usize, nulls: usize) -> u64 {
@@ -206,6 +274,11 @@ impl Sketch {
 
     fn new() -> Sketch {
         Sketch { registers: vec![0; 1 << Sketch::BITS] }
+    }
+
+    /// Adds what another one was shown.
+    fn merge(&mut self, other: &Sketch) {
+        self.registers.iter_mut().zip(&other.registers).for_each(|(own, other)| *own = (*own).max(*other));
     }
 
     fn add(&mut self, hash: u64) {

@@ -15,13 +15,16 @@ pub struct LoadOptions {
     /// Store strings as codes if there are at most this many distinct ones, and at most a quarter as many as rows (or
     /// at most 256); 0 for never.
     pub dictionary_limit: usize,
+    /// Store strings that have no codes packed until something reads them, if they have at least this many bytes
+    /// together and become smaller by a third or more; `usize::MAX` for never.
+    pub pack_from: usize,
 }
 
 impl LoadOptions {
     /// Share the memory of the batches wherever possible; the default for [`Table::from_batches`].
-    pub const SHARE: LoadOptions = LoadOptions { narrow: false, dictionary_limit: 0 };
+    pub const SHARE: LoadOptions = LoadOptions { narrow: false, dictionary_limit: 0, pack_from: usize::MAX };
     /// Store compactly; the default for files, whose decoded values belong to nobody else.
-    pub const COMPACT: LoadOptions = LoadOptions { narrow: true, dictionary_limit: 1 << 16 };
+    pub const COMPACT: LoadOptions = LoadOptions { narrow: true, dictionary_limit: 1 << 16, pack_from: 1 << 20 };
 }
 
 impl Default for LoadOptions {
@@ -116,7 +119,7 @@ impl Table {
         self.columns.iter().map(Column::field).collect()
     }
 
-    /// Memory of the columns.
+    /// Memory that the columns hold now; packed strings will take more once something reads them.
     pub fn bytes(&self) -> usize {
         self.columns.iter().map(Column::bytes).sum()
     }

@@ -122,7 +122,7 @@ impl Form {
     pub fn of(values: &Values) -> Form {
         match values {
             Values::Fixed { phys, .. } => Form::Fixed(*phys),
-            Values::Text { wide, .. } => Form::Text { wide: *wide },
+            Values::Text(text) => Form::Text { wide: text.is_wide() },
             Values::Coded { phys, .. } => Form::Coded(*phys),
         }
     }

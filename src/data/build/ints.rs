@@ -1,6 +1,6 @@
 //! Columns of integers, decimals, dates and codes while they are built.
 
-use super::growing::Growing;
+use crate::data::growing::Growing;
 use crate::data::{Phys, Values};
 use arrow::buffer::{Buffer, NullBuffer};
 

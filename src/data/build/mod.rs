@@ -3,23 +3,25 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `growing` | the memory that values are written into |
 //! | `ints` | integers in the narrowest storage |
 //! | `texts` | strings, and their codes |
+//! | `packing` | strings that are packed while they arrive |
 
-mod growing;
 mod ints;
+mod packing;
 mod texts;
 
 pub(super) use ints::Ints;
+pub(super) use texts::PART_ROWS;
 
+use super::growing::Growing;
 use super::import::Layout;
-use super::{Column, LoadOptions, Phys, Result, Validity, Values, stats, zones};
+use super::{Column, LoadOptions, PackedBlock, Phys, Result, TextBlock, Validity, Values, stats, zones};
 use arrow::array::*;
 use arrow::compute::{max, min};
 use arrow::datatypes::*;
-use growing::Growing;
 use quearn_stage::graph::Elem;
+use rayon::prelude::*;
 use texts::Texts;
 
 /// A column so far.
@@ -72,19 +74,43 @@ impl ColumnBuilder {
         Ok(())
     }
 
+    /// A block of strings to be packed, on any thread; it comes back by [`ColumnBuilder::put_block`].
+    pub(crate) fn next_block(&mut self) -> Option<TextBlock> {
+        if let Builder::Texts(texts) = &mut self.values { texts.next_block() } else { None }
+    }
+
+    /// Takes a packed block.
+    pub(crate) fn put_block(&mut self, block: PackedBlock) {
+        if let Builder::Texts(texts) = &mut self.values {
+            texts.put_block(block);
+        }
+    }
+
+    /// Packs, on all threads, what is to be packed.
+    pub(crate) fn pack(&mut self) {
+        loop {
+            let blocks: Vec<TextBlock> = std::iter::from_fn(|| self.next_block()).take(256).collect();
+            if blocks.is_empty() {
+                return;
+            }
+            let packed: Vec<PackedBlock> = blocks.par_iter().map(TextBlock::pack).collect();
+            packed.into_iter().for_each(|block| self.put_block(block));
+        }
+    }
+
     /// The column, with statistics and zones.
     pub(crate) fn finish(self) -> Column {
         let bits = |mut bits: BooleanBufferBuilder| Validity { bits: bits.finish().into_inner(), offset: 0 };
-        let values = match self.values {
-            Builder::Ints(ints) => ints.into_values(),
-            Builder::Fixed(phys, bytes) => Values::Fixed { phys, data: bytes.finish() },
+        let (values, facts) = match self.values {
+            Builder::Ints(ints) => (ints.into_values(), None),
+            Builder::Fixed(phys, bytes) => (Values::Fixed { phys, data: bytes.finish() }, None),
             Builder::Texts(texts) => texts.into_values(),
         };
-        column(self.name, self.nullable, self.layout, self.rows, values, self.validity.map(bits))
+        column(self.name, self.nullable, self.layout, self.rows, values, self.validity.map(bits), facts)
     }
 }
 
-/// A column with its statistics and zones.
+/// A column with its statistics and zones. The facts of packed strings are known.
 pub(super) fn column(
     name: String,
     nullable: bool,
@@ -92,9 +118,10 @@ pub(super) fn column(
     rows: usize,
     values: Values,
     validity: Option<Validity>,
+    facts: Option<stats::TextFacts>,
 ) -> Column {
     let inner = !layout.shape.is_empty();
-    let stats = stats::gather(&values, validity.as_ref(), rows, inner);
+    let stats = stats::gather(&values, validity.as_ref(), rows, inner, facts.as_ref());
     let zones = if inner { None } else { zones::gather(layout.scalar, &values, validity.as_ref(), rows) };
     let elem = Elem { scalar: layout.scalar, nullable: nullable || validity.is_some() };
     Column { name, elem, shape: layout.shape, rows, values, validity, stats, zones }
@@ -102,9 +129,10 @@ pub(super) fn column(
 
 fn builder(layout: &Layout, rows: usize, text_bytes: usize, options: &LoadOptions) -> Builder {
     let values = rows.saturating_mul(layout.inner_len());
+    let texts = |limit: usize| Builder::Texts(Texts::new(limit, rows, text_bytes, options.pack_from));
     match (layout.phys(), &layout.leaf) {
-        (None, DataType::Dictionary(..)) => Builder::Texts(Texts::new(u32::MAX as usize, rows, text_bytes)),
-        (None, _) => Builder::Texts(Texts::new(dictionary_limit(rows, options), rows, text_bytes)),
+        (None, DataType::Dictionary(..)) => texts(u32::MAX as usize),
+        (None, _) => texts(dictionary_limit(rows, options)),
         (Some(_), _) if layout.narrows(options) => Builder::Ints(Ints::new(Phys::I8, rows)),
         (Some(phys), _) => Builder::Fixed(phys, Growing::with_capacity(values.saturating_mul(phys.bytes()))),
     }

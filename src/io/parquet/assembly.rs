@@ -15,6 +15,8 @@ pub(super) struct Assembly {
 struct State {
     /// `None` once all rows are there.
     builder: Option<ColumnBuilder>,
+    /// Blocks of strings that threads are packing.
+    packing: usize,
     column: Option<Column>,
     /// The row group that is appended next.
     group: usize,
@@ -31,7 +33,7 @@ struct Chunk {
 impl Assembly {
     /// A column without rows, of so many row groups.
     pub(super) fn new(builder: ColumnBuilder, groups: usize) -> Assembly {
-        let state = State { builder: Some(builder), column: None, group: 0, early: BTreeMap::new() };
+        let state = State { builder: Some(builder), packing: 0, column: None, group: 0, early: BTreeMap::new() };
         Assembly { state: Mutex::new(state), groups }
     }
 
@@ -39,7 +41,9 @@ impl Assembly {
     pub(super) fn add(&self, group: usize, array: ArrayRef) -> Result<()> {
         let mut state = self.lock();
         state.early.entry(group).or_default().arrays.push(array);
-        state.append()
+        state.append()?;
+        self.finish(state);
+        Ok(())
     }
 
     /// There are no more rows in a row group. After the last one the column is finished.
@@ -47,14 +51,30 @@ impl Assembly {
         let mut state = self.lock();
         state.early.entry(group).or_default().whole = true;
         state.append()?;
-        let complete = state.group == self.groups;
+        self.finish(state);
+        Ok(())
+    }
+
+    /// Does what takes a while without keeping others from adding rows: packs strings, and if all is there, finishes the
+    /// column.
+    fn finish<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        while let Some(block) = state.builder.as_mut().and_then(ColumnBuilder::next_block) {
+            state.packing += 1;
+            drop(state);
+            let packed = block.pack();
+            state = self.lock();
+            state.packing -= 1;
+            if let Some(builder) = &mut state.builder {
+                builder.put_block(packed);
+            }
+        }
+        // Whoever packs the last block sees that it is the last.
+        let complete = state.group == self.groups && state.packing == 0;
         if let Some(builder) = state.builder.take_if(|_| complete) {
-            // Gathering statistics takes a while.
             drop(state);
             let column = builder.finish();
             self.lock().column = Some(column);
         }
-        Ok(())
     }
 
     /// The column, once all of its row groups are closed.

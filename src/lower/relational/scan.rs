@@ -90,7 +90,7 @@ pub fn load<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>) 
     });
     let value = match &column.values {
         Values::Fixed { phys, .. } => fixed(cx, env, table, column, *phys, row),
-        Values::Text { wide, .. } => text(cx, env, table, column, *wide, row),
+        Values::Text(strings) => text(cx, env, table, column, strings.is_wide(), row),
         Values::Coded { phys, .. } => {
             let base = bound(cx, env, table, column, Part::Values);
             let code = machine_load(env, base, *phys, row).sext(Prim::I32);
@@ -215,7 +215,7 @@ pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V
     })?;
     let phys = match &column.values {
         Values::Fixed { phys, .. } | Values::Coded { phys, .. } => *phys,
-        Values::Text { .. } => {
+        Values::Text(_) => {
             return Err(LowerError::Internal { node: cx.describe(scan), what: "text in lanes".into() });
         }
     };

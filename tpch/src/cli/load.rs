@@ -177,7 +177,10 @@ fn shortened(text: &str) -> String {
 fn storage(values: &Values) -> String {
     match values {
         Values::Fixed { phys, .. } => phys.to_string(),
-        Values::Text { wide, .. } => format!("text, {} offsets", if *wide { "i64" } else { "i32" }),
+        Values::Text(text) => {
+            let packed = if text.unpacked().is_none() { "packed " } else { "" };
+            format!("{packed}text, {} offsets", if text.is_wide() { "i64" } else { "i32" })
+        }
         Values::Coded { phys, dict, .. } => format!("codes {phys}, {} strings", dict.len()),
     }
 }

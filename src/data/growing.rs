@@ -29,6 +29,15 @@ impl Growing {
         Growing { memory: pages.map_or_else(heap, Memory::Pages), len: 0 }
     }
 
+    /// Zeros that are written over; `None` if the system has no memory for them.
+    pub(super) fn zeroed(bytes: usize) -> Option<Growing> {
+        let memory = match bytes {
+            ..HUGE => Memory::Heap(MutableBuffer::from_len_zeroed(bytes)),
+            _ => Memory::Pages(Pages::new(bytes)?),
+        };
+        Some(Growing { memory, len: bytes })
+    }
+
     /// Bytes that are written.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -63,6 +72,12 @@ impl Growing {
         unsafe { std::slice::from_raw_parts(self.start().cast::<T>(), self.len / size_of::<T>()) }
     }
 
+    /// What is written, to be changed.
+    pub(super) fn as_mut_slice<T: ArrowNativeType>(&mut self) -> &mut [T] {
+        // SAFETY: as above; the memory is borrowed from its owner.
+        unsafe { std::slice::from_raw_parts_mut(self.start_mut().cast::<T>(), self.len / size_of::<T>()) }
+    }
+
     /// As a buffer without room to grow.
     pub(super) fn finish(self) -> Buffer {
         match self.memory {
@@ -87,6 +102,13 @@ impl Growing {
         }
     }
 
+    fn start_mut(&mut self) -> *mut u8 {
+        match &mut self.memory {
+            Memory::Heap(bytes) => bytes.as_mut_ptr(),
+            Memory::Pages(pages) => pages.start().as_ptr(),
+        }
+    }
+
     fn capacity(&self) -> usize {
         match &self.memory {
             Memory::Heap(bytes) => bytes.len(),
@@ -100,12 +122,8 @@ impl Growing {
         if needed > self.capacity() {
             self.grow(needed.max(2 * self.capacity()));
         }
-        let start = match &mut self.memory {
-            Memory::Heap(bytes) => bytes.as_mut_ptr(),
-            Memory::Pages(pages) => pages.start().as_ptr(),
-        };
         // SAFETY: inside the memory, borrowed from its owner.
-        unsafe { std::slice::from_raw_parts_mut(start.add(self.len).cast(), self.capacity() - self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start_mut().add(self.len).cast(), self.capacity() - self.len) }
     }
 
     fn grow(&mut self, capacity: usize) {
