@@ -11,7 +11,7 @@ use quearn_stage::low::{Builder, Prim, Ty, V};
 pub enum Stored {
     /// A machine scalar.
     Prim(Prim),
-    /// Address (8 bytes) and length (`i32`) of text that lives elsewhere.
+    /// Address (8 bytes) and length (`i32`) of text that lives elsewhere, and room for its first four bytes.
     Text,
     /// An `i32` position in a dictionary.
     Code(DictRef),
@@ -34,6 +34,9 @@ impl Stored {
 
 /// Bytes of a [`Stored::Text`] before the length.
 pub const TEXT_LEN: i64 = 8;
+
+/// Bytes of a [`Stored::Text`] before the room for its first four bytes, which whoever compares it often fills.
+pub const TEXT_PREFIX: i64 = 12;
 
 /// A value in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use super::super::env::Env;
 use super::super::expr::{arith, cast, column, elem_of, text};
-use super::super::layout::{RowField, RowLayout, Stored};
+use super::super::layout::{RowField, RowLayout, Stored, TEXT_PREFIX};
 use super::super::pipeline;
 use super::super::value::{Range, Repr, Value, to_float};
 use super::Aggregation;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
-use quearn_stage::graph::{AggregateOp, CompareOp, Elem, Op, Scalar};
+use quearn_stage::graph::{AggregateOp, Elem, Op, Scalar};
 use quearn_stage::low::{BinOp, Builder, CastOp, FailKind, OvfOp, Prim, Ty, V};
 
 /// How a group is laid out: a header, the number of rows, the keys, then one state for each aggregate.
@@ -259,12 +259,20 @@ impl State {
         b.store(group, folded.offset, new);
     }
 
+    /// The first bytes stand beside the address, so that few comparisons look at the text that a group has.
     fn fold_text<'b>(&self, b: &'b Builder, group: V<'b>, folded: &RowField, value: Value<'b>) {
-        let old = folded.load(b, group, None);
-        let better = if self.op == AggregateOp::Min { CompareOp::Lt } else { CompareOp::Gt };
-        let take =
-            b.if_else(old.scalar().is_null(), || vec![b.bool(true)], || vec![text::compare(b, better, value, old)]);
-        b.if_(take[0], || folded.store(b, group, &value));
+        let (old, prefix) = (folded.load(b, group, None), folded.offset + TEXT_PREFIX);
+        let own = (value, text::prefix(b, value));
+        let better = || {
+            let other = (old, b.load(Ty::I32, group, prefix));
+            let is_min = self.op == AggregateOp::Min;
+            vec![if is_min { text::less_by_prefix(b, own, other) } else { text::less_by_prefix(b, other, own) }]
+        };
+        let take = b.if_else(old.scalar().is_null(), || vec![b.bool(true)], better);
+        b.if_(take[0], || {
+            folded.store(b, group, &value);
+            b.store(group, prefix, own.1);
+        });
     }
 
     /// The aggregate of a finished group.

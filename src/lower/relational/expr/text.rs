@@ -4,7 +4,7 @@ use super::super::env::Env;
 use super::super::value::{Repr, Value};
 use crate::lower::context::Cx;
 use quearn_stage::graph::CompareOp;
-use quearn_stage::low::{Builder, Prim, Ty, UnOp, V};
+use quearn_stage::low::{BinOp, Builder, Prim, Ty, UnOp, V};
 
 /// A code as its text; text as it is.
 pub fn as_text<'b>(cx: &Cx<'_>, env: &Env<'b>, value: Value<'b>) -> Value<'b> {
@@ -34,6 +34,34 @@ pub fn compare<'b>(b: &'b Builder, op: CompareOp, x: Value<'b>, y: Value<'b>) ->
         CompareOp::Le => !less(b, (q, m), (p, n)),
         CompareOp::Ge => !less(b, (p, n), (q, m)),
     }
+}
+
+/// The first four bytes of a text as they lie in memory, zeros where there are fewer: an `i32`. Nothing behind the text is
+/// read.
+pub fn prefix<'b>(b: &'b Builder, text: Value<'b>) -> V<'b> {
+    let (ptr, len) = parts(text);
+    let some = || {
+        // The first, the middle and the last byte are all there are; some of them may be the same one.
+        let at = |at: V<'b>| {
+            let byte = byte(b, ptr, at).zext(Prim::I32);
+            byte.bin(BinOp::Shl, at.sext(Prim::I32) * 8)
+        };
+        vec![at(b.i64(0)) | at(len.lshr(1)) | at(len - 1)]
+    };
+    let short = || b.if_else(len.gt(b.i64(0)), some, || vec![b.i32(0)]);
+    b.if_else(len.ge(b.i64(4)), || vec![unaligned(b, ptr, 0, Prim::I32)], short)[0]
+}
+
+/// Is the first text less than the second one? Their prefixes are known, and differ most of the time.
+pub fn less_by_prefix<'b>(b: &'b Builder, (x, p): (Value<'b>, V<'b>), (y, q): (Value<'b>, V<'b>)) -> V<'b> {
+    let differing = p ^ q;
+    let by_prefix = || {
+        // The lowest byte that differs is the first one in memory.
+        let at = differing.un(UnOp::Ctz) & 24;
+        let byte = |prefix: V<'b>| prefix.bin(BinOp::LShr, at) & 0xff;
+        vec![byte(p).lt(byte(q))]
+    };
+    b.if_else(differing.ne(b.i32(0)), by_prefix, || vec![compare(b, CompareOp::Lt, x, y)])[0]
 }
 
 /// Is the text this literal?
