@@ -229,6 +229,17 @@ pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V
     })
 }
 
+/// Asks for the values of a column of fixed width from `row` on; the row need not exist.
+pub fn fetch<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>) -> Result<()> {
+    let table = stored_table(cx, scan)?;
+    let Ok(column) = table.column(name) else { return Ok(()) };
+    if let Values::Fixed { phys, .. } | Values::Coded { phys, .. } = &column.values {
+        let base = bound(cx, env, table, column, Part::Values);
+        env.b.prefetch(base.index(row, prim_of(*phys).bytes() as i64));
+    }
+    Ok(())
+}
+
 /// As [`load_lanes`], as a value of integers or codes.
 pub fn lanes_value<'b>(
     cx: &Cx<'_>,

@@ -1,7 +1,8 @@
-//! Aggregation into few groups by vectors: keys and arguments are evaluated for a register of rows at a time, and each
-//! group adds the lanes that are its own to a register of partial sums (compare Gubner and Boncz, "Exploring query
-//! execution strategies for JIT, vectorization and SIMD", ADMS 2017). The sums lie on the stack, in the first-level cache,
-//! and are added up at the end of a tile.
+//! Aggregation into few groups by vectors (compare Gubner and Boncz, "Exploring query execution strategies for JIT,
+//! vectorization and SIMD", ADMS 2017). Keys and arguments of a block of rows are evaluated, a register at a time, into
+//! buffers in the first-level cache. Then each group that occurs in the block goes over them and adds the lanes that are its
+//! own to sums that stay in registers; a block is so short that most of these need 32 bits only. What a block gives is
+//! added to 64-bit lanes on the stack, and these to the worker's groups at the end of a tile.
 //!
 //! It pays where most rows are kept: each costs the same, whether it counts or not.
 
@@ -16,10 +17,10 @@ use super::super::zones;
 use super::directory::Directory;
 use super::{Aggregation, GroupLayout, Groups};
 use crate::lower::context::{Cx, PipelineNote};
-use crate::lower::error::Result;
+use crate::lower::error::{LowerError, Result};
 use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{AggregateOp, BinaryOp, Node, Op};
-use quearn_stage::low::{Builder, Func, ModuleBuilder, Prim, ReduceOp, Ty, UnOp, V};
+use quearn_stage::low::{BinOp, Builder, CastOp, Func, ModuleBuilder, Prim, ReduceOp, Ty, V};
 use std::rc::Rc;
 
 /// Groups, at most: all of them are looked at for every register of rows.
@@ -27,8 +28,12 @@ const MOST_GROUPS: u64 = 16;
 /// Part of the rows from which on vectors pay.
 const LEAST_KEPT: f64 = 0.2;
 
-/// Bytes of the number of rows of a group.
-const COUNT_BYTES: i64 = 64;
+/// Registers of rows in a block: with eight values a row the buffers take a sixth of the first-level cache.
+const ROUNDS: i64 = 16;
+/// Rows of a block.
+const BLOCK: i64 = ROUNDS * LANES as i64;
+/// Bytes of a total: 64-bit lanes.
+const TOTAL_BYTES: i64 = LANES as i64 * 8;
 
 /// Emits the pipeline of an aggregation, if vectors can do all of it.
 pub fn run(cx: &Cx<'_>, sink: &mut Groups) -> Result<bool> {
@@ -132,9 +137,9 @@ fn fits(range: Range) -> bool {
     most(range.min) && most(range.max)
 }
 
-/// The machine integer of a lane's partial sum of a tile.
+/// The machine integer of a lane's sum over a block.
 fn partial(range: Range) -> Prim {
-    let rounds = i128::from(TILE_ROWS) / i128::from(LANES) + 1;
+    let rounds = i128::from(ROUNDS);
     Range::new(range.min.min(0) * rounds, range.max.max(0) * rounds).prim()
 }
 
@@ -172,11 +177,26 @@ struct Kernel<'x, 'g> {
     groups: u64,
 }
 
-/// Where the partial sums of a state are in a group's part of the stack.
-struct Partial {
-    state: usize,
-    offset: i64,
+/// What is summed up: the number of rows, or an argument, which several aggregates may share.
+struct Sum {
+    argument: Option<Node>,
     prim: Prim,
+    /// Bytes of its registers before this one's in a round of the buffers.
+    offset: i64,
+}
+
+/// A round of a block: which lanes count, their groups, and the addends of every sum but the number of rows.
+struct Round<'b> {
+    mask: V<'b>,
+    group: Option<V<'b>>,
+    addends: Vec<V<'b>>,
+    sums: Vec<Sum>,
+}
+
+/// What a block is added to, once it is known what is summed up.
+struct Totals {
+    stack: quearn_stage::low::Value,
+    sums: Vec<Sum>,
 }
 
 impl Kernel<'_, '_> {
@@ -186,93 +206,177 @@ impl Kernel<'_, '_> {
         let (lo, hi) = filter.map_or((lo, hi), |(filter, _)| zones::narrowed(self.cx, env, *filter, (lo, hi)));
         let ready = filter.map(|(_, selection)| selection.ready(env));
         let start = b.mark();
-        let mut outcome = Ok(vec![]);
-        let mut stack = None;
-        b.for_carry(lo, hi, LANES.into(), &[], |row, _| {
-            let left = (hi - row).min(b.i64(LANES.into())).sext(Prim::I32);
-            let mask = b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES));
-            outcome = self.register(env, row, mask, ready.as_ref(), &mut stack);
+        let mut outcome = Err(LowerError::Internal { node: self.sink.operator.clone(), what: "no block".into() });
+        b.for_carry(lo, hi, BLOCK, &[], |base, _| {
+            let end = (base + BLOCK).min(hi);
+            outcome = match self.groups {
+                1 => self.one_group(env, (base, end), ready.as_ref()),
+                _ => self.block(env, (base, end), ready.as_ref()),
+            };
             vec![]
         });
-        let partials = outcome?;
-        let Some((stack, bytes)) = stack else { return Ok(()) };
-        let stack = b.value(stack);
-        b.at_mark(start, || {
-            let zero = b.zero(Ty::vector(Prim::I64, 8));
-            b.for_(b.i64(0), b.i64(self.groups as i64 * bytes / 64), |i| b.store(stack.index(i, 64), 0, zero));
-        });
-        self.flush(env, stack, bytes, &partials);
+        let totals = outcome?;
+        let stack = b.value(totals.stack);
+        let zero = b.zero(Ty::vector(Prim::I64, 8));
+        let bytes = self.groups as i64 * totals.sums.len() as i64 * TOTAL_BYTES;
+        b.at_mark(start, || b.for_(b.i64(0), b.i64(bytes / 64), |i| b.store(stack.index(i, 64), 0, zero)));
+        self.flush(env, stack, &totals.sums);
         Ok(())
     }
 
-    /// Adds a register of rows to the partial sums.
-    fn register<'b>(
-        &self,
-        env: &Env<'b>,
-        row: V<'b>,
-        mask: V<'b>,
-        ready: Option<&Masks<'_, 'b>>,
-        stack: &mut Option<(quearn_stage::low::Value, i64)>,
-    ) -> Result<Vec<Partial>> {
+    /// Evaluates the rows from `row` on.
+    fn round<'b>(&self, env: &Env<'b>, (row, end): (V<'b>, V<'b>), ready: Option<&Masks<'_, 'b>>) -> Result<Round<'b>> {
         let (cx, b) = (self.cx, env.b);
+        let left = (end - row).min(b.i64(LANES.into())).sext(Prim::I32);
+        let mask = b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES));
         let mask = match ready {
             Some(ready) => ready.test(cx, env, row, mask)?,
             None => mask,
         };
         let (keys, arguments) = self.source.evaluate(cx, &self.sink.of, env, row, mask)?;
-        let (mut partials, mut bytes) = (vec![], COUNT_BYTES);
         let summed = self.sink.layout().0.sums().unwrap_or_default();
-        let mut addends = vec![];
+        let mut sums = vec![Sum { argument: None, prim: Prim::I32, offset: 0 }];
+        let (mut addends, mut offset) = (vec![], 0);
         for (state, argument) in arguments.iter().enumerate().filter(|(state, _)| summed[*state]) {
-            let Some(argument) = argument else { continue };
+            let (Some(argument), node) = (argument, self.sink.of.arguments[state]) else { continue };
+            if sums.iter().any(|sum| sum.argument == node) {
+                continue;
+            }
             let prim = partial(argument.range.unwrap_or(Range::I64));
             let lanes = lanes_of(argument.scalar());
             addends.push(if lanes.ty().prim == prim { lanes } else { lanes.sext(prim) });
-            partials.push(Partial { state, offset: bytes, prim });
-            bytes += i64::from(LANES) * prim.bytes() as i64;
+            sums.push(Sum { argument: node, prim, offset });
+            offset += i64::from(LANES) * prim.bytes() as i64;
         }
-        let memory = b.alloca((self.groups as i64 * bytes) as u32, 64);
-        *stack = Some((memory.id, bytes));
-        let group = position(b, &keys);
-        b.for_(b.i64(0), b.i64(self.groups as i64), |g| {
-            let own = group.map_or(mask, |group| mask & group.eq(g.sext(Prim::I32).splat(LANES)));
-            let bits = own.bitcast(Ty::I16);
-            // Most registers have rows of few groups.
-            b.if_(bits.ne(b.int(Ty::I16, 0)), || {
-                let sums = memory.index(g, bytes);
-                let rows = bits.zext(Prim::I32).un(UnOp::Popcnt).zext(Prim::I64);
-                b.store(sums, 0, b.load(Ty::I64, sums, 0) + rows);
-                for (partial, addend) in partials.iter().zip(&addends) {
-                    let old = b.load(addend.ty(), sums, partial.offset);
-                    b.store(sums, partial.offset, old + own.select(*addend, b.zero(addend.ty())));
-                }
-            });
-        });
-        Ok(partials)
+        Ok(Round { mask, group: position(b, &keys), addends, sums })
     }
 
-    /// Adds the partial sums to the worker's groups.
-    fn flush<'b>(&self, env: &Env<'b>, stack: V<'b>, bytes: i64, partials: &[Partial]) {
+    /// A block of rows that all belong to one group.
+    fn one_group<'b>(
+        &self,
+        env: &Env<'b>,
+        (base, end): (V<'b>, V<'b>),
+        ready: Option<&Masks<'_, 'b>>,
+    ) -> Result<Totals> {
+        let b = env.b;
+        // Once for the forms only.
+        let forms = self.round(env, (base, end), ready)?;
+        let zeros: Vec<V<'b>> = forms.sums.iter().map(|sum| b.zero(Ty::vector(sum.prim, LANES))).collect();
+        let mut outcome = Ok(());
+        let sums = b.for_carry(base, end, LANES.into(), &zeros, |row, c| match self.round(env, (row, end), ready) {
+            Ok(round) => added(b, round.mask, c, &round.addends),
+            Err(error) => {
+                outcome = Err(error);
+                c.to_vec()
+            }
+        });
+        outcome?;
+        let memory = b.alloca((forms.sums.len() as i64 * TOTAL_BYTES) as u32, 64);
+        add_up(b, memory, &sums);
+        Ok(Totals { stack: memory.id, sums: forms.sums })
+    }
+
+    /// A block of rows of several groups.
+    fn block<'b>(&self, env: &Env<'b>, (base, end): (V<'b>, V<'b>), ready: Option<&Masks<'_, 'b>>) -> Result<Totals> {
+        let b = env.b;
+        let groups = Ty::vector(Prim::I32, LANES);
+        let mut outcome = Err(LowerError::Internal { node: self.sink.operator.clone(), what: "no round".into() });
+        let mut buffers = None;
+        let present = b.for_carry(base, end, LANES.into(), &[b.zero(groups)], |row, c| {
+            let mut round = match self.round(env, (row, end), ready) {
+                Ok(round) => round,
+                Err(error) => {
+                    outcome = Err(error);
+                    return c.to_vec();
+                }
+            };
+            // The processor's own prefetcher stands still while the groups go over the buffers.
+            for column in self.cx.needed.columns(self.source.scan) {
+                if let Err(error) = scan::fetch(self.cx, env, self.source.scan, column, row + 2 * BLOCK) {
+                    outcome = Err(error);
+                    return c.to_vec();
+                }
+            }
+            let sums = std::mem::take(&mut round.sums);
+            let width: i64 = sums[1..].iter().map(|sum| i64::from(LANES) * sum.prim.bytes() as i64).sum();
+            let keys = b.alloca((ROUNDS * 64) as u32, 64);
+            let values = b.alloca((ROUNDS * width).max(64) as u32, 64);
+            let at = row - base;
+            let group = round.group.unwrap_or_else(|| b.zero(groups));
+            b.store(keys.index(at, 4), 0, round.mask.select(group, b.int(groups, -1)));
+            for (sum, addend) in sums[1..].iter().zip(&round.addends) {
+                b.store(values.index(at.lshr(4), width), sum.offset, *addend);
+            }
+            buffers = Some((keys.id, values.id, width));
+            outcome = Ok(sums);
+            let bit = b.int(groups, 1).bin(BinOp::Shl, group);
+            vec![c[0] | round.mask.select(bit, b.zero(groups))]
+        })[0];
+        let sums = outcome?;
+        let Some((keys, values, width)) = buffers else { unreachable!("made with the sums") };
+        let (keys, values) = (b.value(keys), b.value(values));
+        let present = present.reduce(ReduceOp::Or);
+        let each = sums.len() as i64 * TOTAL_BYTES;
+        let memory = b.alloca((self.groups as i64 * each) as u32, 64);
+        let rounds = (end - base + (i64::from(LANES) - 1)).lshr(4);
+        let zeros: Vec<V<'b>> = sums.iter().map(|sum| b.zero(Ty::vector(sum.prim, LANES))).collect();
+        b.for_(b.i64(0), b.i64(self.groups as i64), |g| {
+            let g32 = g.sext(Prim::I32);
+            // Most blocks have rows of few groups.
+            b.if_(present.bin(BinOp::LShr, g32).cast(CastOp::Trunc, Prim::Bool), || {
+                let own = b.for_carry(b.i64(0), rounds, 1, &zeros, |round, c| {
+                    let mask = b.load(groups, keys.index(round, 64), 0).eq(g32.splat(LANES));
+                    let addend =
+                        |sum: &Sum| b.load(Ty::vector(sum.prim, LANES), values.index(round, width), sum.offset);
+                    added(b, mask, c, &sums[1..].iter().map(addend).collect::<Vec<_>>())
+                });
+                add_up(b, memory.index(g, each), &own);
+            });
+        });
+        Ok(Totals { stack: memory.id, sums })
+    }
+
+    /// Adds the totals to the worker's groups.
+    fn flush<'b>(&self, env: &Env<'b>, stack: V<'b>, sums: &[Sum]) {
         let b = env.b;
         let (layout, _) = self.sink.layout();
         let array = self.sink.state.get(b, env.frame).index(env.worker, self.groups as i64 * layout.width());
         b.for_(b.i64(0), b.i64(self.groups as i64), |g| {
-            let sums = stack.index(g, bytes);
-            let rows = b.load(Ty::I64, sums, 0);
+            let totals = stack.index(g, sums.len() as i64 * TOTAL_BYTES);
+            let total =
+                |at: usize| b.load(Ty::vector(Prim::I64, LANES), totals, at as i64 * TOTAL_BYTES).reduce(ReduceOp::Add);
+            let rows = total(0);
             b.if_(rows.gt(b.i64(0)), || {
                 let group = array.index(g, layout.width());
                 b.if_(b.load(Ty::I64, group, layout.rows).eq(b.i64(0)), || {
                     layout.store_keys(b, group, &keys_at(g, &layout));
                     layout.init(b, group);
                 });
-                let total = |partial: &Partial| {
-                    let lanes = b.load(Ty::vector(partial.prim, LANES), sums, partial.offset);
-                    let lanes = if partial.prim == Prim::I32 { lanes.sext(Prim::I64) } else { lanes };
-                    (partial.state, lanes.reduce(ReduceOp::Add))
+                let summed = layout.sums().unwrap_or_default();
+                let of = |state: usize| {
+                    let argument = self.sink.of.arguments[state];
+                    sums[1..].iter().position(|sum| sum.argument == argument).map(|at| (state, total(at + 1)))
                 };
-                layout.add(b, group, rows, &partials.iter().map(total).collect::<Vec<_>>());
+                let states = (0..summed.len()).filter(|&state| summed[state]);
+                layout.add(b, group, rows, &states.filter_map(of).collect::<Vec<_>>());
             });
         });
+    }
+}
+
+/// Sums of a block, the first of which counts, with the lanes of one more round added where `mask` is true.
+fn added<'b>(b: &'b Builder, mask: V<'b>, sums: &[V<'b>], addends: &[V<'b>]) -> Vec<V<'b>> {
+    let one = b.int(sums[0].ty(), 1);
+    let addends = std::iter::once(&one).chain(addends);
+    sums.iter().zip(addends).map(|(sum, addend)| *sum + mask.select(*addend, b.zero(addend.ty()))).collect()
+}
+
+/// Adds the sums of a block to totals in memory.
+fn add_up<'b>(b: &'b Builder, totals: V<'b>, sums: &[V<'b>]) {
+    for (at, sum) in (0..).zip(sums) {
+        let wide = if sum.ty().prim == Prim::I64 { *sum } else { sum.sext(Prim::I64) };
+        let place = at * TOTAL_BYTES;
+        b.store(totals, place, b.load(wide.ty(), totals, place) + wide);
     }
 }
 
