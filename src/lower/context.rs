@@ -18,9 +18,9 @@ use std::rc::Rc;
 /// Parameters of every function that runs on a frame: `(frame, worker, lo, hi)`.
 pub const TASK: [Ty; 4] = [Ty::PTR, Ty::I64, Ty::I64, Ty::I64];
 
-/// Rows for which optimised code saves about as much time as making it takes: an instruction of the low-level program
-/// costs some 10 us to optimise, and some 5 ns less a row then.
-const COLD_ITEMS: f64 = 65536.0;
+/// Rows for which optimised code saves in two or three runs what making it takes: an instruction of the low-level program
+/// costs some 30 us to optimise, and with all others of its loop some 5 ns less a row then.
+const COLD_ITEMS: f64 = 262_144.0;
 
 /// A piece of the main (or prepare) function, run in order.
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;

@@ -26,12 +26,22 @@ static HOST: LazyLock<std::result::Result<Host, String>> = LazyLock::new(|| {
 
 /// Settings that LLVM keeps for the whole process and offers as command-line options only.
 fn set_options() {
-    // Loop strength reduction takes a sixth of code generation. Our loops step by one and use x86's scaled addresses, in
-    // which it finds nothing to gain.
-    let arguments = [c"quearn".as_ptr(), c"-disable-lsr".as_ptr()];
-    // SAFETY: both are C strings that live for ever; LLVM copies what it keeps. Called once, before any compilation.
+    let arguments = [
+        c"quearn",
+        // Loop strength reduction takes a sixth of code generation. Our loops step by one and use x86's scaled addresses,
+        // in which it finds nothing to gain.
+        c"-disable-lsr",
+        // A twelfth: instructions stand where they are needed already, and the processor orders them by itself. All TPC-H
+        // queries together are 3 % faster without, convolutions as fast.
+        c"-disable-machine-sink",
+        c"-enable-misched=0",
+        c"-enable-post-misched=0",
+    ]
+    .map(std::ffi::CStr::as_ptr);
+    let count = arguments.len() as i32;
+    // SAFETY: these are C strings that live for ever; LLVM copies what it keeps. Called once, before any compilation.
     unsafe {
-        inkwell::llvm_sys::support::LLVMParseCommandLineOptions(2, arguments.as_ptr(), std::ptr::null());
+        inkwell::llvm_sys::support::LLVMParseCommandLineOptions(count, arguments.as_ptr(), std::ptr::null());
     }
 }
 
