@@ -203,6 +203,9 @@ fn float_functions() {
         (UnaryOp::Cos, 0.0, 1.0),
         (UnaryOp::Floor, -1.5, -2.0),
         (UnaryOp::Ceil, -1.5, -1.0),
+        (UnaryOp::Round, 2.5, 2.0),
+        (UnaryOp::Round, -3.5, -4.0),
+        (UnaryOp::Atan, 1.0, std::f64::consts::FRAC_PI_4),
     ];
     for (op, x, expected) in cases {
         assert!((of(op, x) - expected).abs() < 1e-15, "{} of {x} is {}", op.name(), of(op, x));
@@ -720,6 +723,26 @@ fn shapes_and_reductions() {
     assert_eq!(on(Op::Reshape(vec![Dim::Const(3), Dim::Const(2)])).shape(), [3, 2]);
     assert_eq!(on(Op::ArgMax { axis: 1 }).iter().collect::<Vec<_>>(), [int(1), int(2)]);
     assert_eq!(on(Op::ArgMax { axis: 0 }).iter().collect::<Vec<_>>(), [int(1), int(0), int(1)]);
+}
+
+#[test]
+fn slices_copies_and_running_sums() {
+    let result = |ops: &[Op]| {
+        let mut p = Program::default();
+        let mut x = p.tensor("a", f32s(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        for op in ops {
+            x = p.add(op.clone(), &[x]);
+        }
+        p.floats(x)
+    };
+    let to = |shape: &[u64]| Op::Broadcast(shape.iter().map(|&n| Dim::Const(n)).collect());
+    assert_eq!(result(&[Op::Slice { axis: 1, start: 2, step: -2, count: 2 }]), [3.0, 1.0, 6.0, 4.0]);
+    let row = Op::Slice { axis: 0, start: 1, step: 1, count: 1 };
+    assert_eq!(result(&[row, to(&[2, 3])]), [4.0, 5.0, 6.0, 4.0, 5.0, 6.0]);
+    assert_eq!(result(&[to(&[2, 1, 2, 3])]), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(result(&[Op::CumSum { axis: 1 }]), [1.0, 3.0, 6.0, 4.0, 9.0, 15.0]);
+    let product = Op::Reduce { op: ReduceOp::Prod, axes: vec![0], keep: false };
+    assert_eq!(result(&[product]), [4.0, 10.0, 18.0]);
 }
 
 #[test]

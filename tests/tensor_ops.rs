@@ -162,8 +162,9 @@ fn elementwise_operations_of_floats() {
         let y = m.tensor(scalar, &named("n", &[5]), n, false);
         let w = m.tensor(scalar, &dims(&[5]), 0, true);
         use UnaryOp::*;
-        let mut outputs: Vec<Node> =
-            [Neg, Abs, Exp, Tanh, Sigmoid, Relu, Erf, Floor, Ceil].map(|op| m.add(Op::Unary(op), &[x])).to_vec();
+        let mut outputs: Vec<Node> = [Neg, Abs, Exp, Tanh, Sigmoid, Relu, Erf, Floor, Ceil, Round, Atan]
+            .map(|op| m.add(Op::Unary(op), &[x]))
+            .to_vec();
         let positive = m.add(Op::Unary(Abs), &[x]);
         outputs.extend([Log, Sqrt].map(|op| m.add(Op::Unary(op), &[positive])));
         use BinaryOp::*;
@@ -204,6 +205,68 @@ fn elementwise_operations_of_integers() {
         outputs.push(m.add(Op::ArgMax { axis: 1 }, &[x]));
         m.check(&format!("{scalar}"), &outputs, &[]);
     }
+}
+
+#[test]
+fn slices_and_copies_of_what_is_stored_and_what_is_not() {
+    for (axis, extent) in [(0, 6u64), (1, 18), (2, 33)] {
+        let mut m = Maker::new(axis as u64);
+        let x = m.tensor(Scalar::F32, &dims(&[6, 18, 33]), 0, false);
+        let computed = m.add(Op::Unary(UnaryOp::Tanh), &[x]);
+        let mut outputs = vec![];
+        for (start, step, count) in [(0, 1, extent), (1, 1, extent - 2), (0, 2, extent / 2), (extent - 1, -1, extent)] {
+            for of in [x, computed] {
+                let part = m.add(Op::Slice { axis, start, step, count }, &[of]);
+                outputs.push(part);
+                // As the operand of what reads it element by element, in lines, and as a matrix.
+                outputs.push(m.add(Op::Unary(UnaryOp::Neg), &[part]));
+                outputs.push(m.add(Op::Softmax { axis: 2 }, &[part]));
+                outputs.push(m.add(Op::CumSum { axis }, &[part]));
+                outputs.push(m.add(Op::Reshape(dims(&[6 * 18 * 33 / extent * count])), &[part]));
+                let columns = m.add(Op::Transpose(vec![0, 2, 1]), &[part]);
+                outputs.push(m.add(Op::MatMul, &[part, columns]));
+            }
+        }
+        let row = m.add(Op::Slice { axis, start: 1, step: 1, count: 1 }, &[computed]);
+        outputs.push(m.add(Op::Broadcast(dims(&[2, 6, 18, 33])), &[row]));
+        m.check(&format!("axis {axis}"), &outputs, &[]);
+    }
+}
+
+#[test]
+fn running_sums_of_integers_are_watched() {
+    for last in [0, 1] {
+        let mut m = Maker::new(1);
+        let x = EvalTensor::ints(Scalar::I64, &[3], [i128::from(i64::MAX), 0, last]);
+        m.inputs.tensors.insert("x".into(), x);
+        let x = input(&mut m.g, "x", Scalar::I64, &dims(&[3]), false);
+        let sums = m.add(Op::CumSum { axis: 0 }, &[x]);
+        m.check("running sums", &[sums], &[]);
+    }
+}
+
+#[test]
+fn copies_for_every_row() {
+    for n in [1u64, 15, 300] {
+        let mut m = Maker::new(n);
+        let x = m.tensor(Scalar::F32, &named("n", &[7]), n, false);
+        let w = m.tensor(Scalar::F32, &dims(&[7]), 0, true);
+        let copies = m.add(Op::Broadcast(named("n", &[7])), &[w]);
+        let both = m.add(Op::Concat { axis: 1 }, &[x, copies]);
+        let sums = m.add(Op::CumSum { axis: 1 }, &[both]);
+        m.check(&format!("{n} rows"), &[both, sums], &[("n", n as i64)]);
+    }
+}
+
+#[test]
+fn a_filter_that_is_computed() {
+    let mut m = Maker::new(3);
+    let x = m.tensor(Scalar::F32, &dims(&[2, 3, 9, 8]), 0, false);
+    let w = m.tensor(Scalar::F32, &dims(&[5, 3, 3, 3]), 0, false);
+    let negated = m.add(Op::Unary(UnaryOp::Neg), &[w]);
+    let conv = Op::Conv2d(Conv2d { padding: [1, 1], ..Conv2d::default() });
+    let outputs = [w, negated].map(|w| m.add(conv.clone(), &[x, w]));
+    m.check("filters", &outputs, &[]);
 }
 
 #[test]

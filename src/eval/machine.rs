@@ -304,7 +304,7 @@ impl<'a> Machine<'a> {
         let op = self.graph.op(node);
         let elem = self.elem(node);
         let mixes = matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. })
-            || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. });
+            || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. });
         let operands = if mixes { self.whole(node)? } else { self.tensors(self.graph.inputs(node))? };
         let refs: Vec<&EvalTensor> = operands.iter().map(Rc::as_ref).collect();
         let value = match op {
@@ -316,6 +316,12 @@ impl<'a> Machine<'a> {
             Op::Concat { axis } => tensor::concat(&refs, *axis, elem),
             Op::Reduce { op, axes, keep } => tensor::reduce(*op, axes, *keep, refs[0], elem),
             Op::Reshape(_) => refs[0].clone().with_type(elem, self.shape(node)?),
+            Op::Slice { axis, start, step, count } => {
+                let position = |i: u64| (*start as i64 + step * i as i64) as usize;
+                tensor::slice(refs[0], *axis, &(0..*count).map(position).collect::<Vec<_>>())
+            }
+            Op::Broadcast(_) => tensor::broadcast(refs[0], &self.shape(node)?),
+            Op::CumSum { axis } => tensor::cum_sum(refs[0], *axis, elem),
             Op::Transpose(perm) => tensor::transpose(refs[0], perm),
             Op::ArgMax { axis } => tensor::arg_max(refs[0], *axis),
             Op::Gather => tensor::gather(refs[0], refs[1], elem),

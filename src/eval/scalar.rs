@@ -43,6 +43,8 @@ fn float_function(op: UnaryOp, x: f64) -> f64 {
         UnaryOp::Cos => x.cos(),
         UnaryOp::Floor => x.floor(),
         UnaryOp::Ceil => x.ceil(),
+        UnaryOp::Round => x.round_ties_even(),
+        UnaryOp::Atan => x.atan(),
         other => unreachable!("{} of a float", other.name()),
     }
 }

@@ -109,6 +109,20 @@ pub fn softmax(x: &EvalTensor, axis: usize) -> EvalTensor {
     EvalTensor::floats(x.elem().scalar, x.shape(), result)
 }
 
+/// `CumSum` to elements of type `to`.
+pub fn cum_sum(x: &EvalTensor, axis: usize, to: Elem) -> EvalTensor {
+    let lanes = Lanes::new(x.shape(), axis);
+    let mut result = vec![Datum::Null; x.len()];
+    for lane in 0..lanes.count() {
+        let mut before = Vec::new();
+        for p in lanes.positions(lane) {
+            before.push(x.get(p));
+            result[p] = fold(ReduceOp::Sum, &before, to.scalar).unwrap_or_else(Datum::Fail);
+        }
+    }
+    EvalTensor::new(to, x.shape(), result)
+}
+
 /// `ArgMax`.
 pub fn arg_max(x: &EvalTensor, axis: usize) -> EvalTensor {
     let lanes = Lanes::new(x.shape(), axis);
@@ -173,13 +187,14 @@ pub fn reduce(op: ReduceOp, axes: &[usize], keep: bool, x: &EvalTensor, to: Elem
     EvalTensor::new(to, &shape, data)
 }
 
-/// Elements without NULLs folded into one. Nothing sums to 0, has the mean NaN, and the other end of the type as its
+/// Elements without NULLs folded into one. Nothing sums to 0, has the product 1, has the mean NaN, and the other end of the type as its
 /// minimum or maximum.
 fn fold(op: ReduceOp, values: &[Datum], to: Scalar) -> Outcome {
     if to.is_float() {
         let numbers = values.iter().map(|d| if let Datum::Float(x) = d { *x } else { unreachable!("{d:?}") });
         let result = match op {
             ReduceOp::Sum => numbers.sum(),
+            ReduceOp::Prod => numbers.product(),
             ReduceOp::Mean => numbers.sum::<f64>() / values.len() as f64,
             ReduceOp::Min => numbers.fold(f64::INFINITY, f64::min),
             ReduceOp::Max => numbers.fold(f64::NEG_INFINITY, f64::max),
@@ -190,6 +205,7 @@ fn fold(op: ReduceOp, values: &[Datum], to: Scalar) -> Outcome {
     let (lowest, highest) = int_range(to).expect("an integer type");
     let result = match op {
         ReduceOp::Sum => numbers.try_fold(0i128, i128::checked_add),
+        ReduceOp::Prod => numbers.try_fold(1i128, i128::checked_mul),
         ReduceOp::Min => Some(numbers.min().unwrap_or(highest)),
         ReduceOp::Max => Some(numbers.max().unwrap_or(lowest)),
         ReduceOp::Mean => unreachable!("the mean of integers"),
@@ -224,6 +240,28 @@ pub fn transpose(x: &EvalTensor, perm: &[usize]) -> EvalTensor {
     let strides: Vec<usize> = perm.iter().map(|&axis| from[axis]).collect();
     let mut result = EvalTensor::build(x.elem(), &shape);
     for_each_index(&shape, |index| result.push(x.get(dot(index, &strides))));
+    result
+}
+
+/// `Slice`: the elements at `positions` along an axis.
+pub fn slice(x: &EvalTensor, axis: usize, positions: &[usize]) -> EvalTensor {
+    let mut shape = x.shape().to_vec();
+    shape[axis] = positions.len();
+    let from = row_major(x.shape());
+    let mut result = EvalTensor::build(x.elem(), &shape);
+    for_each_index(&shape, |index| {
+        let mut index = index.to_vec();
+        index[axis] = positions[index[axis]];
+        result.push(x.get(dot(&index, &from)));
+    });
+    result
+}
+
+/// `Broadcast`.
+pub fn broadcast(x: &EvalTensor, to: &[usize]) -> EvalTensor {
+    let steps = broadcast_strides(x.shape(), to);
+    let mut result = EvalTensor::build(x.elem(), to);
+    for_each_index(to, |index| result.push(x.get(dot(index, &steps))));
     result
 }
 

@@ -61,6 +61,7 @@ impl Patch {
         let nodes = other.nodes.into_iter().map(|(op, inputs)| {
             let op = match op {
                 Op::Reshape(dims) => Op::Reshape(dims.iter().map(|dim: &Dim| dim.map_rows(&moved)).collect()),
+                Op::Broadcast(dims) => Op::Broadcast(dims.iter().map(|dim: &Dim| dim.map_rows(&moved)).collect()),
                 op => op,
             };
             (op, inputs.into_iter().map(moved).collect())

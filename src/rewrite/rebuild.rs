@@ -1,7 +1,7 @@
 //! A graph and a patch become a new graph: the nodes that the outputs need, copied through the type rules.
 //!
 //! Row dimensions are named by the node that makes the rows, so they are carried over wherever an operation mentions
-//! one in its attributes (`Reshape`, `Param`).
+//! one in its attributes (`Reshape`, `Broadcast`, `Param`).
 
 use super::patch::Patch;
 use quearn_stage::graph::{Dim, Graph, GraphError, Node, Op, Region, Ty};
@@ -54,7 +54,7 @@ impl<'a> Rebuild<'a> {
         let mut before = inputs.to_vec();
         match op {
             Op::Loop(region) => before.extend(region.params.iter().chain(&region.results)),
-            Op::Reshape(dims) => before.extend(dims.iter().filter_map(row_maker)),
+            Op::Reshape(dims) | Op::Broadcast(dims) => before.extend(dims.iter().filter_map(row_maker)),
             Op::Param { ty, .. } => makers_in(ty, &mut before),
             _ => {}
         }
@@ -97,6 +97,7 @@ impl<'a> Rebuild<'a> {
         let inputs = inputs.iter().map(new).collect::<Result<Vec<_>, _>>()?;
         let op = match op {
             Op::Reshape(dims) => Op::Reshape(dims.iter().map(|dim| self.dim(dim)).collect()),
+            Op::Broadcast(dims) => Op::Broadcast(dims.iter().map(|dim| self.dim(dim)).collect()),
             Op::Param { region, index, ty } => Op::Param { region: *region, index: *index, ty: self.ty(ty) },
             Op::Loop(region) => Op::Loop(Region {
                 params: region.params.iter().map(new).collect::<Result<_, _>>()?,

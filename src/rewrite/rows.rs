@@ -153,7 +153,8 @@ impl<'a> Transport<'a> {
         let op = self.graph.op(node);
         rows_lead
             && match op {
-                Op::Softmax { axis } | Op::Concat { axis } | Op::ArgMax { axis } => *axis != 0,
+                Op::Softmax { axis } | Op::Concat { axis } | Op::ArgMax { axis } | Op::CumSum { axis } => *axis != 0,
+                Op::Slice { axis, .. } => *axis != 0,
                 Op::Gather => !self.depends(self.graph.inputs(node)[0]),
                 Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Reduce { .. } => true,
                 Op::Reshape(_) | Op::Transpose(_) | Op::Stack => true,

@@ -192,8 +192,8 @@ impl Maker {
         match self.rng.below(8) {
             0 | 1 => {
                 let a = self.expr(rel, Class::Float, depth, exact);
-                let always_exact = [Neg, Abs, Relu, Floor, Ceil];
-                let others = [Exp, Tanh, Sigmoid, Erf, Sin, Cos];
+                let always_exact = [Neg, Abs, Relu, Floor, Ceil, Round];
+                let others = [Exp, Tanh, Sigmoid, Erf, Sin, Cos, Atan];
                 let op = *self.rng.pick(if exact { &always_exact[..] } else { &others[..] });
                 self.add(Op::Unary(op), &[a])
             }

@@ -46,7 +46,7 @@ impl Maker {
 
     fn activation(&mut self, x: Node) -> Node {
         use UnaryOp::*;
-        let op = *self.rng.pick(&[Relu, Relu, Sigmoid, Tanh, Abs, Neg]);
+        let op = *self.rng.pick(&[Relu, Relu, Sigmoid, Tanh, Abs, Neg, Atan]);
         self.add(Op::Unary(op), &[x])
     }
 
@@ -122,7 +122,7 @@ impl Maker {
     fn step(&mut self, x: Node) -> Node {
         let shape = self.extents(x);
         let axis = if shape.is_empty() { 0 } else { self.rng.below(shape.len()) };
-        match self.rng.below(9) {
+        match self.rng.below(12) {
             0 if !shape.is_empty() => self.add(Op::Softmax { axis }, &[x]),
             1 if shape.len() > 1 => {
                 let (op, keep) = (*self.rng.pick(ReduceOp::ALL), self.rng.percent(50));
@@ -133,6 +133,13 @@ impl Maker {
             4 => self.add(Op::Reshape(vec![Dim::Const(shape.iter().product::<usize>() as u64)]), &[x]),
             5 if !shape.is_empty() => self.gather(x, shape[0]),
             6 => self.repeat(x),
+            9 if !shape.is_empty() => self.slice(x, axis, shape[axis]),
+            10 if !shape.is_empty() => self.add(Op::CumSum { axis }, &[x]),
+            11 if shape.len() < 4 => {
+                let mut to: Vec<Dim> = shape.iter().map(|&n| Dim::Const(n as u64)).collect();
+                to.insert(0, Dim::Const(self.rng.below(3) as u64 + 1));
+                self.add(Op::Broadcast(to), &[x])
+            }
             7 => self.activation(x),
             _ => self.combine(x, &shape),
         }
@@ -151,6 +158,16 @@ impl Maker {
         use BinaryOp::*;
         let op = *self.rng.pick(&[Add, Sub, Mul, Min, Max]);
         self.add(Op::Binary(op), &[x, other])
+    }
+
+    /// Every so many elements along an axis, forwards or backwards.
+    fn slice(&mut self, x: Node, axis: usize, extent: usize) -> Node {
+        let start = self.rng.below(extent) as u64;
+        let (back, stride) = (self.rng.percent(40), self.rng.below(2) as u64 + 1);
+        let room = if back { start } else { extent as u64 - 1 - start };
+        let count = self.rng.below((room / stride) as usize + 1) as u64 + 1;
+        let step = if back { -(stride as i64) } else { stride as i64 };
+        self.add(Op::Slice { axis, start, step, count }, &[x])
     }
 
     /// Rows by number; seldom a number that is not there.

@@ -126,6 +126,14 @@ fn tensor_op() -> impl Strategy<Value = Op> {
         (kinds(ReduceOp::ALL), axes(), any::<bool>()).prop_map(|(op, axes, keep)| Op::Reduce { op, axes, keep }),
         prop::collection::vec(dim(), 0..4).prop_map(Op::Reshape),
         axes().prop_map(Op::Transpose),
+        (0usize..4, 0u64..4, -2i64..3, 0u64..4).prop_map(|(axis, start, step, count)| Op::Slice {
+            axis,
+            start,
+            step,
+            count
+        }),
+        prop::collection::vec(dim(), 0..4).prop_map(Op::Broadcast),
+        (0usize..5).prop_map(|axis| Op::CumSum { axis }),
         Just(Op::Gather),
         Just(Op::Stack),
     ]

@@ -390,6 +390,9 @@ fn shapes() {
         "[3, 2] f32 = tensor.reshape v24 to [3, 2]",
         "[n, 256] f32 = tensor.reshape v20 to [n, 256]",
         "[8, n, 4, 8] f32 = tensor.transpose v20 perm [3, 0, 1, 2]",
+        "[2, 2] f32 = tensor.slice v24 axis 1 start 2 step -2 count 2",
+        "[rows(v0), 1] f32 = tensor.slice v7 axis 1 start 1 step 1 count 1",
+        "[n, 2, 3] f32 = tensor.broadcast v24 to [n, 2, 3]",
         "[2, 3, 5] f32 = tensor.gather v25, v27",
         "[rows(v0), 5] f32 = tensor.gather v25, v1",
         "[2, 3, 2] f32 = bridge.stack v24, v24",
@@ -403,6 +406,16 @@ fn shapes() {
         ("tensor.reshape v24 to [4, 2]", "[2, 3] and [4, 2] do not have the same elements"),
         ("tensor.reshape v20 to [m, 256]", "[n, 4, 8, 8] and [m, 256] do not have the same elements"),
         ("tensor.transpose v24 perm [0, 0]", "[0, 0] does not name every axis of [2, 3] once"),
+        ("tensor.slice v24 axis 1 start 1 step 1 count 3", "elements 1 to 3 do not lie inside the extent 3"),
+        ("tensor.slice v24 axis 1 start 1 step -1 count 3", "elements 1 to -1 do not lie inside the extent 3"),
+        ("tensor.slice v24 axis 1 start 0 step 0 count 1", "takes no step or no element"),
+        ("tensor.slice v24 axis 2 start 0 step 1 count 1", "no axis 2 in the shape [2, 3]"),
+        (
+            "tensor.slice v20 axis 0 start 0 step 1 count 1",
+            "tensor \"x\" must be of known extent along axis 0, found [n, 4, 8, 8] f32",
+        ),
+        ("tensor.broadcast v24 to [3]", "[2, 3] does not broadcast to [3]"),
+        ("tensor.broadcast v24 to [4, 3]", "[2, 3] does not broadcast to [4, 3]"),
         ("tensor.gather v25, v3", "column \"c\" must be an integer, found [rows(v0)] f64"),
         ("tensor.gather v28, v1", "operand 1 (v28) must be of one dimension or more, found i64"),
         ("bridge.stack v24, v25", "tensor \"m\" has the shape [2, 3], tensor \"k\" has [3, 5]"),
@@ -415,6 +428,9 @@ fn reductions() {
         "[2] i64 = tensor.reduce_sum v27 axes [1]",
         "[n, 4, 1, 1] f32 = tensor.reduce_mean v20 axes [2, 3] keep",
         "f64 = tensor.reduce_max v3 axes [0]",
+        "[1, 3] i64 = tensor.reduce_prod v27 axes [0] keep",
+        "[2, 3] i64 = tensor.cum_sum v27 axis 0",
+        "[n, 4, 8, 8] f32 = tensor.cum_sum v20 axis 3",
         "[rows(v0)] i64 = tensor.arg_max v7 axis 1",
     ]);
     refuses(&[
@@ -423,6 +439,7 @@ fn reductions() {
         ("tensor.reduce_sum v24 axes [2]", "no axis 2 in the shape [2, 3]"),
         ("tensor.reduce_sum v12 axes [0]", "column \"z\" may be NULL (i32?); give it a value with coalesce"),
         ("tensor.reduce_sum v4 axes [0]", "column \"d\" must be an integer or float, found [rows(v0)] decimal(12,2)"),
+        ("tensor.cum_sum v24 axis 2", "no axis 2 in the shape [2, 3]"),
         ("tensor.arg_max v24 axis 2", "no axis 2 in the shape [2, 3]"),
     ]);
 }

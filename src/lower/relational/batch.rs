@@ -37,6 +37,9 @@ fn is_tensor_op(op: &Op) -> bool {
             | Op::Reduce { .. }
             | Op::Reshape(_)
             | Op::Transpose(_)
+            | Op::Slice { .. }
+            | Op::Broadcast(_)
+            | Op::CumSum { .. }
             | Op::ArgMax { .. }
             | Op::Gather
             | Op::Stack

@@ -67,6 +67,11 @@ pub struct At<'b> {
     pub mask: Option<V<'b>>,
 }
 
+/// Elements further on, or back where an axis runs backwards.
+fn step<'b>(base: V<'b>, index: V<'b>, stride: i64) -> V<'b> {
+    if stride < 0 { base.index(index * -1, -stride) } else { base.index(index, stride) }
+}
+
 /// What the expansion of nodes needs.
 pub struct Eval<'a, 'b> {
     /// Where code goes.
@@ -159,6 +164,12 @@ impl<'a, 'b> Eval<'a, 'b> {
                 }
                 Some(self.eval(inputs[0], &At { coords, vec: at.vec.map(|v| perm[v]), ..at.clone() }))
             }
+            Op::Slice { axis, start, step: 1, .. } => {
+                let mut coords = at.coords.clone();
+                coords[*axis] = coords[*axis].plus(*start as i64);
+                Some(self.eval(inputs[0], &At { coords, ..at.clone() }))
+            }
+            Op::Broadcast(_) => Some(self.eval(inputs[0], &self.broadcast(node, inputs[0], at))),
             Op::Gather => self.gather(node, at),
             Op::Loop(region) => self.repeat(node, region, at).first().copied(),
             Op::Item(i) => match graph.op(inputs[0]) {
@@ -228,7 +239,7 @@ impl<'a, 'b> Eval<'a, 'b> {
         let inner = Spec { axes: spec.axes[1..].to_vec(), ..spec.clone() };
         let rest = at.coords[rank..].to_vec();
         if on_index.is_none() {
-            let base = self.address(&inner, &rest).index(row, spec.axes[0].stride);
+            let base = step(self.address(&inner, &rest), row, spec.axes[0].stride);
             let vec = at.vec.map(|v| v - rank);
             let at = At { coords: rest, vec, ..at.clone() };
             return Some(self.load_at(&inner, base, &at, self.env.invariant(spec.buffer)));
@@ -242,7 +253,7 @@ impl<'a, 'b> Eval<'a, 'b> {
         let base = self.env.buffer(spec.buffer);
         let steps = spec.axes.iter().zip(coords).filter(|(axis, _)| axis.stride != 0);
         let (at, plus) = steps.fold((base, spec.offset), |(at, plus), (axis, coord)| {
-            (at.index(coord.at, axis.stride), plus + coord.plus * axis.stride)
+            (step(at, coord.at, axis.stride), plus + coord.plus * axis.stride)
         });
         at.at(plus)
     }

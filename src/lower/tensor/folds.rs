@@ -5,7 +5,7 @@ use super::places::slice;
 use super::plan::Kind;
 use super::planner::{Planner, Result};
 use super::pool::Pool;
-use super::reduce::{ArgMax, Reduce, Softmax};
+use super::reduce::{ArgMax, CumSum, Reduce, Softmax};
 use super::spec::{Size, Spec};
 use quearn_stage::graph::{self, Node, Pool2d};
 
@@ -51,6 +51,16 @@ impl Planner<'_, '_> {
         let nest = Nest::new(&out, &[axis], (out.unit_axis() != Some(axis)).into());
         let softmax = Softmax { node, x, axis, size, out: out.clone(), nest };
         self.finish(node, node, out, "softmax", Kind::Softmax(Box::new(softmax)));
+        Ok(())
+    }
+
+    pub(super) fn cum_sum(&mut self, node: Node, axis: usize) -> Result<()> {
+        let x = self.inputs(node)[0];
+        let size = self.sizes(x)?[axis].clone();
+        let out = self.destination(node, true)?;
+        let nest = Nest::new(&out, &[axis], (out.unit_axis() != Some(axis)).into());
+        let cum_sum = CumSum { node, x, axis, size, out: out.clone(), nest };
+        self.finish(node, node, out, "cum_sum", Kind::CumSum(Box::new(cum_sum)));
         Ok(())
     }
 

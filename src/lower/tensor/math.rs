@@ -135,6 +135,42 @@ pub fn tanh<'b>(x: V<'b>) -> V<'b> {
     x.un(UnOp::Abs).lt(like(x, 0.0004)).select(x, y)
 }
 
+/// Arc tangent: the argument is brought below tan(pi/8) (or 0.66 in `f64`), where Cephes' polynomial (or rational) holds.
+pub fn atan<'b>(x: V<'b>) -> V<'b> {
+    use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
+    let wide = x.ty().prim != Prim::F32;
+    let (one, zero, a) = (like(x, 1.0), like(x, 0.0), x.un(UnOp::Abs));
+    // tan(3 pi/8), and where the middle range begins.
+    let large = a.gt(like(x, 2.414_213_562_373_095));
+    let middle = a.gt(like(x, if wide { 0.66 } else { 0.414_213_562_373_095 }));
+    let reduced = large.select(-(one / a), middle.select((a - one) / (a + one), a));
+    let base = large.select(like(x, FRAC_PI_2), middle.select(like(x, FRAC_PI_4), zero));
+    let z = reduced * reduced;
+    let tail = if wide {
+        const P: [f64; 5] = [
+            -8.750_608_600_031_904e-1,
+            -1.615_753_718_733_365e1,
+            -7.500_855_792_314_705e1,
+            -1.228_866_684_490_136e2,
+            -6.485_021_904_942_025e1,
+        ];
+        const Q: [f64; 6] = [
+            1.0,
+            2.485_846_490_142_306_3e1,
+            1.650_270_098_316_988_5e2,
+            4.328_810_604_912_902_7e2,
+            4.853_903_996_359_137e2,
+            1.945_506_571_482_614e2,
+        ];
+        poly(z, &P) / poly(z, &Q)
+    } else {
+        const P: [f64; 4] = [8.053_744_495_38e-2, -1.387_768_560_32e-1, 1.997_771_064_78e-1, -3.333_294_915_39e-1];
+        poly(z, &P)
+    };
+    let y = base + (tail * z).fma(reduced, reduced);
+    x.lt(zero).select(-y, y)
+}
+
 /// Error function.
 pub fn erf<'b>(x: V<'b>) -> V<'b> {
     if x.ty().prim != Prim::F32 {

@@ -8,7 +8,7 @@
 use super::gemm::{Gemm, Pack};
 use super::nest::Nest;
 use super::pool::Pool;
-use super::reduce::{ArgMax, Reduce, Softmax};
+use super::reduce::{ArgMax, CumSum, Reduce, Softmax};
 use super::spec::{BufferId, Size, Spec, storage};
 use super::target::Target;
 use crate::lower::error::LowerError;
@@ -86,6 +86,8 @@ pub enum Kind {
     Softmax(Box<Softmax>),
     /// A position of the maximum.
     ArgMax(Box<ArgMax>),
+    /// Running sums.
+    CumSum(Box<CumSum>),
     /// The zeros around an image.
     Halo(Spec),
     /// Packing of a weight.
@@ -165,7 +167,14 @@ pub fn shape_of(graph: &Graph, node: Node) -> &[Dim] {
 pub fn is_elementwise(op: &Op) -> bool {
     matches!(
         op,
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::If | Op::Cast(_) | Op::BatchNorm { .. }
+        Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Compare(_)
+            | Op::Select
+            | Op::If
+            | Op::Cast(_)
+            | Op::BatchNorm { .. }
+            | Op::Broadcast(_)
     )
 }
 
@@ -197,6 +206,8 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
     match graph.op(node) {
         Op::Input { weight, .. } => return Some(leads && !weight),
         Op::Column(_) | Op::Param { .. } => return Some(leads),
+        // What is repeated for every item is made for the items at hand.
+        Op::Broadcast(_) if leads && dim.as_const().is_none() => return Some(true),
         _ if !flags.contains(&true) => return Some(false),
         _ if !leads => return None,
         _ => {}
@@ -212,7 +223,7 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
             (_, b) => (0..2).all(whole) && (!b || shape.len() > 2),
         },
         Op::Conv2d(_) | Op::Pool2d(_) => flags[0] && !flags[1..].contains(&true),
-        Op::Softmax { axis } | Op::ArgMax { axis } => *axis != 0,
+        Op::Softmax { axis } | Op::ArgMax { axis } | Op::CumSum { axis } | Op::Slice { axis, .. } => *axis != 0,
         Op::Concat { axis } => *axis != 0 && !flags.contains(&false),
         Op::Stack => !flags.contains(&false),
         Op::Reduce { axes, .. } => !axes.contains(&0),

@@ -98,6 +98,7 @@ fn is_heavy(op: &Op) -> bool {
             | Op::Concat { .. }
             | Op::Reduce { .. }
             | Op::ArgMax { .. }
+            | Op::CumSum { .. }
             | Op::Stack
     )
 }
@@ -282,6 +283,7 @@ impl<'g> Planner<'_, 'g> {
                 }
                 Ok(())
             }
+            Op::Slice { axis, start, step, count } => self.slice(node, *axis, *start, *step, *count),
             Op::Reshape(_) => self.reshape(node),
             op if is_heavy(op) => self.heavy(node, node),
             Op::Gather => {
@@ -314,6 +316,18 @@ impl<'g> Planner<'_, 'g> {
         let item_bytes = self.chunk_bytes(node, &spec);
         spec.buffer = self.new_buffer(Place::Input { name: name.to_owned(), item_bytes }, &[], 0, self.label(node));
         self.plan.homes.insert(node, spec);
+        Ok(())
+    }
+
+    /// A part of what is in memory is memory; steps over what is not would leave lanes apart.
+    pub(super) fn slice(&mut self, node: Node, axis: usize, start: u64, step: i64, count: u64) -> Result<()> {
+        let input = self.inputs(node)[0];
+        if step != 1 {
+            self.stored(input)?;
+        }
+        let Some(spec) = self.plan.home(input) else { return self.light(node) };
+        let part = spec.sliced(axis, start, step, count);
+        self.plan.homes.insert(node, part);
         Ok(())
     }
 
@@ -390,6 +404,7 @@ impl<'g> Planner<'_, 'g> {
             Op::Reduce { op, axes, keep } => self.reduce(node, root, *op, axes, *keep),
             Op::Softmax { axis } => self.softmax(node, *axis),
             Op::ArgMax { axis } => self.arg_max(node, *axis),
+            Op::CumSum { axis } => self.cum_sum(node, *axis),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Stack => self.stack(node),
             op => Err(self.plan.unsupported(node, op.name())),

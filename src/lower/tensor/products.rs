@@ -18,9 +18,9 @@ impl Planner<'_, '_> {
         }
     }
 
-    /// Is the tensor in memory as the kernel's element type?
+    /// Is the tensor in memory as the kernel's element type? The kernel walks forwards only.
     pub(super) fn ready(&self, node: Node, prim: Prim) -> Option<&Spec> {
-        self.plan.home(node).filter(|s| storage(s.elem) == Some(prim))
+        self.plan.home(node).filter(|s| storage(s.elem) == Some(prim) && !s.runs_back())
     }
 
     pub(super) fn conv2d(&mut self, node: Node, root: Node, conv: &Conv2d) -> Result<()> {
@@ -153,10 +153,10 @@ impl Planner<'_, '_> {
         vectors: u64,
         prim: Prim,
     ) -> Result<Right> {
-        if !self.constant.contains(&w) {
-            return Err(self.plan.unsupported(w, "a filter that is not a weight"));
+        let mut source = self.stored(w)?;
+        if source.runs_back() {
+            source = self.copy(w, Layout::RowMajor)?;
         }
-        let source = self.stored(w)?;
         if let (Some(&packed), 1) = (self.packs.get(&(w, vectors)), groups) {
             return Ok(Right::Packed(packed));
         }
@@ -173,7 +173,9 @@ impl Planner<'_, '_> {
         };
         let out = pack.out;
         let bytes = pack.bytes(self.plan.target.vector_bytes);
-        self.new_buffer(Place::Prepared, &[], bytes, format!("{} packed", self.label(w)));
+        // A filter that is computed is packed in every run.
+        let place = if self.constant.contains(&w) { Place::Prepared } else { Place::Arena };
+        self.new_buffer(place, &[], bytes, format!("{} packed", self.label(w)));
         self.push(w, "pack", vec![w], Kind::Pack(Box::new(pack)));
         Ok(Right::Packed(out))
     }

@@ -69,6 +69,8 @@ impl Reduce {
         let ty = ev.ty(self.node, lanes);
         match self.op {
             ReduceOp::Sum | ReduceOp::Mean => ev.b.zero(ty),
+            ReduceOp::Prod if ty.prim.is_float() => ev.b.float(ty, 1.0),
+            ReduceOp::Prod => ev.b.int(ty, 1),
             ReduceOp::Min => highest(ev, ty),
             ReduceOp::Max => lowest(ev, ty),
         }
@@ -114,6 +116,12 @@ impl Reduce {
                 acc + value
             }
             ReduceOp::Sum | ReduceOp::Mean => acc + value,
+            ReduceOp::Prod if !of.is_float() => {
+                let message = ev.plan.describe(self.node);
+                fail_if(ev.b, acc.overflows(OvfOp::Mul, value), mask, FailKind::Overflow, &message);
+                acc * value
+            }
+            ReduceOp::Prod => acc * value,
             ReduceOp::Min => keep_nan(acc, value, acc.min(value), of),
             ReduceOp::Max => keep_nan(acc, value, acc.max(value), of),
         };
@@ -124,10 +132,11 @@ impl Reduce {
     fn across<'b>(&self, ev: &Eval<'_, 'b>, acc: V<'b>) -> V<'b> {
         let float = ev.plan.scalar(self.x).is_float();
         match self.op {
-            ReduceOp::Sum if !float => {
+            // The machine has no product across lanes, and sums of integers are watched.
+            ReduceOp::Prod | ReduceOp::Sum if self.op == ReduceOp::Prod || !float => {
                 (1..acc.ty().lanes).fold(acc.extract(0), |sum, i| self.fold(ev, sum, acc.extract(i), None))
             }
-            ReduceOp::Sum | ReduceOp::Mean => acc.reduce(low::ReduceOp::Add),
+            ReduceOp::Sum | ReduceOp::Mean | ReduceOp::Prod => acc.reduce(low::ReduceOp::Add),
             ReduceOp::Min | ReduceOp::Max => {
                 let op = if self.op == ReduceOp::Min { low::ReduceOp::Min } else { low::ReduceOp::Max };
                 let best = acc.reduce(op);
@@ -254,6 +263,54 @@ impl Softmax {
         let acc = b.for_carry(b.i64(0), whole, lanes, &[init], |i, acc| vec![body(i, None, acc[0])])[0];
         let rest = || vec![body(whole, Some(ev.lanes_below(n - whole)), acc)];
         b.if_else(whole.lt(n), rest, || vec![acc])[0]
+    }
+}
+
+/// Running sums along one axis.
+#[derive(Clone, Debug)]
+pub struct CumSum {
+    /// The node.
+    pub node: Node,
+    /// Operand.
+    pub x: Node,
+    /// Axis.
+    pub axis: usize,
+    /// Extent of the axis.
+    pub size: Size,
+    /// Where the result goes.
+    pub out: Spec,
+    /// How the lines along the axis are visited.
+    pub nest: Nest,
+}
+
+impl CumSum {
+    /// Elements of one work item, about.
+    pub fn elements(&self) -> u64 {
+        self.nest.elements() * self.size.now().unwrap_or(4096)
+    }
+
+    /// Writes the code for work items `lo..hi`.
+    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        let b = ev.b;
+        self.nest.emit(ev, lo, hi, &mut |at| {
+            let n = ev.env.size(&self.size);
+            b.for_carry(b.i64(0), n, 1, &[b.zero(ev.ty(self.node, at.lanes))], |i, acc| {
+                let mut at = at.clone();
+                at.coords[self.axis] = i.into();
+                let value = ev.eval(self.x, &at);
+                let sum = match ev.plan.scalar(self.x).is_float() {
+                    true => acc[0] + value,
+                    false => {
+                        let value = value.sext(Prim::I64);
+                        let message = ev.plan.describe(self.node);
+                        fail_if(b, acc[0].overflows(OvfOp::Add, value), at.mask, FailKind::Overflow, &message);
+                        acc[0] + value
+                    }
+                };
+                ev.store_as(self.node, &self.out, &at, sum);
+                vec![sum]
+            });
+        });
     }
 }
 

@@ -78,6 +78,8 @@ pub fn unary<'b>(op: UnaryOp, x: V<'b>, of: Scalar, place: Place<'_, 'b>) -> Opt
         UnaryOp::Cos => x.un(UnOp::Cos),
         UnaryOp::Floor => x.un(UnOp::Floor),
         UnaryOp::Ceil => x.un(UnOp::Ceil),
+        UnaryOp::Round => x.un(UnOp::Round),
+        UnaryOp::Atan => math::atan(x),
         _ => return None,
     })
 }

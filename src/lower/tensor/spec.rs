@@ -87,6 +87,20 @@ impl Spec {
         Spec { axes, halo: [0, 0], ..self.clone() }
     }
 
+    /// Does an axis run backwards?
+    pub fn runs_back(&self) -> bool {
+        self.axes.iter().any(|axis| axis.stride < 0)
+    }
+
+    /// Every `step`-th element along an axis.
+    pub fn sliced(&self, axis: usize, start: u64, step: i64, count: u64) -> Spec {
+        let mut part = Spec { halo: [0, 0], ..self.clone() };
+        let whole = &self.axes[axis];
+        part.offset += start as i64 * whole.stride;
+        part.axes[axis] = AxisSpec { size: Size::Now(count), stride: whole.stride * step };
+        part
+    }
+
     /// The same elements in row-major order under another shape, if no copy is needed for that.
     pub fn reshaped(&self, sizes: &[Size]) -> Option<Spec> {
         // Runs of axes that are contiguous in row-major order, as (number of elements, stride of the last).

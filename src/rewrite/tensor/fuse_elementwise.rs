@@ -27,7 +27,7 @@ pub fn fuse_elementwise(graph: &Graph, node: Node) -> Option<Patch> {
 fn changes_nothing(graph: &Graph, node: Node, x: Node) -> bool {
     match graph.op(node) {
         Op::Transpose(perm) => perm.is_sorted(),
-        Op::Reshape(_) | Op::Cast(_) => graph.ty(node) == graph.ty(x),
+        Op::Reshape(_) | Op::Broadcast(_) | Op::Slice { step: 1, .. } | Op::Cast(_) => graph.ty(node) == graph.ty(x),
         Op::Concat { .. } => true,
         Op::Unary(op) => is_idempotent(*op) && graph.op(x) == graph.op(node),
         _ => false,
@@ -36,7 +36,7 @@ fn changes_nothing(graph: &Graph, node: Node, x: Node) -> bool {
 
 /// Is `op(op(x))` equal to `op(x)`?
 fn is_idempotent(op: UnaryOp) -> bool {
-    matches!(op, UnaryOp::Relu | UnaryOp::Abs | UnaryOp::Floor | UnaryOp::Ceil)
+    matches!(op, UnaryOp::Relu | UnaryOp::Abs | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round)
 }
 
 /// One operation for the node and the one below it, and its operand.

@@ -110,12 +110,16 @@ fn fails_itself(graph: &Graph, node: Node) -> bool {
         Op::Compare(_) => promoted(&[0, 1], (|| compare_as(scalar(0)?, scalar(1)?))()),
         Op::Select | Op::If => promoted(&[1, 2], result),
         Op::Cast(to) => fails(scalar(0).map(|from| cast_fails(from, *to))),
-        Op::Reduce { op, .. } => *op == ReduceOp::Sum && !result.is_some_and(Scalar::is_float),
+        Op::Reduce { op: ReduceOp::Sum | ReduceOp::Prod, .. } | Op::CumSum { .. } => {
+            !result.is_some_and(Scalar::is_float)
+        }
+        Op::Reduce { .. } => false,
         Op::ArgMax { axis } => {
             let shape = graph.ty(inputs[0]).as_tensor().map(|(_, shape)| &shape[*axis]);
             !matches!(shape, Some(Dim::Const(1..)))
         }
         Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Softmax { .. } => false,
+        Op::Slice { .. } | Op::Broadcast(_) => false,
         Op::Concat { .. } | Op::Reshape(_) | Op::Transpose(_) | Op::Stack | Op::Single | Op::Item(_) => false,
         Op::Gather | Op::Loop(_) => true,
         // Tables are asked about their columns and operands, not as values.

@@ -58,6 +58,10 @@ kinds! {
         Floor = "floor",
         /// Float round toward plus infinity.
         Ceil = "ceil",
+        /// Float round to the nearest integer, half to even.
+        Round = "round",
+        /// Float arc tangent.
+        Atan = "atan",
         /// Year of a date or timestamp, an i32.
         Year = "year",
         /// Month (1 to 12) of a date or timestamp, an i32.
@@ -199,6 +203,8 @@ kinds! {
         Min = "min",
         /// Largest.
         Max = "max",
+        /// Product (integers give i64).
+        Prod = "prod",
     }
 }
 
@@ -390,6 +396,24 @@ pub enum Op {
     Reshape(Vec<Dim>),
     /// `(x)`: dimension `i` of the result is dimension `perm[i]` of `x`.
     Transpose(Vec<usize>),
+    /// `(x)`: `count` elements along an axis, from `start` in steps of `step` (backwards if negative); all lie inside.
+    Slice {
+        /// Axis, from 0.
+        axis: usize,
+        /// First element.
+        start: u64,
+        /// Distance from one element to the next, not 0.
+        step: i64,
+        /// Number of elements, not 0.
+        count: u64,
+    },
+    /// `(x)`: repeated along dimensions of extent 1 and missing leading ones, as operands of an elementwise operation are.
+    Broadcast(Vec<Dim>),
+    /// `(x)`: sum of the elements up to each one along an axis, itself among them; integers give i64.
+    CumSum {
+        /// Axis, from 0.
+        axis: usize,
+    },
     /// `(x)`: position of the (first) largest element along an axis, i64.
     ArgMax {
         /// Axis, from 0.
@@ -459,6 +483,9 @@ impl Op {
             Op::Concat { .. } => "tensor.concat",
             Op::Reshape(_) => "tensor.reshape",
             Op::Transpose(_) => "tensor.transpose",
+            Op::Slice { .. } => "tensor.slice",
+            Op::Broadcast(_) => "tensor.broadcast",
+            Op::CumSum { .. } => "tensor.cum_sum",
             Op::ArgMax { .. } => "tensor.arg_max",
             Op::Gather => "tensor.gather",
             Op::Column(_) => "bridge.column",

@@ -193,9 +193,12 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
             format!(" kernel {:?} stride {:?} padding {:?}{ceil}", p.kernel, p.stride, p.padding)
         }
         Op::BatchNorm { eps } => format!(" eps {:?}", f64::from_bits(*eps)),
-        Op::Softmax { axis } | Op::Concat { axis } | Op::ArgMax { axis } => format!(" axis {axis}"),
+        Op::Softmax { axis } | Op::Concat { axis } | Op::ArgMax { axis } | Op::CumSum { axis } => {
+            format!(" axis {axis}")
+        }
         Op::Reduce { axes, keep, .. } => format!(" axes {axes:?}{}", if *keep { " keep" } else { "" }),
-        Op::Reshape(to) => {
+        Op::Slice { axis, start, step, count } => format!(" axis {axis} start {start} step {step} count {count}"),
+        Op::Reshape(to) | Op::Broadcast(to) => {
             let dims: Vec<String> = to.iter().map(|dim| rename(dim).to_string()).collect();
             format!(" to [{}]", dims.join(", "))
         }

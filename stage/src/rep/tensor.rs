@@ -173,6 +173,18 @@ impl<'s, T: ElementMarker> Rep<'s, Tensor<T>> {
         self.stage().make(Op::Gather, &[self.dyn_(), index.dyn_()])
     }
 
+    /// `count` elements along an axis, from `start` in steps of `step`, which may be negative. NULLs pass.
+    #[track_caller]
+    pub fn slice(self, axis: usize, start: u64, step: i64, count: u64) -> Rep<'s, Tensor<T>> {
+        self.apply(Op::Slice { axis, start, step, count })
+    }
+
+    /// Repeated along dimensions of extent 1 and missing leading ones. NULLs pass.
+    #[track_caller]
+    pub fn broadcast(self, shape: impl IntoShape) -> Rep<'s, Tensor<T>> {
+        self.apply(Op::Broadcast(shape.into_shape()))
+    }
+
     /// Position of the first largest element along an axis.
     #[track_caller]
     pub fn arg_max(self, axis: usize) -> Rep<'s, Tensor<I64>> {
@@ -210,6 +222,18 @@ impl<'s, T: ElementMarker + Summable> Rep<'s, Tensor<T>> {
     #[track_caller]
     pub fn sum(self, axes: impl IntoIterator<Item = usize>) -> Rep<'s, Tensor<T::Sum>> {
         self.reduce(ReduceOp::Sum, axes)
+    }
+
+    /// The product along some axes, which go; integers give i64.
+    #[track_caller]
+    pub fn product(self, axes: impl IntoIterator<Item = usize>) -> Rep<'s, Tensor<T::Sum>> {
+        self.reduce(ReduceOp::Prod, axes)
+    }
+
+    /// The sum of the elements up to each one along an axis; integers give i64.
+    #[track_caller]
+    pub fn cum_sum(self, axis: usize) -> Rep<'s, Tensor<T::Sum>> {
+        self.apply(Op::CumSum { axis })
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::value::{Range, Repr, Value, both_valid, common, float_like, to
 use super::{cast, dates};
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
-use crate::lower::tensor::math::erf;
+use crate::lower::tensor::math::{atan, erf};
 use quearn_stage::graph::{BinaryOp, Node, Scalar, UnaryOp};
 use quearn_stage::low::{BinOp, CastOp, FailKind, OvfOp, Prim, Ty, UnOp, V};
 
@@ -243,10 +243,12 @@ fn float_unary<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, op: UnaryOp, x: V<'b>
         UnaryOp::Cos => UnOp::Cos,
         UnaryOp::Floor => UnOp::Floor,
         UnaryOp::Ceil => UnOp::Ceil,
+        UnaryOp::Round => UnOp::Round,
         UnaryOp::Relu => return Ok(x.max(constant(0.0))),
         UnaryOp::Sigmoid => return Ok(constant(1.0) / (constant(1.0) + (-x).un(UnOp::Exp))),
         UnaryOp::Tanh => return Ok(tanh(env, x)),
         UnaryOp::Erf => return Ok(erf(x)),
+        UnaryOp::Atan => return Ok(atan(x)),
         _ => {
             return Err(LowerError::Unsupported { node: cx.describe(node), what: format!("{} of a float", op.name()) });
         }

@@ -20,6 +20,15 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
         Op::Reduce { op, axes, keep } => reduce(cx, *op, axes, *keep),
         Op::Reshape(to) => reshape(cx, to),
         Op::Transpose(perm) => transpose(cx, perm),
+        Op::Slice { axis, start, step, count } => slice(cx, *axis, *start, *step, *count),
+        Op::Broadcast(to) => broadcast(cx, to),
+        Op::CumSum { axis } => {
+            cx.arity(1)?;
+            let (scalar, shape) = cx.required(0)?;
+            cx.check(scalar.is_int() || scalar.is_float(), || cx.expected(0, "an integer or float"))?;
+            check_axis(cx, *axis, shape)?;
+            Ok(tensor(if scalar.is_int() { Scalar::I64 } else { scalar }, shape.to_vec()))
+        }
         Op::ArgMax { axis } => arg_max(cx, *axis),
         Op::Gather => gather(cx),
         Op::Stack => stack(cx),
@@ -224,7 +233,7 @@ fn reduce(cx: &Cx, op: ReduceOp, axes: &[usize], keep: bool) -> Result<Ty> {
     cx.arity(1)?;
     let (scalar, x) = cx.required(0)?;
     let result = match op {
-        ReduceOp::Sum if scalar.is_int() => Some(Scalar::I64),
+        ReduceOp::Sum | ReduceOp::Prod if scalar.is_int() => Some(Scalar::I64),
         ReduceOp::Mean => Some(scalar).filter(|s| s.is_float()),
         _ => Some(scalar).filter(|s| s.is_int() || s.is_float()),
     };
@@ -271,6 +280,32 @@ fn transpose(cx: &Cx, perm: &[usize]) -> Result<Ty> {
         format!("{perm:?} does not name every axis of {} once", shown(from))
     })?;
     Ok(Ty::Tensor { elem, shape: perm.iter().map(|&axis| from[axis].clone()).collect() })
+}
+
+fn slice(cx: &Cx, axis: usize, start: u64, step: i64, count: u64) -> Result<Ty> {
+    cx.arity(1)?;
+    let (elem, from) = cx.tensor(0)?;
+    check_axis(cx, axis, from)?;
+    let Some(extent) = from[axis].as_const() else {
+        return cx.error(cx.expected(0, &format!("of known extent along axis {axis}")));
+    };
+    cx.check(step != 0 && count > 0, || "takes no step or no element".to_owned())?;
+    let last = i128::from(start) + i128::from(step) * (i128::from(count) - 1);
+    let inside = start < extent && (0..i128::from(extent)).contains(&last);
+    cx.check(inside, || format!("elements {start} to {last} do not lie inside the extent {extent}"))?;
+    let mut shape = from.to_vec();
+    shape[axis] = Dim::Const(count);
+    Ok(Ty::Tensor { elem, shape })
+}
+
+fn broadcast(cx: &Cx, to: &[Dim]) -> Result<Ty> {
+    cx.arity(1)?;
+    let (elem, from) = cx.tensor(0)?;
+    to.iter().try_for_each(|dim| cx.well_formed_dim(dim))?;
+    let skipped = to.len().checked_sub(from.len());
+    let fits = |skipped: usize| from.iter().zip(&to[skipped..]).all(|(a, b)| *a == Dim::Const(1) || a == b);
+    cx.check(skipped.is_some_and(fits), || format!("{} does not broadcast to {}", shown(from), shown(to)))?;
+    Ok(Ty::Tensor { elem, shape: to.to_vec() })
 }
 
 fn arg_max(cx: &Cx, axis: usize) -> Result<Ty> {

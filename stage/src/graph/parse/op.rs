@@ -146,6 +146,17 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
             cursor.expect_word("to")?;
             Op::Reshape(cursor.list(|c| ty::dim(c, nodes))?)
         }
+        "broadcast" => {
+            cursor.expect_word("to")?;
+            Op::Broadcast(cursor.list(|c| ty::dim(c, nodes))?)
+        }
+        "slice" => Op::Slice {
+            axis: named(cursor, "axis")?,
+            start: named(cursor, "start")?,
+            step: named(cursor, "step")?,
+            count: named(cursor, "count")?,
+        },
+        "cum_sum" => Op::CumSum { axis: named(cursor, "axis")? },
         "transpose" => Op::Transpose(numbers(cursor, "perm")?),
         "gather" => Op::Gather,
         _ => return Ok(None),
