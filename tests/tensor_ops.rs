@@ -259,6 +259,16 @@ fn copies_for_every_row() {
 }
 
 #[test]
+fn a_product_of_weights_beside_an_input() {
+    let mut m = Maker::new(4);
+    let (a, b) = (m.tensor(Scalar::F32, &dims(&[3, 4]), 0, true), m.tensor(Scalar::F32, &dims(&[4, 5]), 0, true));
+    let x = m.tensor(Scalar::F32, &dims(&[3, 5]), 0, false);
+    let product = m.add(Op::MatMul, &[a, b]);
+    let sum = m.add(Op::Binary(BinaryOp::Add), &[product, x]);
+    m.check("weights", &[sum], &[]);
+}
+
+#[test]
 fn a_filter_that_is_computed() {
     let mut m = Maker::new(3);
     let x = m.tensor(Scalar::F32, &dims(&[2, 3, 9, 8]), 0, false);

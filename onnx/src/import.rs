@@ -78,7 +78,9 @@ pub fn decode(bytes: &[u8]) -> Result<ModelProto> {
 pub fn import(model: &ModelProto, folder: Option<&Path>, options: &Options) -> Result<Model> {
     let Some(proto) = &model.graph else { return Err(Error::Format("it has no graph".into())) };
     let main = model.opset_import.iter().find(|o| ["", "ai.onnx"].contains(&o.domain()));
-    let opset = main.map_or(1, |o| o.version());
+    let Some(opset) = main.map(|o| o.version()) else {
+        return Err(Error::Format("it names no operator set".into()));
+    };
     if !(1..=MOST_OPSET).contains(&opset) {
         return Err(Error::Format(format!("operator set {opset} is not supported, 1 to {MOST_OPSET} are")));
     }

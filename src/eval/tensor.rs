@@ -292,3 +292,20 @@ pub fn stack(operands: &[&EvalTensor], to: Elem) -> EvalTensor {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_copies_and_running_sums() {
+        let x = EvalTensor::floats(Scalar::F32, &[2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let part = slice(&x, 1, &[2, 0]);
+        assert_eq!((part.shape(), part.as_floats()), (&[2, 2][..], &[3.0, 1.0, 6.0, 4.0][..]));
+        let copies = broadcast(&slice(&x, 0, &[1]), &[2, 3]);
+        assert_eq!(copies.as_floats(), [4.0, 5.0, 6.0, 4.0, 5.0, 6.0]);
+        let sums = cum_sum(&x, 1, x.elem());
+        assert_eq!(sums.as_floats(), [1.0, 3.0, 6.0, 4.0, 9.0, 15.0]);
+        assert_eq!(reduce(ReduceOp::Prod, &[0], false, &x, x.elem()).as_floats(), [4.0, 10.0, 18.0]);
+    }
+}

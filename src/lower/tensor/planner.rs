@@ -168,6 +168,8 @@ impl<'g> Planner<'_, 'g> {
                 Op::Input { weight, .. } => *weight,
                 Op::Const(_) => true,
                 Op::Loop(_) => false,
+                // How often is not known when weights are bound.
+                Op::Broadcast(to) if to.iter().any(|dim| dim.as_const().is_none()) => false,
                 _ => !self.inputs(node).is_empty() && self.inputs(node).iter().all(|i| self.constant.contains(i)),
             };
             if constant {
@@ -234,6 +236,8 @@ impl<'g> Planner<'_, 'g> {
         is_elementwise(self.graph().op(next))
             && !self.inside.contains(&next)
             && !self.bound.contains(&next)
+            // What is made when the weights are bound sees no inputs.
+            && self.constant.contains(&next) == self.constant.contains(&heavy)
             && shape(next) == shape(heavy)
             && operands.iter().all(|o| !group.contains(o) || shape(*o) == shape(heavy))
             // A batch norm's parameters are indexed by channel, not by the index of the result.
