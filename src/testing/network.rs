@@ -122,7 +122,7 @@ impl Maker {
     fn step(&mut self, x: Node) -> Node {
         let shape = self.extents(x);
         let axis = if shape.is_empty() { 0 } else { self.rng.below(shape.len()) };
-        match self.rng.below(9) {
+        match self.rng.below(10) {
             0 if !shape.is_empty() => self.add(Op::Softmax { axis }, &[x]),
             1 if shape.len() > 1 => {
                 let (op, keep) = (*self.rng.pick(ReduceOp::ALL), self.rng.percent(50));
@@ -134,6 +134,7 @@ impl Maker {
             5 if !shape.is_empty() => self.gather(x, shape[0]),
             6 => self.repeat(x),
             7 => self.activation(x),
+            8 if !shape.is_empty() => self.positions(x, shape[shape.len() - 1]),
             _ => self.combine(x, &shape),
         }
     }
@@ -151,6 +152,13 @@ impl Maker {
         use BinaryOp::*;
         let op = *self.rng.pick(&[Add, Sub, Mul, Min, Max]);
         self.add(Op::Binary(op), &[x, other])
+    }
+
+    /// The position along the last axis is added.
+    fn positions(&mut self, x: Node, extent: usize) -> Node {
+        let positions = self.add(Op::Iota(extent as u64), &[]);
+        let positions = self.add(Op::Cast(Scalar::F32), &[positions]);
+        self.add(Op::Binary(BinaryOp::Add), &[x, positions])
     }
 
     /// Rows by number; seldom a number that is not there.

@@ -403,6 +403,7 @@ fn shapes() {
         ("tensor.reshape v24 to [4, 2]", "[2, 3] and [4, 2] do not have the same elements"),
         ("tensor.reshape v20 to [m, 256]", "[n, 4, 8, 8] and [m, 256] do not have the same elements"),
         ("tensor.transpose v24 perm [0, 0]", "[0, 0] does not name every axis of [2, 3] once"),
+        ("tensor.iota to 9223372036854775808", "9223372036854775808 numbers do not fit i64"),
         ("tensor.gather v25, v3", "column \"c\" must be an integer, found [rows(v0)] f64"),
         ("tensor.gather v28, v1", "operand 1 (v28) must be of one dimension or more, found i64"),
         ("bridge.stack v24, v25", "tensor \"m\" has the shape [2, 3], tensor \"k\" has [3, 5]"),

@@ -165,7 +165,7 @@ impl<'g> Planner<'_, 'g> {
             }
             let constant = match op {
                 Op::Input { weight, .. } => *weight,
-                Op::Const(_) => true,
+                Op::Const(_) | Op::Iota(_) => true,
                 Op::Loop(_) => false,
                 _ => !self.inputs(node).is_empty() && self.inputs(node).iter().all(|i| self.constant.contains(i)),
             };
@@ -273,7 +273,7 @@ impl<'g> Planner<'_, 'g> {
             return Ok(());
         }
         match self.graph().op(node) {
-            Op::Const(_) => check_elem(self.graph(), node),
+            Op::Const(_) | Op::Iota(_) => check_elem(self.graph(), node),
             Op::Input { name, .. } => self.input(node, name),
             Op::Transpose(perm) => {
                 if let Some(spec) = self.plan.home(self.inputs(node)[0]) {
@@ -284,10 +284,7 @@ impl<'g> Planner<'_, 'g> {
             }
             Op::Reshape(_) => self.reshape(node),
             op if is_heavy(op) => self.heavy(node, node),
-            Op::Gather => {
-                self.stored(self.inputs(node)[0])?;
-                self.light(node)
-            }
+            Op::Gather => self.gather(node),
             op if is_elementwise(op) => self.light(node),
             Op::Loop(region) => self.repeat(node, region),
             Op::Item(_) if matches!(self.graph().op(self.inputs(node)[0]), Op::Loop(_)) => self.light(node),
@@ -315,6 +312,26 @@ impl<'g> Planner<'_, 'g> {
         spec.buffer = self.new_buffer(Place::Input { name: name.to_owned(), item_bytes }, &[], 0, self.label(node));
         self.plan.homes.insert(node, spec);
         Ok(())
+    }
+
+    /// A row whose number is known now is where it is; others are looked up by who needs them.
+    pub(super) fn gather(&mut self, node: Node) -> Result<()> {
+        let (data, index) = (self.inputs(node)[0], self.inputs(node)[1]);
+        let spec = self.stored(data)?;
+        let row = match self.graph().op(index) {
+            Op::Const(literal) => literal.as_int().and_then(|row| u64::try_from(row).ok()),
+            _ => None,
+        };
+        match (row, spec.axes[0].size.now()) {
+            (Some(row), Some(count)) if row < count => {
+                let mut part = self.part(node, &spec, row);
+                part.axes.remove(0);
+                part.halo = [0, 0];
+                self.plan.homes.insert(node, part);
+                Ok(())
+            }
+            _ => self.light(node),
+        }
     }
 
     pub(super) fn reshape(&mut self, node: Node) -> Result<()> {
