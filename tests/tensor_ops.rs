@@ -386,6 +386,53 @@ fn columns_stacked_and_scaled() {
     m.check("stack", &[y], &[("n", 77)]);
 }
 
+/// Rows by numbers that are known now, states that go from step to step, and slices along the first axis.
+#[test]
+fn a_recurrence_written_out() {
+    let mut m = Maker::new(9);
+    let x = m.tensor(Scalar::F32, &dims(&[5, 3, 40]), 0, false);
+    let w = m.tensor(Scalar::F32, &dims(&[40, 40]), 0, true);
+    // Small enough that a state does not depend on the rounding of those before it.
+    let eighth = m.add(Op::Const(Literal::float(Scalar::F32, 0.125).unwrap()), &[]);
+    let (mut state, mut steps) = (None, vec![]);
+    for step in 0..5 {
+        let at = m.add(Op::Const(Literal::i64(step)), &[]);
+        let input = m.add(Op::Gather, &[x, at]);
+        let next = match state {
+            Some(state) => {
+                let product = m.add(Op::MatMul, &[state, w]);
+                let product = m.add(Op::Binary(BinaryOp::Mul), &[product, eighth]);
+                m.add(Op::Binary(BinaryOp::Add), &[product, input])
+            }
+            None => input,
+        };
+        let next = m.add(Op::Unary(UnaryOp::Tanh), &[next]);
+        steps.push(m.add(Op::Reshape(dims(&[1, 3, 40])), &[next]));
+        state = Some(next);
+    }
+    let all = m.add(Op::Concat { axis: 0 }, &steps);
+    let twice = m.add(Op::Concat { axis: 0 }, &[all, steps[0]]);
+    m.check("recurrence", &[all, twice], &[]);
+}
+
+#[test]
+fn positions_and_what_is_made_of_them() {
+    let mut g = Graph::new();
+    let three = g.add(Op::Iota(3), &[]).unwrap();
+    g.output("three", three);
+    let values = evaluate(&g, &Inputs::new()).unwrap().remove(0).1;
+    assert_eq!(values.tensor().iter().collect::<Vec<_>>(), [0, 1, 2].map(Datum::Int));
+    let mut m = Maker::new(10);
+    let x = m.tensor(Scalar::F32, &dims(&[37, 37]), 0, false);
+    let places = m.add(Op::Iota(37), &[]);
+    let down = m.add(Op::Reshape(dims(&[37, 1])), &[places]);
+    let later = m.add(Op::Compare(CompareOp::Gt), &[places, down]);
+    let zero = m.add(Op::Const(Literal::float(Scalar::F32, 0.0).unwrap()), &[]);
+    let lower = m.add(Op::Select, &[later, zero, x]);
+    let again = m.add(Op::Gather, &[x, places]);
+    m.check("positions", &[places, lower, again], &[]);
+}
+
 #[test]
 fn an_index_outside_is_an_error() {
     let mut m = Maker::new(7);

@@ -1,10 +1,11 @@
 //! Comparing outputs with reference outputs.
 
-use crate::random;
-use crate::squeezenet::CHANNELS;
+use crate::networks::Network;
 use crate::{Error, Result};
+use quearn::Tensors;
 use quearn::data::Tensor;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// Largest error of float32 outputs, as a share of the largest reference output.
 pub const TOLERANCE: f64 = 1e-4;
@@ -42,54 +43,94 @@ pub fn difference(got: &Tensor, want: &Tensor) -> Result<Difference> {
 /// `want`; an error if it is over `tolerance` or not a number.
 pub fn check_tensor(got: &Tensor, want: &Tensor, tolerance: f64) -> Result<f64> {
     let error = difference(got, want)?.max_rel;
+    check_error(error, tolerance)?;
+    Ok(error)
+}
+
+/// An error if a relative error is over `tolerance` or not a number.
+pub fn check_error(error: f64, tolerance: f64) -> Result<()> {
     if error <= tolerance {
-        return Ok(error);
+        return Ok(());
     }
     Err(Error::wrong("output", format!("expected a relative error of at most {tolerance:e}, found {error:e}")))
 }
 
-/// A batch of images and the outputs that PyTorch computes for them with the seeded weights.
+/// What a network is given, and what it should give.
 #[derive(Clone, Debug)]
 pub struct Reference {
-    /// Images, f32 [n, 3, height, width].
-    pub image: Tensor,
-    /// Outputs, f32 [n, 1000].
-    pub logits: Tensor,
+    /// Items in the batch.
+    pub batch: u64,
+    /// Inputs by name.
+    pub inputs: Tensors,
+    /// Outputs by name; none if they are not known.
+    pub outputs: Tensors,
 }
 
-/// A reference as it is stored.
+impl Reference {
+    /// Seeded inputs of the usual shapes, of which nobody knows what comes out.
+    pub fn unknown(network: &Network, batch: u64) -> Result<Reference> {
+        Ok(Reference { batch, inputs: network.seeded_inputs(batch, &BTreeMap::new())?, outputs: Tensors::new() })
+    }
+
+    /// The largest relative error of the outputs, in f32; `None` if there is nothing to compare with.
+    pub fn difference<'a>(&self, output: impl Fn(&str) -> Result<&'a Tensor>) -> Result<Option<Difference>> {
+        let mut worst: Option<Difference> = None;
+        for (name, want) in &self.outputs {
+            let off = difference(output(name)?, want)?;
+            if worst.is_none_or(|worst| off.max_rel.is_nan() || off.max_rel > worst.max_rel) {
+                worst = Some(off);
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// A reference as it is stored: the inputs are seeded, so that their shapes are enough.
 #[derive(Deserialize)]
 struct Stored {
-    image: [u64; 4],
-    logits: Vec<f32>,
+    network: String,
+    batch: u64,
+    inputs: BTreeMap<String, Vec<u64>>,
+    outputs: BTreeMap<String, StoredTensor>,
 }
 
-/// The references of SqueezeNet 1.1: one image of 224 x 224 pixels, and two of 64 x 64 (see `reference/README.md`).
-pub fn squeezenet1_1() -> Result<Vec<Reference>> {
-    let stored: Vec<Stored> = serde_json::from_str(include_str!("../reference/squeezenet1_1.json"))
-        .map_err(|e| Error::wrong("reference/squeezenet1_1.json", e.to_string()))?;
-    stored.into_iter().map(reference).collect()
+#[derive(Deserialize)]
+struct StoredTensor {
+    shape: Vec<u64>,
+    values: Vec<f32>,
 }
 
-fn reference(stored: Stored) -> Result<Reference> {
-    let [count, _, _, size] = stored.image;
-    let classes = stored.logits.len() as u64 / count;
+/// The files of references, with their names.
+const FILES: [(&str, &str); 2] = [
+    ("reference/squeezenet1_1.json", include_str!("../reference/squeezenet1_1.json")),
+    ("reference/small.json", include_str!("../reference/small.json")),
+];
+
+/// What PyTorch computes with the seeded weights of a network; nothing for most of the large ones. See
+/// `reference/README.md`.
+pub fn references(network: &Network) -> Result<Vec<Reference>> {
+    let mut found = vec![];
+    for (file, text) in FILES {
+        let stored: Vec<Stored> = serde_json::from_str(text).map_err(|e| Error::wrong(file, e.to_string()))?;
+        let ours = stored.into_iter().filter(|stored| stored.network == network.name);
+        found.extend(ours.map(|stored| reference(network, stored)).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(found)
+}
+
+fn reference(network: &Network, stored: Stored) -> Result<Reference> {
+    let output = |(name, tensor): (String, StoredTensor)| Ok((name, Tensor::from_vec(tensor.values, &tensor.shape)?));
     Ok(Reference {
-        image: images("squeezenet1_1", count as usize, size as usize)?,
-        logits: Tensor::from_vec(stored.logits, &[count, classes])?,
+        inputs: network.seeded_inputs(stored.batch, &stored.inputs)?,
+        batch: stored.batch,
+        outputs: stored.outputs.into_iter().map(output).collect::<Result<_>>()?,
     })
-}
-
-/// Seeded images for a model, f32 [count, 3, size, size], with mean 0 and variance 1.
-pub fn images(model: &str, count: usize, size: usize) -> Result<Tensor> {
-    let values = random::gauss(&format!("{model}.image/{size}"), count * CHANNELS * size * size);
-    let shape = [count, CHANNELS, size, size].map(|extent| extent as u64);
-    Ok(Tensor::from_vec(values.into_iter().map(|v| v as f32).collect(), &shape)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::SMALL;
 
     fn tensor(values: &[f32]) -> Tensor {
         Tensor::from_vec(values.to_vec(), &[values.len() as u64]).unwrap()
@@ -107,8 +148,14 @@ mod tests {
 
     #[test]
     fn references_are_complete() {
-        let shapes = |r: &Reference| (r.image.shape().to_vec(), r.logits.shape().to_vec());
-        let all: Vec<_> = squeezenet1_1().unwrap().iter().map(shapes).collect();
+        let squeezenet = Network::find("squeezenet1_1").unwrap();
+        let shapes = |r: &Reference| (r.inputs["image"].shape().to_vec(), r.outputs["logits"].shape().to_vec());
+        let all: Vec<_> = references(squeezenet).unwrap().iter().map(shapes).collect();
         assert_eq!(all, [(vec![1, 3, 224, 224], vec![1, 1000]), (vec![2, 3, 64, 64], vec![2, 1000])]);
+        for network in SMALL {
+            let all = references(network).unwrap();
+            assert!(!all.is_empty(), "{} has no reference", network.name);
+            assert!(all.iter().all(|r| r.outputs.keys().eq(network.outputs)), "{}", network.name);
+        }
     }
 }

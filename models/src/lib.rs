@@ -3,17 +3,34 @@
 //! ```text
 //!  random ---> weights, images, tables      made here, kept in the cache, no download
 //!                 |
-//!  squeezenet, pipelines                    programs: a function from staged inputs to a staged result
+//!  nn, recurrent                            layers, with the names that PyTorch gives their weights
+//!                 |
+//!  squeezenet, resnet, bert, ..             programs: a function from staged inputs to a staged result
+//!  networks, pipelines                      the programs by name; queries with a network inside
 //!                 |
 //!  check, expected/, reference/             what PyTorch, DuckDB and others answer
 //! ```
 
+pub mod bert;
 pub mod cache;
 pub mod check;
+pub mod deepspeech2;
 mod error;
+pub mod generate;
+pub mod gpt2;
+pub mod lenet;
+pub mod lstm_lm;
+pub mod mlp;
+pub mod mobilenet;
+pub mod networks;
+pub mod nn;
 pub mod pipelines;
 pub mod random;
+pub mod recurrent;
+pub mod resnet;
 pub mod squeezenet;
+pub mod treelstm;
+pub mod vgg;
 pub mod weights;
 
 pub use error::{Error, Result};

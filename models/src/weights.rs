@@ -1,9 +1,10 @@
-//! Weights by name, as torchvision names them, made from [`crate::random`] and kept as `.safetensors`.
+//! Weights by name, as PyTorch names them, made from [`crate::random`] and kept as `.safetensors`.
 
-use crate::squeezenet::{self, Layer};
-use crate::{Result, cache, random};
+use crate::squeezenet::Layer;
+use crate::{Result, random};
 use quearn::data::Tensor;
 use quearn::io::{read_safetensors, write_safetensors};
+use quearn_stage::graph::{Graph, Op};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -33,19 +34,35 @@ fn tensor(stream: &str, shape: &[usize], gain: f64) -> Result<Tensor> {
     Ok(Tensor::from_vec(random::weight(stream, shape, gain), &extents)?)
 }
 
-/// The seeded weights of SqueezeNet 1.1, from the cache, where the first call puts them.
-pub fn squeezenet1_1() -> Result<Weights> {
-    let path = cache::folder().join("squeezenet1_1.safetensors");
-    if !path.exists() {
-        write(&path, &seeded_squeezenet1_1()?)?;
+/// Seeded weights of all the shapes that a program asks for, from the streams `NETWORK.NAME`.
+///
+/// Kernels and matrices keep the variance of what goes through them, scales of norms and variances are near 1, and all
+/// else is small.
+pub fn for_graph(network: &str, graph: &Graph) -> Result<Weights> {
+    let mut weights = Weights::new();
+    for node in graph.reachable() {
+        if let Op::Input { name, ty, weight: true } = graph.op(node) {
+            let shape = ty.as_tensor().map_or(&[][..], |(_, shape)| shape);
+            let shape: Vec<usize> = shape.iter().filter_map(|dim| Some(dim.as_const()? as usize)).collect();
+            weights.insert(name.clone(), by_name(&format!("{network}.{name}"), &shape)?);
+        }
     }
-    read(&path)
+    Ok(weights)
 }
 
-/// The seeded weights of SqueezeNet 1.1: streams `squeezenet1_1.NAME`.
-fn seeded_squeezenet1_1() -> Result<Weights> {
-    let stream = |name| format!("squeezenet1_1.{name}");
-    seeded(&squeezenet::layers(), |_, layer| [stream(layer.weight()), stream(layer.bias())])
+fn by_name(stream: &str, shape: &[usize]) -> Result<Tensor> {
+    let near_one = |spread: f64| {
+        let values = random::unif(stream, shape.iter().product());
+        let values = values.into_iter().map(|u| (1.0 + (u - 0.5) * spread) as f32).collect();
+        let extents: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
+        Ok(Tensor::from_vec(values, &extents)?)
+    };
+    match shape.len() {
+        1 if stream.ends_with(".weight") => near_one(0.4),
+        1 if stream.ends_with(".running_var") => near_one(0.5),
+        1 => tensor(stream, shape, BIAS_GAIN),
+        _ => tensor(stream, shape, GAIN),
+    }
 }
 
 /// All tensors of a `.safetensors` file.
@@ -61,10 +78,13 @@ pub(crate) fn write(path: &Path, weights: &Weights) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::Network;
 
     #[test]
     fn weights_survive_a_file() {
-        let weights = seeded_squeezenet1_1().unwrap();
+        let network = Network::find("squeezenet1_1").unwrap();
+        let graph = network.graph(&network.seeded_inputs(1, &BTreeMap::new()).unwrap()).unwrap();
+        let weights = for_graph(network.name, &graph).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         write(&path, &weights).unwrap();

@@ -1,9 +1,12 @@
 //! The programs, compiled and run by each backend, give what PyTorch and DuckDB give.
 
+use quearn::data::Tensor;
 use quearn::{BackendKind, Session};
-use quearn_models::check::{self, Reference, TOLERANCE, check_tensor};
+use quearn_models::check::{Reference, TOLERANCE, check_tensor, references};
+use quearn_models::generate::Generator;
+use quearn_models::gpt2;
+use quearn_models::networks::{Network, SMALL};
 use quearn_models::pipelines::image_classes::{self, Counts, Set, image_classes};
-use quearn_models::squeezenet::{CHANNELS, squeezenet1_1};
 use quearn_models::weights::{self, Weights};
 use quearn_stage::graph::Graph;
 use quearn_stage::rep::{Marker, Rep, Stage};
@@ -11,7 +14,7 @@ use quearn_stage::rep::{Marker, Rep, Stage};
 /// The only result of the programs.
 const RESULT: &str = "result";
 /// A scale at which the pictures are few.
-const SMALL: f64 = 0.01;
+const SMALL_SCALE: f64 = 0.01;
 
 fn session(backend: BackendKind, threads: usize) -> Session {
     Session::builder().backend(backend).threads(threads).build().unwrap()
@@ -27,32 +30,67 @@ fn bind(session: &mut Session, weights: Weights) {
     weights.into_iter().for_each(|(name, tensor)| session.bind(name, tensor));
 }
 
-/// Runs the network on the images of a reference and compares the logits.
-fn squeezenet(backend: BackendKind, threads: usize, reference: Reference) {
-    let size = reference.image.shape()[2];
-    let graph = program(|s| squeezenet1_1(s, s.input("image", ("batch", CHANNELS as u64, size, size))));
-    let mut session = session(backend, threads);
-    bind(&mut session, weights::squeezenet1_1().unwrap());
-    session.bind("image", reference.image);
-    let outputs = session.run(&graph).unwrap();
-    check_tensor(outputs.tensor(RESULT).unwrap(), &reference.logits, TOLERANCE).unwrap();
+/// Runs a network on the inputs of its references and compares the outputs.
+fn check_network(backend: BackendKind, threads: usize, network: &Network, wanted: impl Fn(&Reference) -> bool) {
+    for reference in references(network).unwrap().into_iter().filter(wanted) {
+        let graph = network.graph(&reference.inputs).unwrap();
+        let mut session = session(backend, threads);
+        bind(&mut session, weights::for_graph(network.name, &graph).unwrap());
+        bind(&mut session, reference.inputs.clone());
+        let outputs = session.run(&graph).unwrap();
+        for (name, want) in &reference.outputs {
+            check_tensor(outputs.tensor(name).unwrap(), want, TOLERANCE)
+                .unwrap_or_else(|e| panic!("{} {name}: {e}", network.name));
+        }
+    }
 }
 
-fn references(size: u64) -> impl Iterator<Item = Reference> {
-    check::squeezenet1_1().unwrap().into_iter().filter(move |r| r.image.shape()[2] == size)
+/// Checks SqueezeNet on small pictures, or on all there are.
+fn squeezenet(backend: BackendKind, threads: usize, small: bool) {
+    let network = Network::find("squeezenet1_1").unwrap();
+    check_network(backend, threads, network, |r| !small || r.inputs["image"].shape()[2] == 64);
+}
+
+/// Checks the networks that have references and few weights.
+fn small_networks(backend: BackendKind, threads: usize) {
+    let others = ["lenet", "mlp"].map(|name| Network::find(name).unwrap());
+    SMALL.iter().chain(others).for_each(|network| check_network(backend, threads, network, |_| true));
+}
+
+/// Writes two texts word by word; the logits are those of the whole texts at once.
+fn generation(backend: BackendKind, threads: usize) {
+    let network = Network::find("gpt2_tiny").unwrap();
+    for reference in references(network).unwrap() {
+        let texts = &reference.inputs["input_ids"];
+        let (batch, length) = (texts.shape()[0], texts.shape()[1]);
+        let mut session = session(backend, threads);
+        bind(&mut session, weights::for_graph(network.name, &network.graph(&reference.inputs).unwrap()).unwrap());
+        let mut generator = Generator::new(&gpt2::TINY, &session, batch, length).unwrap();
+        for at in 0..length as usize {
+            let nth = |text: usize| text * length as usize + at;
+            let words = (0..batch as usize).map(|text| texts.as_slice::<i64>().unwrap()[nth(text)]).collect::<Vec<_>>();
+            let logits = generator.step(&words).unwrap();
+            let want = reference.outputs["logits"].as_slice::<f32>().unwrap();
+            let width = gpt2::TINY.vocabulary as usize;
+            let want = (0..batch as usize).flat_map(|text| want[nth(text) * width..][..width].to_vec()).collect();
+            check_tensor(&logits, &Tensor::from_vec(want, logits.shape()).unwrap(), TOLERANCE).unwrap();
+        }
+        let full = generator.step(&vec![0; batch as usize]).unwrap_err();
+        assert_eq!(full.to_string(), "text: there is room for 7 words only");
+    }
 }
 
 /// Runs the pipeline at the small scale and compares the counts.
 fn classes(backend: BackendKind, threads: usize, set: Set) -> Counts {
-    let data = image_classes::data(set, SMALL, &|_| ()).unwrap();
+    let data = image_classes::data(set, SMALL_SCALE, &|_| ()).unwrap();
     let mut session = session(backend, threads);
     bind(&mut session, data.weights);
     session.bind("pixels", data.pixels);
     session.add_table(data.images);
     session.add_table(data.cameras);
-    let outputs = session.run(&program(|s| image_classes(s, set, SMALL))).unwrap();
+    let outputs = session.run(&program(|s| image_classes(s, set, SMALL_SCALE))).unwrap();
     let result = outputs.table(RESULT).unwrap();
-    image_classes::check(set, SMALL, result).unwrap();
+    image_classes::check(set, SMALL_SCALE, result).unwrap();
     image_classes::counts(set, result).unwrap()
 }
 
@@ -63,8 +101,18 @@ mod llvm {
     #[test]
     fn squeezenet_agrees_with_pytorch() {
         for threads in [1, 2] {
-            references(64).chain(references(224)).for_each(|r| squeezenet(BackendKind::Llvm, threads, r));
+            squeezenet(BackendKind::Llvm, threads, false);
         }
+    }
+
+    #[test]
+    fn small_networks_agree_with_pytorch() {
+        [1, 2].into_iter().for_each(|threads| small_networks(BackendKind::Llvm, threads));
+    }
+
+    #[test]
+    fn words_one_by_one_are_the_whole_text() {
+        [1, 2].into_iter().for_each(|threads| generation(BackendKind::Llvm, threads));
     }
 
     #[test]
@@ -78,7 +126,17 @@ mod llvm {
 
 #[test]
 fn squeezenet_agrees_with_pytorch_when_interpreted() {
-    references(64).for_each(|r| squeezenet(BackendKind::Interp, 1, r));
+    squeezenet(BackendKind::Interp, 1, true);
+}
+
+#[test]
+fn small_networks_agree_with_pytorch_when_interpreted() {
+    small_networks(BackendKind::Interp, 2);
+}
+
+#[test]
+fn words_one_by_one_are_the_whole_text_when_interpreted() {
+    generation(BackendKind::Interp, 1);
 }
 
 #[test]

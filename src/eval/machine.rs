@@ -308,6 +308,7 @@ impl<'a> Machine<'a> {
         let operands = if mixes { self.whole(node)? } else { self.tensors(self.graph.inputs(node))? };
         let refs: Vec<&EvalTensor> = operands.iter().map(Rc::as_ref).collect();
         let value = match op {
+            Op::Iota(count) => EvalTensor::ints(elem.scalar, &[*count as usize], 0..i128::from(*count)),
             Op::MatMul => tensor::matmul(refs[0], refs[1]),
             Op::Conv2d(conv) => tensor::conv2d(conv, refs[0], refs[1], refs.get(2).copied(), &self.shape(node)?),
             Op::Pool2d(pool) => tensor::pool2d(pool, refs[0], &self.shape(node)?),

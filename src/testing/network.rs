@@ -122,7 +122,7 @@ impl Maker {
     fn step(&mut self, x: Node) -> Node {
         let shape = self.extents(x);
         let axis = if shape.is_empty() { 0 } else { self.rng.below(shape.len()) };
-        match self.rng.below(12) {
+        match self.rng.below(13) {
             0 if !shape.is_empty() => self.add(Op::Softmax { axis }, &[x]),
             1 if shape.len() > 1 => {
                 let (op, keep) = (*self.rng.pick(ReduceOp::ALL), self.rng.percent(50));
@@ -141,6 +141,7 @@ impl Maker {
                 self.add(Op::Broadcast(to), &[x])
             }
             7 => self.activation(x),
+            8 if !shape.is_empty() => self.positions(x, shape[shape.len() - 1]),
             _ => self.combine(x, &shape),
         }
     }
@@ -168,6 +169,13 @@ impl Maker {
         let count = self.rng.below((room / stride) as usize + 1) as u64 + 1;
         let step = if back { -(stride as i64) } else { stride as i64 };
         self.add(Op::Slice { axis, start, step, count }, &[x])
+    }
+
+    /// The position along the last axis is added.
+    fn positions(&mut self, x: Node, extent: usize) -> Node {
+        let positions = self.add(Op::Iota(extent as u64), &[]);
+        let positions = self.add(Op::Cast(Scalar::F32), &[positions]);
+        self.add(Op::Binary(BinaryOp::Add), &[x, positions])
     }
 
     /// Rows by number; seldom a number that is not there.

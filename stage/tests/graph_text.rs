@@ -112,6 +112,7 @@ fn tensor_op() -> impl Strategy<Value = Op> {
     let axes = || prop::collection::vec(0usize..4, 0..4);
     prop_oneof![
         (name(), ty(), any::<bool>()).prop_map(|(name, ty, weight)| Op::Input { name, ty, weight }),
+        any::<u64>().prop_map(Op::Iota),
         Just(Op::MatMul),
         (two(), two(), two(), 0u64..3).prop_map(|(stride, padding, dilation, groups)| {
             Op::Conv2d(Conv2d { stride, padding, dilation, groups })

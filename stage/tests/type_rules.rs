@@ -416,6 +416,7 @@ fn shapes() {
         ),
         ("tensor.broadcast v24 to [3]", "[2, 3] does not broadcast to [3]"),
         ("tensor.broadcast v24 to [4, 3]", "[2, 3] does not broadcast to [4, 3]"),
+        ("tensor.iota to 9223372036854775808", "9223372036854775808 numbers do not fit i64"),
         ("tensor.gather v25, v3", "column \"c\" must be an integer, found [rows(v0)] f64"),
         ("tensor.gather v28, v1", "operand 1 (v28) must be of one dimension or more, found i64"),
         ("bridge.stack v24, v25", "tensor \"m\" has the shape [2, 3], tensor \"k\" has [3, 5]"),

@@ -2,13 +2,13 @@
 
 use super::machine::{Backend, Machine};
 use super::measure::{Measured, Runs, measure};
-use super::network::{Case, LOGITS, Model};
+use super::network::Case;
 use super::pictures::{Pictures, Set};
 use super::progress::Bars;
 use super::table::{self, Row, Verdict};
 use quearn::rewrite::rewrite;
 use quearn::{Outputs, Session};
-use quearn_models::check::{TOLERANCE, check_tensor};
+use quearn_models::networks::Network;
 use quearn_models::{Error, Result};
 use quearn_stage::graph::Graph;
 use quearn_tpch::times::elapsed_ms;
@@ -99,13 +99,17 @@ impl Demo {
     }
 }
 
+/// The network of the demonstration.
+const SQUEEZENET: &str = "squeezenet1_1";
+
 /// SqueezeNet on one image of the usual size.
 fn networks(machine: &Machine, setup: &mut Setup) -> Result<()> {
-    let case = setup.timed("network weights", || Case::own_batch(Model::SqueezeNet1_1, 1))?;
-    let (session, graph, want) = (case.session(machine)?, case.graph()?, case.reference.logits);
+    let missing = || Error::NoExpectation { what: SQUEEZENET.to_owned() };
+    let network = Network::find(SQUEEZENET).ok_or_else(missing)?;
+    let case = setup.timed("network weights", || Case::seeded(network, 1))?;
+    let (session, graph) = (case.session(machine)?, case.graph.clone());
     let check = move |outputs: &Outputs| {
-        let error = check_tensor(outputs.tensor(LOGITS)?, &want, TOLERANCE)?;
-        Ok(Verdict::Good(format!("as PyTorch, relative error {error:.1e}")))
+        Ok(Verdict::Good(format!("as PyTorch, relative error {:.1e}", case.checked(outputs)?)))
     };
     setup.add("SqueezeNet 1.1".into(), graph, Box::new(check));
     setup.sessions.push(session);

@@ -1,24 +1,24 @@
 //! `explain`: a network or a pipeline at a level of the compiler.
 
 use super::machine::Machine;
-use super::network::Model;
 use super::pictures::{Pictures, Set};
 use super::progress::Bars;
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use quearn::Level;
 use quearn_models::Result;
-use quearn_models::squeezenet::IMAGE_SIZE;
+use quearn_models::networks::{NETWORKS, Network};
+use std::collections::BTreeMap;
 
 /// `explain`.
 #[derive(clap::Args)]
 pub struct Explain {
-    /// The program.
-    #[arg(value_enum)]
+    /// A network, or `image_classes`: pictures chosen by a query, classified by SqueezeNet, counted by class.
+    #[arg(value_parser = program())]
     program: Program,
     /// graph, rewritten, pipelines, low, llvm or asm.
     #[arg(long, default_value = "pipelines")]
     level: Level,
-    /// Images in a batch of a network.
+    /// Items in a batch of a network.
     #[arg(long, default_value_t = 1)]
     batch: u64,
     /// Set of pictures of a pipeline.
@@ -31,22 +31,28 @@ pub struct Explain {
     machine: Machine,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// What can be explained.
+#[derive(Clone, Copy)]
 enum Program {
-    /// SqueezeNet 1.1.
-    #[value(name = "squeezenet1_1")]
-    SqueezeNet1_1,
-    /// Pictures chosen by a query, classified by SqueezeNet, counted by class.
-    #[value(name = "image_classes")]
+    Network(&'static Network),
     ImageClasses,
+}
+
+/// Name of the pipeline.
+const IMAGE_CLASSES: &str = "image_classes";
+
+/// Reads the name of a program.
+fn program() -> impl TypedValueParser<Value = Program> {
+    let names = NETWORKS.iter().map(|network| network.name).chain([IMAGE_CLASSES]);
+    PossibleValuesParser::new(names).map(|name| Network::find(&name).map_or(Program::ImageClasses, Program::Network))
 }
 
 impl Explain {
     /// Prints the program.
     pub fn run(self) -> Result<()> {
         let text = match self.program {
-            Program::SqueezeNet1_1 => {
-                let graph = Model::SqueezeNet1_1.graph(self.batch, IMAGE_SIZE as u64)?;
+            Program::Network(network) => {
+                let graph = network.graph(&network.seeded_inputs(self.batch, &BTreeMap::new())?)?;
                 self.machine.session()?.explain(&graph, self.level)?
             }
             Program::ImageClasses => self.pictures()?,

@@ -2,8 +2,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `bench`, `check`, `pipeline`, `explain`, `demo` | the commands |
-//! | `network` | a network with weights, images and the outputs to expect |
+//! | `bench`, `check`, `pipeline`, `explain`, `generate`, `demo` | the commands |
+//! | `network` | a network with weights, inputs and the outputs to expect |
 //! | `pictures` | the pipeline of pictures with its data |
 //! | `machine` | settings of the session |
 //! | `measure` | a program compiled once and run several times |
@@ -14,6 +14,7 @@ mod bench;
 mod check;
 mod demo;
 mod explain;
+mod generate;
 mod machine;
 mod measure;
 mod network;
@@ -45,6 +46,8 @@ enum Command {
     Pipeline(pipeline::Pipeline),
     /// Print a network or a pipeline at a level of the compiler.
     Explain(explain::Explain),
+    /// Write a text word by word with a decoder, and tell how long a word takes.
+    Generate(generate::Generate),
     /// Run everything there is, TPC-H queries too, check it all and print one table.
     Demo(demo::Demo),
 }
@@ -57,6 +60,7 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Pipeline(command) => command.run(),
             Command::Explain(command) => command.run(),
+            Command::Generate(command) => command.run(),
             Command::Demo(command) => command.run(),
         }
     }

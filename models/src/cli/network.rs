@@ -1,152 +1,111 @@
-//! A network with weights, images and the outputs to expect.
+//! A network with weights, inputs and the outputs to expect.
 
 use super::machine::Machine;
-use clap::ValueEnum;
-use quearn::Session;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use quearn::data::Tensor;
-use quearn_models::check::{self, Reference};
-use quearn_models::squeezenet::{self, CHANNELS, CLASSES, IMAGE_SIZE, squeezenet1_1};
+use quearn::{Outputs, Session};
+use quearn_models::check::{Difference, Reference, TOLERANCE, check_error, references};
+use quearn_models::networks::{self, NETWORKS, Network};
 use quearn_models::weights::{self, Weights};
 use quearn_models::{Error, Result};
 use quearn_stage::graph::Graph;
-use quearn_stage::rep::Stage;
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// Name of the images in the program.
-const IMAGE: &str = "image";
-/// Name of the outputs in the program.
-pub const LOGITS: &str = "logits";
-
-/// A network.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Model {
-    /// SqueezeNet 1.1.
-    #[value(name = "squeezenet1_1")]
-    SqueezeNet1_1,
-}
-
-impl Model {
-    /// Name, as on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Model::SqueezeNet1_1 => "squeezenet1_1",
-        }
-    }
-
-    /// The program for `batch` images of `size` x `size` pixels.
-    pub fn graph(self, batch: u64, size: u64) -> Result<Graph> {
-        let s = Stage::new();
-        match self {
-            Model::SqueezeNet1_1 => {
-                let images = s.input(IMAGE, [batch, CHANNELS as u64, size, size]);
-                s.output(LOGITS, squeezenet1_1(&s, images));
-            }
-        }
-        Ok(s.finish().map_err(quearn::Error::from)?)
-    }
+/// Reads the name of a network.
+pub fn model() -> impl TypedValueParser<Value = &'static Network> {
+    PossibleValuesParser::new(NETWORKS.iter().map(|network| network.name))
+        .try_map(|name| Network::find(&name).ok_or("no network has this name"))
 }
 
 /// A network with all that it takes to run and to check it.
 pub struct Case {
     /// The network.
-    pub model: Model,
+    pub network: &'static Network,
     /// Weights by name.
     pub weights: Weights,
-    /// Images, and the outputs to expect.
+    /// Inputs, and the outputs to expect.
     pub reference: Reference,
+    /// The program for these inputs.
+    pub graph: Graph,
 }
 
 impl Case {
-    /// The cases that this crate has itself: seeded weights, and what PyTorch computes with them.
-    pub fn own(model: Model) -> Result<Vec<Case>> {
-        let Model::SqueezeNet1_1 = model;
-        let weights = weights::squeezenet1_1()?;
-        let case = |reference| Case { model, weights: weights.clone(), reference };
-        Ok(check::squeezenet1_1()?.into_iter().map(case).collect())
+    fn new(network: &'static Network, weights: Option<Weights>, reference: Reference) -> Result<Case> {
+        let graph = network.graph(&reference.inputs)?;
+        let weights = weights.map_or_else(|| weights::for_graph(network.name, &graph), Ok)?;
+        Ok(Case { network, weights, reference, graph })
     }
 
-    /// The case of this crate with images of the usual size, repeated to make a batch.
-    pub fn own_batch(model: Model, batch: usize) -> Result<Case> {
-        let mut cases = Case::own(model)?.into_iter();
-        let usual = cases.find(|case| case.reference.image.shape()[..] == extents(1));
-        let Case { weights, reference, .. } =
-            usual.ok_or_else(|| Error::NoExpectation { what: format!("one image of {}", model.name()) })?;
-        let image = repeated(&reference.image, batch)?;
-        let logits = repeated(&reference.logits, batch)?;
-        Ok(Case { model, weights, reference: Reference { image, logits } })
+    /// The cases that this crate has itself: seeded weights, and what PyTorch computes with them.
+    pub fn own(network: &'static Network) -> Result<Vec<Case>> {
+        references(network)?.into_iter().map(|reference| Case::new(network, None, reference)).collect()
+    }
+
+    /// Seeded weights and inputs of the usual shapes; what comes out is known for some.
+    pub fn seeded(network: &'static Network, batch: u64) -> Result<Case> {
+        let shapes = |r: &Reference| r.inputs.iter().map(|(n, t)| (n.clone(), t.shape().to_vec())).collect::<Vec<_>>();
+        let unknown = Reference::unknown(network, batch)?;
+        let known = references(network)?.into_iter().find(|known| shapes(known) == shapes(&unknown));
+        Case::new(network, None, known.unwrap_or(unknown))
     }
 
     /// A case in a folder of files as the peers export them: `M.safetensors` and `M.bB.io.safetensors`.
-    pub fn exported(model: Model, folder: &Path, batch: usize) -> Result<Case> {
-        let name = model.name();
+    pub fn exported(network: &'static Network, folder: &Path, batch: u64) -> Result<Case> {
+        let name = network.name;
         let io = folder.join(format!("{name}.b{batch}.io.safetensors"));
-        let case = Case::in_files(model, &folder.join(format!("{name}.safetensors")), &io)?;
-        if case.reference.image.shape()[0] == batch as u64 {
-            return Ok(case);
-        }
-        let message = format!("expected {batch} images, found {}", case.reference.image.shape()[0]);
-        Err(Error::Wrong { what: io.display().to_string(), message })
+        Case::in_files(network, &folder.join(format!("{name}.safetensors")), &io, batch)
     }
 
-    /// A case in a file of weights and a file of tensors `in.image` and `out.logits`.
-    pub fn in_files(model: Model, weights: &Path, io: &Path) -> Result<Case> {
+    /// A case in a file of weights and a file of tensors `in.NAME` and `out.NAME`.
+    pub fn in_files(network: &'static Network, weights: &Path, io: &Path, batch: u64) -> Result<Case> {
         let weights = weights::read(weights)?;
-        let mut tensors = quearn::io::read_safetensors(io)?;
-        let batch = tensors.0.get(&input()).and_then(|image| image.shape().first().copied()).unwrap_or(1);
-        let image = tensors.take(&input(), &extents(batch))?;
-        let logits = tensors.take(&output(), &[batch, CLASSES as u64])?;
-        Ok(Case { model, weights, reference: Reference { image, logits } })
+        let tensors = weights::read(io)?;
+        let inputs = network.read_inputs(&tensors, batch)?;
+        let output = |name: &&str| -> Result<(String, Tensor)> {
+            let key = format!("out.{name}");
+            let missing = || Error::Wrong { what: io.display().to_string(), message: format!("no {key:?}") };
+            Ok(((*name).to_owned(), tensors.get(&key).cloned().ok_or_else(missing)?))
+        };
+        let outputs = network.outputs.iter().map(output).collect::<Result<_>>()?;
+        Case::new(network, Some(weights), Reference { batch, inputs, outputs })
     }
 
-    /// The program for these images.
-    pub fn graph(&self) -> Result<Graph> {
-        let shape = self.reference.image.shape();
-        self.model.graph(shape[0], shape[2])
-    }
-
-    /// A session with the weights and the images.
+    /// A session with the weights and the inputs.
     pub fn session(&self, machine: &Machine) -> Result<Session> {
         let mut session = machine.session_with(self.weights.clone())?;
-        session.bind(IMAGE, self.reference.image.clone());
+        self.reference.inputs.iter().for_each(|(name, tensor)| session.bind(name, tensor.clone()));
         Ok(session)
     }
 
-    /// Operations of the convolutions for all images.
-    pub fn flops(&self) -> u64 {
-        let shape = self.reference.image.shape();
-        shape[0] * squeezenet::flops(shape[2] as usize)
+    /// How far the outputs are from what is expected, if that is known.
+    pub fn difference(&self, outputs: &Outputs) -> Result<Option<Difference>> {
+        self.reference.difference(|name| Ok(outputs.tensor(name)?))
     }
 
-    /// Such as `2 images of 64 x 64`.
+    /// The largest relative error of the outputs; an error if it is too large or nothing is known.
+    pub fn checked(&self, outputs: &Outputs) -> Result<f64> {
+        let missing = || Error::NoExpectation { what: self.network.name.to_owned() };
+        let error = self.difference(outputs)?.ok_or_else(missing)?.max_rel;
+        check_error(error, TOLERANCE)?;
+        Ok(error)
+    }
+
+    /// Operations of the convolutions and products of the batch.
+    pub fn flops(&self) -> u64 {
+        networks::flops(&self.graph)
+    }
+
+    /// Such as `image [2, 3, 64, 64]`.
     pub fn describe(&self) -> String {
-        let shape = self.reference.image.shape();
-        let plural = if shape[0] == 1 { "" } else { "s" };
-        format!("{} image{plural} of {} x {}", shape[0], shape[2], shape[3])
+        let inputs = self.reference.inputs.iter();
+        inputs.map(|(name, tensor)| format!("{name} {:?}", tensor.shape())).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// Where the peers' files are, if they are anywhere: $NN_DATA, or the folder `nn` of the cache.
-pub fn exported_folder(model: Model) -> Option<PathBuf> {
+pub fn exported_folder(network: &Network) -> Option<PathBuf> {
     let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cache/quearn/nn"));
     let folder = env::var_os("NN_DATA").map(PathBuf::from).or_else(home)?;
-    folder.join(format!("{}.safetensors", model.name())).exists().then_some(folder)
-}
-
-fn input() -> String {
-    format!("in.{IMAGE}")
-}
-
-fn output() -> String {
-    format!("out.{LOGITS}")
-}
-
-fn extents(batch: u64) -> [u64; 4] {
-    [batch, CHANNELS as u64, IMAGE_SIZE as u64, IMAGE_SIZE as u64]
-}
-
-/// A tensor of one image or output, `batch` times.
-fn repeated(tensor: &Tensor, batch: usize) -> Result<Tensor> {
-    let shape: Vec<u64> = std::iter::once(batch as u64).chain(tensor.shape()[1..].iter().copied()).collect();
-    Ok(Tensor::from_vec(tensor.as_slice::<f32>()?.repeat(batch), &shape)?)
+    folder.join(format!("{}.safetensors", network.name)).exists().then_some(folder)
 }

@@ -17,7 +17,7 @@ mod pictures;
 pub use data::{Data, data};
 pub use expected::{Counts, Expected, TOLERANCE, check, counts, expected};
 
-use crate::squeezenet::{CHANNELS, squeezenet1_1};
+use crate::squeezenet::{CHANNELS, SQUEEZENET1_1};
 use data::PIXELS;
 use quearn_stage::graph::{Field, Scalar};
 use quearn_stage::rep::{F32, I32, I64, Rep, Stage, Table, Tensor, U8, count};
@@ -55,7 +55,7 @@ fn fields(names: &[&str]) -> Vec<Field> {
 fn class<'s>(s: &'s Stage, pixels: Rep<'s, Tensor<U8>>, ids: Rep<'s, Tensor<I32>>) -> Rep<'s, Tensor<I64>> {
     let [mean, deviation] = [MEAN_NAME, DEVIATION_NAME].map(|name| s.weight(name, [CHANNELS as u64]));
     let samples: Rep<'s, Tensor<F32>> = (pixels.gather(ids).cast::<F32>() / 255.0 - mean) / deviation;
-    squeezenet1_1(s, samples.permute([0, 3, 1, 2])).arg_max(1)
+    SQUEEZENET1_1.logits(s, samples.permute([0, 3, 1, 2])).arg_max(1)
 }
 
 /// A set of pictures.

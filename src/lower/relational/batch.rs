@@ -28,7 +28,8 @@ const SOURCE_ROWS: i64 = 4;
 fn is_tensor_op(op: &Op) -> bool {
     matches!(
         op,
-        Op::MatMul
+        Op::Iota(_)
+            | Op::MatMul
             | Op::Conv2d(_)
             | Op::Pool2d(_)
             | Op::BatchNorm { .. }

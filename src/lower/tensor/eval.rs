@@ -135,6 +135,10 @@ impl<'a, 'b> Eval<'a, 'b> {
         let place = Place { mask: at.mask, message: &message };
         match graph.op(node) {
             Op::Const(literal) => scalar::constant(self.b, literal, at.lanes),
+            Op::Iota(_) => {
+                let first = at.coords[0].value().splat(at.lanes);
+                Some(if at.vec.is_some() { first + self.b.iota(first.ty()) } else { first })
+            }
             Op::Unary(op) => {
                 let from = self.plan.scalar(inputs[0]);
                 scalar::unary(*op, self.operand(node, 0, at, from)?, from, place)

@@ -79,11 +79,11 @@ impl Planner<'_, '_> {
         let whole = self.joined_spec(node)?;
         let mut first = 0;
         for &operand in self.inputs(node) {
-            let extent = self.extent(operand, axis);
             if self.slices.get(&operand).is_none_or(|(concat, _)| *concat != node) {
-                self.map(node, operand, slice(&whole, axis, first, extent));
+                let part = self.slice(operand, &whole, axis, first);
+                self.map(node, operand, part);
             }
-            first += extent;
+            first += self.extent(operand, axis);
         }
         self.plan.homes.insert(node, whole);
         Ok(())

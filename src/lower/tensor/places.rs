@@ -48,7 +48,7 @@ impl Planner<'_, '_> {
                 return self.internal(node, "a slice of no concat");
             };
             let whole = self.joined_spec(concat)?;
-            return Ok(slice(&whole, *axis, first, self.extent(node, *axis)));
+            return Ok(self.slice(node, &whole, *axis, first));
         }
         match self.output_of(node) {
             Some(index) if direct && !self.constant.contains(&node) => self.output_spec(node, index),
@@ -132,6 +132,23 @@ impl Planner<'_, '_> {
             return self.stored(node);
         }
         self.copy(node, Layout::RowMajor)
+    }
+
+    /// The part of `whole` from `first` on along an axis, as long as `node` is.
+    pub(super) fn slice(&mut self, node: Node, whole: &Spec, axis: usize, first: u64) -> Spec {
+        let extent = self.extent(node, axis);
+        match axis {
+            0 => slice(&self.part(node, whole, first), 0, 0, extent),
+            _ => slice(whole, axis, first, extent),
+        }
+    }
+
+    /// `whole` from index `first` of its first axis on, with an address of its own.
+    pub(super) fn part(&mut self, node: Node, whole: &Spec, first: u64) -> Spec {
+        let offset = first as i64 * whole.axes[0].stride;
+        let bytes = self.plan.buffer(whole.buffer).bytes.saturating_sub(offset as u64);
+        let buffer = self.new_buffer(Place::Part { of: whole.buffer, offset }, &[], bytes, self.label(node));
+        Spec { buffer, ..whole.clone() }
     }
 
     /// A copy in another layout.

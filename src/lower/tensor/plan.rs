@@ -38,6 +38,14 @@ pub enum Place {
     Prepared,
     /// Given by the caller: a column of a tile.
     Leaf(Node),
+    /// What lies so many bytes behind the start of another buffer. A function is handed its address, so that stages on
+    /// different parts, such as the steps of a recurrent network, share one.
+    Part {
+        /// The buffer that it is a part of.
+        of: BufferId,
+        /// Bytes before it.
+        offset: i64,
+    },
 }
 
 /// Memory of one or more tensors.
@@ -145,6 +153,14 @@ impl<'g> Plan<'g> {
     /// The error that `what` cannot be done for `node`.
     pub fn unsupported(&self, node: Node, what: impl Into<String>) -> LowerError {
         LowerError::Unsupported { node: self.describe(node), what: what.into() }
+    }
+
+    /// The buffer whose memory a buffer lies in: itself, or what it is a part of.
+    pub fn whole(&self, id: BufferId) -> BufferId {
+        match self.buffer(id).place {
+            Place::Part { of, .. } => self.whole(of),
+            _ => id,
+        }
     }
 
     /// Buffer of an id.

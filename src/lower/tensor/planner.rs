@@ -166,7 +166,7 @@ impl<'g> Planner<'_, 'g> {
             }
             let constant = match op {
                 Op::Input { weight, .. } => *weight,
-                Op::Const(_) => true,
+                Op::Const(_) | Op::Iota(_) => true,
                 Op::Loop(_) => false,
                 // How often is not known when weights are bound.
                 Op::Broadcast(to) if to.iter().any(|dim| dim.as_const().is_none()) => false,
@@ -278,7 +278,7 @@ impl<'g> Planner<'_, 'g> {
             return Ok(());
         }
         match self.graph().op(node) {
-            Op::Const(_) => check_elem(self.graph(), node),
+            Op::Const(_) | Op::Iota(_) => check_elem(self.graph(), node),
             Op::Input { name, .. } => self.input(node, name),
             Op::Transpose(perm) => {
                 if let Some(spec) = self.plan.home(self.inputs(node)[0]) {
@@ -287,13 +287,10 @@ impl<'g> Planner<'_, 'g> {
                 }
                 Ok(())
             }
-            Op::Slice { axis, start, step, count } => self.slice(node, *axis, *start, *step, *count),
+            Op::Slice { axis, start, step, count } => self.sliced(node, *axis, *start, *step, *count),
             Op::Reshape(_) => self.reshape(node),
             op if is_heavy(op) => self.heavy(node, node),
-            Op::Gather => {
-                self.stored(self.inputs(node)[0])?;
-                self.light(node)
-            }
+            Op::Gather => self.gather(node),
             op if is_elementwise(op) => self.light(node),
             Op::Loop(region) => self.repeat(node, region),
             Op::Item(_) if matches!(self.graph().op(self.inputs(node)[0]), Op::Loop(_)) => self.light(node),
@@ -324,7 +321,7 @@ impl<'g> Planner<'_, 'g> {
     }
 
     /// A part of what is in memory is memory; steps over what is not would leave lanes apart.
-    pub(super) fn slice(&mut self, node: Node, axis: usize, start: u64, step: i64, count: u64) -> Result<()> {
+    pub(super) fn sliced(&mut self, node: Node, axis: usize, start: u64, step: i64, count: u64) -> Result<()> {
         let input = self.inputs(node)[0];
         if step != 1 {
             self.stored(input)?;
@@ -333,6 +330,26 @@ impl<'g> Planner<'_, 'g> {
         let part = spec.sliced(axis, start, step, count);
         self.plan.homes.insert(node, part);
         Ok(())
+    }
+
+    /// A row whose number is known now is where it is; others are looked up by who needs them.
+    pub(super) fn gather(&mut self, node: Node) -> Result<()> {
+        let (data, index) = (self.inputs(node)[0], self.inputs(node)[1]);
+        let spec = self.stored(data)?;
+        let row = match self.graph().op(index) {
+            Op::Const(literal) => literal.as_int().and_then(|row| u64::try_from(row).ok()),
+            _ => None,
+        };
+        match (row, spec.axes[0].size.now()) {
+            (Some(row), Some(count)) if row < count => {
+                let mut part = self.part(node, &spec, row);
+                part.axes.remove(0);
+                part.halo = [0, 0];
+                self.plan.homes.insert(node, part);
+                Ok(())
+            }
+            _ => self.light(node),
+        }
     }
 
     pub(super) fn reshape(&mut self, node: Node) -> Result<()> {

@@ -20,6 +20,10 @@ type Result<T> = std::result::Result<T, LowerError>;
 /// Rows of a matrix that go through a network together.
 const ROWS: u64 = 256;
 
+/// Stages beyond which the function that calls them is not optimised: it does nothing else, and optimising it takes
+/// longer than in proportion to its length.
+const LONG: usize = 500;
+
 /// How a program runs over its leading dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Schedule {
@@ -196,6 +200,7 @@ impl<'g> Program<'g> {
         let place = &self.plan.buffer(id).place;
         let base = match (place, self.slots.get(&id)) {
             (Place::Arena, _) => return self.arena_address(b, pass, id),
+            (Place::Part { of, offset }, _) => return self.address(b, pass, *of).at(*offset),
             // Written by the function that prepares, which reads it too.
             (Place::Prepared, Some(slot)) if pass.arena.is_none() => slot.read(b, pass.frame),
             (_, Some(slot)) => slot.get(b, pass.frame),
@@ -281,7 +286,11 @@ impl<'g> Program<'g> {
     /// The function that takes chunks of items through all stages.
     fn forward(&self, cx: &Cx<'g>, arena: Slot, total: Option<Slot>) -> FuncId {
         let [fixed, per_item] = self.arena_bytes();
+        let is_long = self.stages.len() > LONG;
         cx.task("forward", |b, frame, worker, lo, hi| {
+            if is_long {
+                b.mark_cold();
+            }
             let total = total.map(|slot| slot.get(b, frame));
             let rows = self.schedule.rows.map(|n| b.i64(n as i64));
             let room = rows.or(total).unwrap_or_else(|| b.i64(1));

@@ -263,6 +263,8 @@ impl Stage {
     /// The buffers in the arena among a stage's parameters.
     pub fn places(plan: &Plan<'_>, params: &[Param]) -> Vec<BufferId> {
         let arena = |id: &BufferId| plan.buffer(*id).place == Place::Arena;
-        params.iter().filter_map(|p| if let Param::Buffer(id) = p { Some(*id) } else { None }).filter(arena).collect()
+        let buffers =
+            params.iter().filter_map(|p| if let Param::Buffer(id) = p { Some(plan.whole(*id)) } else { None });
+        buffers.filter(arena).collect()
     }
 }

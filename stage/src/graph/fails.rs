@@ -118,7 +118,7 @@ fn fails_itself(graph: &Graph, node: Node) -> bool {
             let shape = graph.ty(inputs[0]).as_tensor().map(|(_, shape)| &shape[*axis]);
             !matches!(shape, Some(Dim::Const(1..)))
         }
-        Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Softmax { .. } => false,
+        Op::Iota(_) | Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Softmax { .. } => false,
         Op::Slice { .. } | Op::Broadcast(_) => false,
         Op::Concat { .. } | Op::Reshape(_) | Op::Transpose(_) | Op::Stack | Op::Single | Op::Item(_) => false,
         Op::Gather | Op::Loop(_) => true,

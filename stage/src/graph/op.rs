@@ -362,6 +362,8 @@ pub enum Op {
         /// A weight: bound once, the same for many runs, so that it may be packed beforehand.
         weight: bool,
     },
+    /// The numbers from 0 up to (and without) this one, an i64 vector. No inputs.
+    Iota(u64),
     /// `(a, b)`: matrix product of the last two dimensions, leading ones broadcast: [.., m, k] x [.., k, n].
     MatMul,
     /// `(x, w[, bias])`: `x [n, c, h, w]`, `w [o, c / groups, kh, kw]`, `bias [o]` gives `[n, o, oh, ow]` (cross-correlation).
@@ -476,6 +478,7 @@ impl Op {
             Op::Sort(_) => "rel.sort",
             Op::Limit { .. } => "rel.limit",
             Op::Input { .. } => "tensor.input",
+            Op::Iota(_) => "tensor.iota",
             Op::MatMul => "tensor.matmul",
             Op::Conv2d(_) => "tensor.conv2d",
             Op::BatchNorm { .. } => "tensor.batch_norm",

@@ -1,7 +1,7 @@
 //! The program under construction, and the handles on its nodes.
 
 use super::constant::Natural;
-use super::marker::{Dyn, Marker, ScalarMarker, Table, Tensor};
+use super::marker::{Dyn, I64, Marker, ScalarMarker, Table, Tensor};
 use super::tensor::IntoShape;
 use crate::graph::{Elem, Field, Graph, GraphError, Literal, Node, Op, Ty, verify};
 use std::cell::{Cell, RefCell};
@@ -123,6 +123,12 @@ impl Stage {
     #[track_caller]
     pub fn constant<'s, V: Natural<'s>>(&'s self, value: V) -> Rep<'s, V::Marker> {
         value.into_rep(self)
+    }
+
+    /// The numbers from 0 up to (and without) `count`, such as the positions of the words of a text.
+    #[track_caller]
+    pub fn iota(&self, count: u64) -> Rep<'_, Tensor<I64>> {
+        self.make(Op::Iota(count), &[])
     }
 
     /// NULL of a scalar type.

@@ -7,7 +7,7 @@
 
 use super::{DEVIATION, MEAN};
 use crate::Result;
-use crate::squeezenet::{BODY, CHANNELS, Layer, block_layers, classifier, stem};
+use crate::squeezenet::{CHANNELS, Layer, SQUEEZENET1_1};
 use crate::weights::Weights;
 use quearn::data::Tensor;
 use rayon::prelude::*;
@@ -166,9 +166,9 @@ struct Features {
 impl Features {
     fn new(weights: &Weights) -> Result<Features> {
         let body_conv = |layer: Layer| Conv::new(weights, &layer, 1, layer.kernel / 2);
-        let block = |at| block_layers(at).into_iter().map(body_conv).collect();
-        let body = (0..BODY.len()).map(block).collect::<Result<_>>()?;
-        Ok(Features { stem: Conv::new(weights, &stem(), 2, 0)?, body })
+        let block = |at| SQUEEZENET1_1.block_layers(at).into_iter().map(body_conv).collect();
+        let body = (0..SQUEEZENET1_1.body.len()).map(block).collect::<Result<_>>()?;
+        Ok(Features { stem: Conv::new(weights, &SQUEEZENET1_1.stem(), 2, 0)?, body })
     }
 
     fn run(&self, picture: &Image) -> Image {
@@ -208,7 +208,7 @@ pub fn centre(weights: &mut Weights, samples: &[u8], size: usize, done: &(impl F
     for feature in &features {
         mean.iter_mut().zip(feature).for_each(|(sum, value)| *sum += value / features.len() as f64);
     }
-    let last = classifier().weight();
+    let last = SQUEEZENET1_1.classifier().weight();
     let mut rows = weights[&last].as_slice::<f32>()?.to_vec();
     remove_share(&mut rows, &mean);
     let shape = weights[&last].shape().to_vec();

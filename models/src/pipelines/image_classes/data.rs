@@ -3,7 +3,7 @@
 use super::pictures::pictures;
 use super::{DEVIATION, DEVIATION_NAME, MEAN, MEAN_NAME, Set, centre};
 use crate::random::{ints, unif};
-use crate::squeezenet::{self, CHANNELS};
+use crate::squeezenet::{CHANNELS, SQUEEZENET1_1};
 use crate::weights::{self, Weights};
 use crate::{Error, Progress, Result, Step, cache};
 use arrow::array::{ArrayRef, Float32Array, Int32Array, RecordBatch};
@@ -89,7 +89,7 @@ fn draw(set: Set, scale: f64, progress: Progress) -> Result<Tensor> {
 fn network(scale: f64, progress: Progress) -> Result<Weights> {
     let names = stream_names();
     let streams = |at: usize| ["w", "b"].map(|part| format!("P9.{}.{part}", names[at]));
-    let mut weights = weights::seeded(&squeezenet::layers(), |at, _| streams(at))?;
+    let mut weights = weights::seeded(&SQUEEZENET1_1.layers(), |at, _| streams(at))?;
     let (count, size) = (Set::A.pictures(scale).min(CENTRING_PICTURES), Set::A.size());
     let samples = pictures(Set::A.streams(), count, size, &|_| ());
     centre::centre(&mut weights, &samples, size, &counter("centring the network", count, progress))?;
@@ -99,7 +99,7 @@ fn network(scale: f64, progress: Progress) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Names of the streams of the layers, in the order of [`squeezenet::layers`].
+/// Names of the streams of the layers, in the order of [`SQUEEZENET1_1`].
 fn stream_names() -> Vec<String> {
     let fires = (2..=9).flat_map(|fire| ["s", "e1", "e3"].map(|part| format!("f{fire}.{part}")));
     std::iter::once("conv1".into()).chain(fires).chain(["conv10".into()]).collect()

@@ -6,6 +6,11 @@ use crate::graph::{Conv2d, Dim, Elem, Op, Pool2d, PoolKind, ReduceOp, Scalar, Sh
 pub(super) fn infer(cx: &Cx) -> Result<Ty> {
     match cx.op {
         Op::Input { name, ty, .. } => input(cx, name, ty),
+        Op::Iota(count) => {
+            cx.arity(0)?;
+            cx.check(i64::try_from(*count).is_ok(), || format!("{count} numbers do not fit i64"))?;
+            Ok(tensor(Scalar::I64, vec![Dim::Const(*count)]))
+        }
         Op::MatMul => matmul(cx),
         Op::Conv2d(conv) => conv2d(cx, conv),
         Op::Pool2d(pool) => pool2d(cx, pool),

@@ -131,6 +131,7 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
     }
     Ok(Some(match name {
         "input" => Op::Input { name: cursor.string()?, ty: ty.clone(), weight: cursor.eat_word("weight") },
+        "iota" => Op::Iota(named(cursor, "to")?),
         "matmul" => Op::MatMul,
         "conv2d" => Op::Conv2d(Conv2d {
             stride: pair(cursor, "stride")?,
