@@ -772,10 +772,8 @@ fn missing_and_mistyped_inputs() {
         evaluate(&graph, &inputs).unwrap_err().to_string()
     };
     assert_eq!(message(Inputs::new()), "table \"t\": not given");
-    assert_eq!(
-        message(Inputs::new().table("t", EvalTable::of(vec![("b", ints(&[]))]))),
-        "table \"t\": no column \"a\""
-    );
+    let misses = EvalTable::of(vec![("b", ints(&[]))]);
+    assert_eq!(message(Inputs::new().table("t", misses)), "table \"t\": no column \"a\"");
     let other = EvalTable::of(vec![("a", strings(&[]))]);
     assert_eq!(message(Inputs::new().table("t", other)), "table \"t\": column \"a\": expected i64, found string");
 }
@@ -783,6 +781,7 @@ fn missing_and_mistyped_inputs() {
 #[test]
 fn arrow_and_back() {
     use quearn::data::{Table, Tensor};
+    let interval = Datum::Interval(Interval { months: 1, days: -2, micros: 3 });
     let table = EvalTable::of(vec![
         ("i", nullable_ints(&[Some(1), None])),
         ("d", EvalTensor::ints(Scalar::decimal(15, 2), &[2], [150, -1])),
@@ -790,10 +789,7 @@ fn arrow_and_back() {
         ("b", column(Scalar::Bool, vec![Datum::Bool(true), Datum::Null])),
         ("f", EvalTensor::floats(Scalar::F16, &[2], vec![0.5, 2.0])),
         ("day", EvalTensor::ints(Scalar::Date, &[2], [0, -1])),
-        (
-            "v",
-            column(Scalar::Interval, vec![Datum::Interval(Interval { months: 1, days: -2, micros: 3 }), Datum::Null]),
-        ),
+        ("v", column(Scalar::Interval, vec![interval, Datum::Null])),
     ]);
     let loaded = Table::from_batches("t", &[table.to_batch().unwrap()]).unwrap();
     assert_eq!(EvalTable::from(&loaded), table);

@@ -414,6 +414,7 @@ fn shapes() {
             "tensor.slice v20 axis 0 start 0 step 1 count 1",
             "tensor \"x\" must be of known extent along axis 0, found [n, 4, 8, 8] f32",
         ),
+        ("tensor.broadcast v24 to [rows(v0), 2, 3]", "[2, 3] does not broadcast to rows that it does not have"),
         ("tensor.broadcast v24 to [3]", "[2, 3] does not broadcast to [3]"),
         ("tensor.broadcast v24 to [4, 3]", "[2, 3] does not broadcast to [4, 3]"),
         ("tensor.iota to 9223372036854775808", "9223372036854775808 numbers do not fit i64"),

@@ -307,6 +307,9 @@ fn broadcast(cx: &Cx, to: &[Dim]) -> Result<Ty> {
     cx.arity(1)?;
     let (elem, from) = cx.tensor(0)?;
     to.iter().try_for_each(|dim| cx.well_formed_dim(dim))?;
+    // The rows of a table that nothing leads to would be no dimension of the program.
+    let unknown = to.iter().find(|dim| matches!(dim, Dim::Rows(_)) && !from.contains(dim));
+    cx.check(unknown.is_none(), || format!("{} does not broadcast to rows that it does not have", shown(from)))?;
     let skipped = to.len().checked_sub(from.len());
     let fits = |skipped: usize| from.iter().zip(&to[skipped..]).all(|(a, b)| *a == Dim::Const(1) || a == b);
     cx.check(skipped.is_some_and(fits), || format!("{} does not broadcast to {}", shown(from), shown(to)))?;
