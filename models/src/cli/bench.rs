@@ -149,7 +149,8 @@ fn line(report: &Report) -> String {
     )
 }
 
-fn append(path: &Path, report: &Report) -> Result<()> {
+/// Appends a measurement to a file of JSON lines.
+pub fn append(path: &Path, report: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(report).map_err(|e| unwritten(path, e))? + "\n";
     let file = OpenOptions::new().create(true).append(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| unwritten(path, e))

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `bench`, `check`, `pipeline`, `explain`, `generate`, `demo` | the commands |
+//! | `bench`, `check`, `micro`, `pipeline`, `explain`, `generate`, `demo` | the commands |
 //! | `network` | a network with weights, inputs and the outputs to expect |
 //! | `pictures` | the pipeline of pictures with its data |
 //! | `machine` | settings of the session |
@@ -17,6 +17,7 @@ mod explain;
 mod generate;
 mod machine;
 mod measure;
+mod micro;
 mod network;
 mod pictures;
 mod pipeline;
@@ -42,6 +43,8 @@ enum Command {
     Bench(bench::Bench),
     /// Compare the outputs of a network with reference outputs.
     Check(check::Check),
+    /// Measure single operators, and hold them against the processor's rate of multiply-adds.
+    Micro(micro::Micro),
     /// Run and measure a pipeline of a query and a network.
     Pipeline(pipeline::Pipeline),
     /// Print a network or a pipeline at a level of the compiler.
@@ -58,6 +61,7 @@ impl Cli {
         match self.command {
             Command::Bench(command) => command.run(),
             Command::Check(command) => command.run(),
+            Command::Micro(command) => command.run(),
             Command::Pipeline(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Generate(command) => command.run(),
