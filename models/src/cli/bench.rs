@@ -46,7 +46,7 @@ impl Bench {
     /// Measures the network. Fails, after writing, if its outputs are not as expected.
     pub fn run(self) -> Result<()> {
         let start = Instant::now();
-        let case = self.case()?;
+        let case = Case::found(self.model, self.data.clone(), self.batch.get())?;
         let session = case.session(&self.machine)?;
         let load_ms = elapsed_ms(start);
         let measured = measure(&session, &case.graph, Runs::new(self.runs, SECONDS))?;
@@ -59,14 +59,6 @@ impl Bench {
         match report.ok {
             true => Ok(()),
             false => Err(Error::Failed { failed: 1, all: 1 }),
-        }
-    }
-
-    fn case(&self) -> Result<Case> {
-        let batch = self.batch.get();
-        match self.data.clone().or_else(|| network::exported_folder(self.model)) {
-            Some(folder) => Case::exported(self.model, &folder, batch),
-            None => Case::seeded(self.model, batch),
         }
     }
 }

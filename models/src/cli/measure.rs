@@ -68,6 +68,11 @@ impl Measured {
 
 /// Compiles a program and runs it once, and then as often as asked.
 pub fn measure(session: &Session, graph: &Graph, runs: Runs) -> Result<Measured> {
+    measure_beside(session, graph, runs, || ())
+}
+
+/// The same with something else done after each of the further runs.
+pub fn measure_beside(session: &Session, graph: &Graph, runs: Runs, mut beside: impl FnMut()) -> Result<Measured> {
     let start = Instant::now();
     let program = session.compile(graph)?;
     let compile_ms = elapsed_ms(start);
@@ -84,6 +89,7 @@ pub fn measure(session: &Session, graph: &Graph, runs: Runs) -> Result<Measured>
     let mut runs_ms = Vec::with_capacity(count);
     for _ in 0..count {
         let (ms, results) = run()?;
+        beside();
         runs_ms.push(ms);
         outputs = results;
     }

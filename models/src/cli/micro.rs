@@ -2,11 +2,11 @@
 
 use super::bench::append;
 use super::machine::Machine;
-use super::measure::{Measured, Runs, measure};
-use quearn::machine::peak_flops;
+use super::measure::{Measured, Runs, measure_beside};
+use quearn::machine::fma_meter;
 use quearn_models::operators::{self, Operator};
 use quearn_models::Result;
-use quearn_tpch::times::rounded;
+use quearn_tpch::times::{median, rounded};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ struct Report<'a> {
     min_ms: f64,
     gflops_per_s: f64,
     gbytes_per_s: f64,
-    /// Share of the measured rate of multiply-adds of all threads.
+    /// Share of the rate of multiply-adds, measured after each run, times the number of threads.
     of_peak: f64,
     compile_ms: f64,
 }
@@ -64,16 +64,18 @@ impl Micro {
         let mut session = self.machine.session_with(weights)?;
         inputs.into_iter().for_each(|(name, tensor)| session.bind(name, tensor));
         let threads = session.options().threads;
-        let before = peak_flops()?;
-        let measured = measure(&session, &graph, Runs::Seconds(self.seconds))?;
-        let peak = before.max(peak_flops()?) * threads as f64;
-        let report = report(operator, threads, peak, &measured);
+        let meter = fma_meter()?;
+        let mut rates = vec![];
+        let measured = measure_beside(&session, &graph, Runs::Seconds(self.seconds), || rates.push(meter.flops()))?;
+        let shares = measured.runs_ms.iter().zip(&rates);
+        let shares: Vec<f64> = shares.map(|(ms, rate)| operator.flops() as f64 / (ms / 1e3 * rate * threads as f64)).collect();
+        let report = report(operator, threads, median(&shares).unwrap_or(0.0), &measured);
         super::print(line(&report))?;
         self.json.as_ref().map_or(Ok(()), |path| append(path, &report))
     }
 }
 
-fn report<'a>(operator: &'a Operator, threads: usize, peak: f64, measured: &Measured) -> Report<'a> {
+fn report<'a>(operator: &'a Operator, threads: usize, of_peak: f64, measured: &Measured) -> Report<'a> {
     let rate = |amount: u64| amount as f64 / measured.median_ms() * 1e3;
     Report {
         kind: "micro",
@@ -86,7 +88,7 @@ fn report<'a>(operator: &'a Operator, threads: usize, peak: f64, measured: &Meas
         min_ms: rounded(measured.min_ms()),
         gflops_per_s: rounded(rate(operator.flops()) / 1e9),
         gbytes_per_s: rounded(rate(operator.bytes()) / 1e9),
-        of_peak: rounded(rate(operator.flops()) / peak),
+        of_peak: rounded(of_peak),
         compile_ms: rounded(measured.compile_ms),
     }
 }

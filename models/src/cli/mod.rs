@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `bench`, `check`, `micro`, `pipeline`, `explain`, `generate`, `demo` | the commands |
+//! | `bench`, `check`, `micro`, `profile`, `pipeline`, `explain`, `generate`, `demo` | the commands |
 //! | `network` | a network with weights, inputs and the outputs to expect |
 //! | `pictures` | the pipeline of pictures with its data |
 //! | `machine` | settings of the session |
@@ -21,6 +21,7 @@ mod micro;
 mod network;
 mod pictures;
 mod pipeline;
+mod profile;
 mod progress;
 mod table;
 
@@ -45,6 +46,8 @@ enum Command {
     Check(check::Check),
     /// Measure single operators, and hold them against the processor's rate of multiply-adds.
     Micro(micro::Micro),
+    /// Show where the time of a network goes.
+    Profile(profile::ProfileNetwork),
     /// Run and measure a pipeline of a query and a network.
     Pipeline(pipeline::Pipeline),
     /// Print a network or a pipeline at a level of the compiler.
@@ -62,6 +65,7 @@ impl Cli {
             Command::Bench(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Micro(command) => command.run(),
+            Command::Profile(command) => command.run(),
             Command::Pipeline(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Generate(command) => command.run(),

@@ -73,6 +73,9 @@ pub struct Gemm {
 /// Rows of the kernel for the last rows of a matrix whose extent is not known now.
 const FEW: u64 = 4;
 
+/// Bytes of A that all panels are run over before the next part of A is begun: they stay in the second-level cache.
+const BLOCK_BYTES: u64 = 1 << 20;
+
 impl Gemm {
     fn lanes(&self, ev: &Eval<'_, '_>) -> u16 {
         ev.plan.target.vector_bytes / self.prim.bytes() as u16
@@ -88,16 +91,33 @@ impl Gemm {
         (size + (height - 1)) / height
     }
 
-    /// Number of work items, and the floating-point operations of one.
-    pub fn work<'b>(&self, lanes: u16, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
-        let blocks = self.row_blocks(size(&self.rows[0].size)) * self.panels(lanes) as i64;
-        let items = self.outer.iter().fold(blocks, |n, l| n * size(&l.size));
-        let k: u64 = self.k.iter().map(|k| k.extent).product();
-        let width = self.rows[1].size.now().unwrap_or(1);
-        (items, 2 * k * self.tile.vectors * u64::from(lanes) * width * self.tile.rows[0])
+    /// Blocks of rows that a work item runs a panel over.
+    fn group(&self) -> u64 {
+        let blocks = self.rows[0].size.now().map_or(u64::MAX, |n| n.div_ceil(self.tile.rows[0]));
+        let weight = self.k.iter().map(|k| k.extent).product::<u64>() * self.cols * self.prim.bytes() as u64;
+        let line = |axis: Option<usize>| axis.map_or(0, |axis| self.out.axes[axis].stride.unsigned_abs());
+        // Where all of B stays in the cache, what is written is held there too until its lines are whole.
+        let written = if weight <= BLOCK_BYTES { line(self.rows[0].coord.map(|(axis, _)| axis)) } else { 0 };
+        let bytes = (self.rows[0].a.unsigned_abs() + written) * self.tile.rows[0];
+        (BLOCK_BYTES / bytes.max(1)).clamp(1, blocks)
     }
 
-    /// Writes the code for work items `lo..hi`: columns within a panel first, then panels, then outer loops.
+    /// Groups of blocks.
+    fn groups<'b>(&self, size: V<'b>) -> V<'b> {
+        let group = self.group() as i64;
+        (self.row_blocks(size) + (group - 1)) / group
+    }
+
+    /// Number of work items, and the floating-point operations of one.
+    pub fn work<'b>(&self, lanes: u16, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
+        let groups = self.groups(size(&self.rows[0].size)) * self.panels(lanes) as i64;
+        let items = self.outer.iter().fold(groups, |n, l| n * size(&l.size));
+        let k: u64 = self.k.iter().map(|k| k.extent).product();
+        let width = self.rows[1].size.now().unwrap_or(1);
+        (items, 2 * k * self.tile.vectors * u64::from(lanes) * width * self.tile.rows[0] * self.group())
+    }
+
+    /// Writes the code for work items `lo..hi`: rows of a group first, then panels, then groups, then outer loops.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         let b = ev.b;
         let a = ev.address(&self.a, &[]).at(self.a_offset);
@@ -106,10 +126,11 @@ impl Gemm {
             Right::Stored(spec) => ev.address(spec, &[]),
         };
         let blocks = self.row_blocks(ev.env.size(&self.rows[0].size));
+        let groups = self.groups(ev.env.size(&self.rows[0].size));
         let panels = self.panels(self.lanes(ev)) as i64;
         b.for_(lo, hi, |t| {
-            let (rest, block) = divide(t, blocks);
-            let (mut rest, panel) = divide(rest, b.i64(panels));
+            let (rest, panel) = divide(t, b.i64(panels));
+            let (mut rest, group) = divide(rest, groups);
             let mut at = Point { a, b: right, coords: vec![Coord::from(b.i64(0)); self.out.axes.len()] };
             for (i, outer) in self.outer.iter().enumerate().rev() {
                 let index = if i == 0 { rest } else { b.i64(0) };
@@ -126,32 +147,35 @@ impl Gemm {
             let column = panel * (self.tile.vectors * u64::from(self.lanes(ev))) as i64;
             at.coords[self.col_axis] = at.coords[self.col_axis].moved(column);
             at.b = at.b.index(panel, self.b_panel);
-            self.block(ev, at, column, block);
+            let first = group * self.group() as i64;
+            let last = (first + self.group() as i64).min(blocks);
+            let masks = self.masks(ev, column);
+            let bias = self.bias_vectors(ev, &at, &masks);
+            b.for_(first, last, |block| {
+                let (ahead, parts) = self.ahead(&at, block - first);
+                let place = Columns { ahead, parts, at: at.clone(), masks: masks.clone(), bias: bias.clone() };
+                self.block(ev, &place, block);
+            });
         });
     }
 
     /// One block of rows times one panel.
-    fn block<'b>(&self, ev: &Eval<'_, 'b>, at: Point<'b>, column: V<'b>, block: V<'b>) {
-        let b = ev.b;
-        let masks = self.masks(ev, column);
-        let bias = self.bias_vectors(ev, &at, &masks);
+    fn block<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, block: V<'b>) {
         let height = self.tile.rows[0];
-        let (ahead, parts) = self.ahead(&at, block);
-        let place = Columns { ahead, parts, at, masks, bias };
         let first = block * height as i64;
         match self.rows[0].size.now() {
-            Some(n) => self.line(ev, &place, first.min(b.i64((n - height) as i64)), height),
-            None => self.unknown_rows(ev, &place, first, height),
+            Some(n) => self.line(ev, place, first.min(ev.b.i64((n - height) as i64)), height),
+            None => self.unknown_rows(ev, place, first, height),
         }
     }
 
     /// What is to be fetched while a block of rows is computed: its share of the next panel, where weights are too
     /// large to stay in the cache from one run to the next.
     fn ahead<'b>(&self, at: &Point<'b>, block: V<'b>) -> (Option<V<'b>>, i64) {
-        let Some(n) = self.rows[0].size.now().filter(|_| matches!(self.right, Right::Packed(_))) else {
+        if self.rows[0].size.now().is_none() || !matches!(self.right, Right::Packed(_)) {
             return (None, 1);
-        };
-        let parts = n.div_ceil(self.tile.rows[0]) as i64;
+        }
+        let parts = self.group() as i64;
         (Some(at.b.at(self.b_panel).index(block, self.b_panel / parts)), parts)
     }
 

@@ -10,6 +10,7 @@
 //! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
+//! | [`depthwise`] | convolutions with a filter for each channel |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
 //! | [`target`] | the vector unit |
 //!
@@ -17,6 +18,7 @@
 //! depend on how its work items are shared among workers.
 
 pub mod arena;
+pub mod depthwise;
 pub mod eval;
 mod folds;
 pub mod gemm;

@@ -5,6 +5,7 @@
 //! of zeros where a convolution needs padding, so that no inner loop tests bounds. Operands of a concatenation are
 //! written in place, into slices of its result.
 
+use super::depthwise::Depthwise;
 use super::gemm::{Gemm, Pack};
 use super::nest::Nest;
 use super::pool::Pool;
@@ -86,6 +87,8 @@ pub enum Kind {
     },
     /// A convolution or matrix product.
     Gemm(Box<Gemm>),
+    /// A convolution with a filter for each channel.
+    Depthwise(Box<Depthwise>),
     /// A pooling.
     Pool(Box<Pool>),
     /// A reduction.

@@ -1,5 +1,6 @@
 //! Plans convolutions and matrix products: layouts of operands, packing of weights, register tiles.
 
+use super::depthwise::{self, Depthwise};
 use super::gemm::{Gemm, Loop, Pack, Right};
 use super::kernel::{self, KAxis, Tile};
 use super::places::Layout;
@@ -30,6 +31,9 @@ impl Planner<'_, '_> {
             self.stored(bias)?;
         }
         let prim = self.product_prim(node)?;
+        if conv.groups > 1 && conv.groups == self.extent(x, 1) && conv.groups == self.extent(w, 0) {
+            return self.depthwise(node, root, conv, prim);
+        }
         let a = self.conv_input(x, conv.padding, prim)?;
         let out = self.destination(root, false)?;
         let rows = [2, 3].map(|i: usize| Loop {
@@ -74,6 +78,37 @@ impl Planner<'_, '_> {
             out,
         };
         self.finish(node, root, out_spec, "conv", Kind::Gemm(Box::new(gemm)));
+        Ok(())
+    }
+
+    /// A convolution with a filter for each channel.
+    fn depthwise(&mut self, node: Node, root: Node, conv: &Conv2d, prim: Prim) -> Result<()> {
+        let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
+        let adjacent = |spec: &Spec| spec.axes[1].stride == spec.elem_bytes();
+        let padded = |spec: &&Spec| (0..2).all(|i| spec.halo[i] >= conv.padding[i]) && adjacent(spec);
+        let spec = match self.ready(x, prim).filter(padded) {
+            Some(spec) => spec.clone(),
+            None => self.copy(x, Layout::Channels(conv.padding))?,
+        };
+        let out = self.destination(root, false)?;
+        let kernel = [self.extent(w, 2), self.extent(w, 3)];
+        let Right::Packed(filters) = self.pack(w, 1, 0, &[2, 3], 1, prim)? else {
+            return self.internal(node, "filters that are not packed");
+        };
+        let pixels = [2, 3].map(|axis: usize| out.axes[axis].size.now().unwrap_or(1));
+        let depthwise = Depthwise {
+            node,
+            root,
+            bias: self.inputs(node).get(2).copied(),
+            x: spec,
+            filters,
+            conv: conv.clone(),
+            kernel,
+            tile: depthwise::choose_tile(self.plan.target, kernel, pixels),
+            prim,
+            out: out.clone(),
+        };
+        self.finish(node, root, out, "depthwise", Kind::Depthwise(Box::new(depthwise)));
         Ok(())
     }
 

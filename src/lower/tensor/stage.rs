@@ -169,6 +169,7 @@ fn emit<'b>(
     match &stage.kind {
         Kind::Map { root, out, nest } => nest.emit(&ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
         Kind::Gemm(gemm) => gemm.emit(&ev, lo, hi),
+        Kind::Depthwise(conv) => conv.emit(&ev, lo, hi),
         Kind::Pool(pool) => pool.emit(&ev, lo, hi),
         Kind::Reduce(reduce) => reduce.emit(&ev, lo, hi),
         Kind::Softmax(softmax) => softmax.emit(&ev, lo, hi),
@@ -234,6 +235,10 @@ impl Stage {
                 let (n, flops) = gemm.work(lanes, size);
                 (n, (FLOPS_A_CALL / flops.max(1)).max(1))
             }
+            Kind::Depthwise(conv) => {
+                let (n, each) = conv.work(size);
+                (n, elements(each))
+            }
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
             Kind::Softmax(softmax) => nest(&softmax.nest, softmax.elements()),
@@ -250,6 +255,7 @@ impl Stage {
         match &self.kind {
             Kind::Map { out, .. } => out.buffer,
             Kind::Gemm(gemm) => gemm.out.buffer,
+            Kind::Depthwise(conv) => conv.out.buffer,
             Kind::Pool(pool) => pool.out.buffer,
             Kind::Reduce(reduce) => reduce.out.buffer,
             Kind::Softmax(softmax) => softmax.out.buffer,
