@@ -16,6 +16,9 @@ pub struct KAxis {
     pub a: i64,
 }
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// A kernel's constants.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
@@ -110,8 +113,8 @@ impl<'b> Loads<'_, 'b> {
         let (lo, hi) = (self.b.i64(0), self.b.i64(whole as i64));
         let acc = self.b.for_carry(lo, hi, unroll as i64, &acc, |i, acc| {
             let at = self.moved(at, i, k.a, 1);
-            if let Some(ahead) = at.ahead {
-                self.b.prefetch(ahead);
+            if let (Some(ahead), Some((_, step))) = (at.ahead, self.reads.ahead) {
+                (0..step * unroll as i64).step_by(LINE).for_each(|line| self.b.prefetch(ahead.at(line)));
             }
             (0..unroll as i64).fold(acc.to_vec(), |acc, u| self.step(at.a.at(u * k.a), at.panel.at(u * b_row), acc))
         });

@@ -60,6 +60,7 @@ impl Planner<'_, '_> {
         let k = window.into_iter().map(|(_, k)| k).collect();
         let out_spec = out.clone();
         let gemm = Gemm {
+            backwards: self.takes_turn(&right),
             node,
             root,
             bias,
@@ -192,7 +193,8 @@ impl Planner<'_, '_> {
         if source.runs_back() {
             source = self.copy(w, Layout::RowMajor)?;
         }
-        if let (Some(&packed), 1) = (self.packs.get(&(w, vectors)), groups) {
+        let key = (w, groups, col, k.to_vec(), vectors);
+        if let Some(&packed) = self.packs.get(&key) {
             return Ok(Right::Packed(packed));
         }
         let cols = self.extent(w, col) / groups;
@@ -212,6 +214,7 @@ impl Planner<'_, '_> {
         let place = if self.constant.contains(&w) { Place::Prepared } else { Place::Arena };
         self.new_buffer(place, &[], bytes, format!("{} packed", self.label(w)));
         self.push(w, "pack", vec![w], Kind::Pack(Box::new(pack)));
+        self.packs.insert(key, out);
         Ok(Right::Packed(out))
     }
 
@@ -237,6 +240,7 @@ impl Planner<'_, '_> {
             (Right::Stored(spec), stride, b_row)
         };
         let gemm = Gemm {
+            backwards: self.takes_turn(&right),
             node,
             root,
             bias: None,
@@ -256,6 +260,14 @@ impl Planner<'_, '_> {
         };
         self.finish(node, root, out, "matmul", Kind::Gemm(Box::new(gemm)));
         Ok(())
+    }
+
+    /// Is it this stage's turn to run through the weights backwards?
+    fn takes_turn(&mut self, right: &Right) -> bool {
+        let Right::Packed(weight) = right else { return false };
+        let backwards = self.turns.entry(*weight).or_insert(true);
+        *backwards = !*backwards;
+        *backwards
     }
 
     /// A right operand with its columns adjacent.

@@ -231,8 +231,7 @@ impl Stage {
         match &self.kind {
             Kind::Map { nest: n, .. } => nest(n, n.elements()),
             Kind::Gemm(gemm) => {
-                let lanes = plan.target.vector_bytes / gemm.prim.bytes() as u16;
-                let (n, flops) = gemm.work(lanes, size);
+                let (n, flops) = gemm.work(plan.target, size);
                 (n, (FLOPS_A_CALL / flops.max(1)).max(1))
             }
             Kind::Depthwise(conv) => {
