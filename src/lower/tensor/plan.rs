@@ -12,6 +12,7 @@ use super::pool::Pool;
 use super::reduce::{ArgMax, CumSum, Reduce, Softmax};
 use super::spec::{BufferId, Size, Spec, storage};
 use super::target::Target;
+use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape};
 use std::collections::HashMap;
@@ -89,6 +90,12 @@ pub enum Kind {
     Gemm(Box<Gemm>),
     /// A convolution with a filter for each channel.
     Depthwise(Box<Depthwise>),
+    /// The tiles of an image, transformed for Winograd's algorithm.
+    ImageTransform(Box<ImageTransform>),
+    /// Filters, transformed for it.
+    FilterTransform(Box<FilterTransform>),
+    /// Its results, transformed back.
+    ResultTransform(Box<ResultTransform>),
     /// A pooling.
     Pool(Box<Pool>),
     /// A reduction.

@@ -34,6 +34,9 @@ impl Planner<'_, '_> {
         if conv.groups > 1 && conv.groups == self.extent(x, 1) && conv.groups == self.extent(w, 0) {
             return self.depthwise(node, root, conv, prim);
         }
+        if let Some(tiles) = self.filtering(node, conv, prim) {
+            return self.winograd(node, root, conv, tiles);
+        }
         let a = self.conv_input(x, conv.padding, prim)?;
         let out = self.destination(root, false)?;
         let rows = [2, 3].map(|i: usize| Loop {
@@ -85,12 +88,7 @@ impl Planner<'_, '_> {
     /// A convolution with a filter for each channel.
     fn depthwise(&mut self, node: Node, root: Node, conv: &Conv2d, prim: Prim) -> Result<()> {
         let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
-        let adjacent = |spec: &Spec| spec.axes[1].stride == spec.elem_bytes();
-        let padded = |spec: &&Spec| (0..2).all(|i| spec.halo[i] >= conv.padding[i]) && adjacent(spec);
-        let spec = match self.ready(x, prim).filter(padded) {
-            Some(spec) => spec.clone(),
-            None => self.copy(x, Layout::Channels(conv.padding))?,
-        };
+        let spec = self.vectors_of_channels(x, conv.padding, prim)?;
         let out = self.destination(root, false)?;
         let kernel = [self.extent(w, 2), self.extent(w, 3)];
         let Right::Packed(filters) = self.pack(w, 1, 0, &[2, 3], 1, prim)? else {
@@ -124,12 +122,12 @@ impl Planner<'_, '_> {
         window
     }
 
-    fn tile(&self, prim: Prim, rows: [u64; 2], cols: u64, depth: u64) -> Tile {
+    pub(super) fn tile(&self, prim: Prim, rows: [u64; 2], cols: u64, depth: u64) -> Tile {
         kernel::choose_tile(self.plan.target, self.plan.target.vector_bytes / prim.bytes() as u16, rows, cols, depth)
     }
 
     /// Bytes of one row of a packed panel, and of the panel.
-    fn panel_bytes(&self, tile: Tile, depth: u64) -> (i64, i64) {
+    pub(super) fn panel_bytes(&self, tile: Tile, depth: u64) -> (i64, i64) {
         let row = (tile.vectors * u64::from(self.plan.target.vector_bytes)) as i64;
         (row, row * depth as i64)
     }
@@ -143,6 +141,16 @@ impl Planner<'_, '_> {
         // Few channels would leave most lanes empty while the copy is made; the kernel reads single elements anyway.
         let few = self.extent(x, 1) < u64::from(self.plan.target.lanes());
         self.copy(x, if few { Layout::Planes(padding) } else { Layout::Channels(padding) })
+    }
+
+    /// The image with zeros around it in memory, channels adjacent.
+    pub(super) fn vectors_of_channels(&mut self, x: Node, padding: [u64; 2], prim: Prim) -> Result<Spec> {
+        let adjacent = |spec: &Spec| spec.axes[1].stride == spec.elem_bytes();
+        let padded = |spec: &&Spec| (0..2).all(|i| spec.halo[i] >= padding[i]) && adjacent(spec);
+        match self.ready(x, prim).filter(padded) {
+            Some(spec) => Ok(spec.clone()),
+            None => self.copy(x, Layout::Channels(padding)),
+        }
     }
 
     /// Makes one axis of pixels where lines follow each other without a gap, in everything that the epilogue touches.
