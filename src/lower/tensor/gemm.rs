@@ -77,6 +77,9 @@ pub struct Gemm {
 /// Up to so many rows the time goes into reading B.
 const BOUND_BY_B: u64 = 8;
 
+/// Bytes that are fetched ahead in a panel that is read once: about what comes from memory in its latency.
+const NEAR: i64 = 2048;
+
 /// Rows of the kernel for the last rows of a matrix whose extent is not known now.
 const FEW: u64 = 4;
 
@@ -183,14 +186,16 @@ impl Gemm {
         }
     }
 
-    /// What is to be fetched while a block of rows is computed: its share of the next panel, where weights are too
-    /// large to stay in the cache from one run to the next.
+    /// What is to be fetched while a block of rows is computed, where weights are too large to stay in the cache from one
+    /// run to the next: the block's share of the next panel, or what comes next in this one if it is used only once.
     fn ahead<'b>(&self, ev: &Eval<'_, 'b>, at: &Point<'b>, block: V<'b>) -> (Option<V<'b>>, i64) {
         if self.rows[0].size.now().is_none() || !matches!(self.right, Right::Packed(_)) {
             return (None, 1);
         }
-        let parts = self.group(ev.plan.target) as i64;
-        (Some(at.b.at(self.b_panel).index(block, self.b_panel / parts)), parts)
+        match self.group(ev.plan.target) as i64 {
+            1 => (Some(at.b.at(NEAR)), 1),
+            parts => (Some(at.b.at(self.b_panel).index(block, self.b_panel / parts)), parts),
+        }
     }
 
     fn unknown_rows<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, first: V<'b>, height: u64) {

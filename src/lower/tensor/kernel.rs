@@ -54,7 +54,7 @@ impl Kernel {
     /// no more, because elements that several steps share would then be kept in registers.
     fn unroll(&self) -> u64 {
         let products = (self.rows.len() * self.vectors).max(1) as u64;
-        (64 / products).clamp(1, 8)
+        (16 / products).clamp(1, 8)
     }
 }
 

@@ -241,9 +241,9 @@ impl Stage {
                 let (n, each) = conv.work(size);
                 (n, elements(each))
             }
-            Kind::ImageTransform(t) => (one * t.tiles.count() as i64, elements(t.elements())),
+            Kind::ImageTransform(t) => (one * t.tiles.block[1] as i64, elements(t.elements())),
             Kind::FilterTransform(t) => (one * t.work(plan.target.vector_bytes) as i64, 1),
-            Kind::ResultTransform(t) => (one * t.tiles.count() as i64, elements(t.elements())),
+            Kind::ResultTransform(t) => (one * t.tiles.block[1] as i64, elements(t.elements())),
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
             Kind::Softmax(softmax) => nest(&softmax.nest, softmax.elements()),

@@ -10,11 +10,13 @@ use quearn_stage::graph::{Conv2d, Node, Scalar};
 use quearn_stage::low::Prim;
 
 /// Bytes that come from the third-level cache in a cycle.
-const FAR_BYTES: f64 = 10.0;
+const FAR_BYTES: f64 = 8.0;
 /// Bytes that come from the second-level cache in a cycle, or go there.
 const NEAR_BYTES: f64 = 24.0;
 /// The share of the peak that products reach.
 const PRODUCTS: f64 = 0.9;
+/// Tiles in a block are a multiple of this, the usual height of a register tile.
+const MULTIPLE: u64 = 14;
 /// How much faster it is to be by estimate to be worth the loss of some bits.
 const WORTH: f64 = 0.85;
 
@@ -47,7 +49,23 @@ impl Shape {
     }
 
     fn tiles(&self, how: Filtering) -> Tiles {
-        Tiles { how, images: self.images, grid: self.pixels.map(|n| n.div_ceil(how.edge())), prim: Prim::F32 }
+        let grid = self.pixels.map(|n| n.div_ceil(how.edge()));
+        let count = self.images * grid[0] * grid[1];
+        Tiles { how, images: self.images, grid, prim: Prim::F32, block: [0, self.block(how, count)] }
+    }
+
+    /// How many of the tiles are worked on together: as many as stay in the second-level cache between the transforms, but
+    /// not so few that the filters are read too often.
+    fn block(&self, how: Filtering, count: u64) -> u64 {
+        let filters = self.bytes / 9 * how.window().pow(2);
+        if filters > 2 * self.cache {
+            return count;
+        }
+        let room = (self.cache - self.cache / 4).saturating_sub(filters).max(self.cache / 2);
+        let each = how.window().pow(2) * (self.channels + self.filters) * 4;
+        let most = (room / each).max(MULTIPLE);
+        // Blocks of about the same size, whole register tiles each.
+        count.div_ceil(count.div_ceil(most)).next_multiple_of(MULTIPLE).min(count)
     }
 
     fn winograd(&self, how: Filtering) -> f64 {
@@ -55,8 +73,10 @@ impl Shape {
         let products = self.products(tiles, places, self.bytes / 9 * places);
         let vectors = |n: u64| n.div_ceil(self.lanes) as f64;
         let transforms = tiles as f64 * places as f64 * (3.5 * vectors(self.channels) + 4.0 * vectors(self.filters));
+        let block = self.tiles(how).block[1];
         let moved = (tiles * places * (self.channels + self.filters) * 4) as f64;
-        let rate = if moved > self.cache as f64 { FAR_BYTES } else { NEAR_BYTES };
+        let near = block * places * (self.channels + self.filters) * 4 <= self.cache;
+        let rate = if near { NEAR_BYTES } else { FAR_BYTES };
         products + transforms + 2.0 * moved / rate
     }
 
@@ -97,7 +117,7 @@ impl Planner<'_, '_> {
     /// A tensor `[n²][tile][channel]` in the arena.
     fn transformed(&mut self, node: Node, tiles: &Tiles, channels: u64) -> Transformed {
         let row = (channels * tiles.prim.bytes() as u64) as i64;
-        let lines = (row as u64 * tiles.count()).div_ceil(64);
+        let lines = (row as u64 * tiles.block[1]).div_ceil(64);
         // An odd number of cache lines, so that the matrices do not meet in a few sets of the first-level cache.
         let plane = 64 * (lines | 1);
         let bytes = plane * tiles.how.window().pow(2);
@@ -114,40 +134,55 @@ impl Planner<'_, '_> {
         }
         let image = self.vectors_of_channels(x, conv.padding, tiles.prim)?;
         let (channels, filters) = (self.extent(x, 1), self.extent(w, 0));
-        let out = self.destination(root, false)?;
-        let parts = self.transformed(node, &tiles, channels);
-        let transform =
-            ImageTransform { tiles: tiles.clone(), x: image, padding: conv.padding, out: parts.clone() };
-        self.push(node, "winograd_image", vec![], Kind::ImageTransform(Box::new(transform)));
+        let out_spec = self.destination(root, false)?;
+        let (parts, products) = (self.transformed(node, &tiles, channels), self.transformed(node, &tiles, filters));
+        let gemm = self.winograd_products(node, &tiles, [&parts, &products])?;
+        let [_, size] = tiles.block;
+        // The last block reaches back into the one before it, and does the same there again.
+        let blocks = (0..tiles.count()).step_by(size as usize).map(|first| first.min(tiles.count() - size));
+        for first in blocks {
+            let tiles = Tiles { block: [first, size], ..tiles.clone() };
+            let (x, out) = (image.clone(), parts.clone());
+            let transform = ImageTransform { tiles: tiles.clone(), x, padding: conv.padding, out };
+            self.push(node, "winograd_image", vec![], Kind::ImageTransform(Box::new(transform)));
+            self.push(node, "winograd", vec![], Kind::Gemm(Box::new(gemm.clone())));
+            let (products, out) = (products.clone(), out_spec.clone());
+            let back = ResultTransform { tiles, node, root, bias, products, out };
+            self.finish(node, root, out_spec.clone(), "conv", Kind::ResultTransform(Box::new(back)));
+        }
+        Ok(())
+    }
 
-        let tile = self.tile(tiles.prim, [tiles.count(), 1], filters, channels);
-        let products = self.transformed(node, &tiles, filters);
-        let (right, plane) = self.transformed_filters(w, &tiles, tile.vectors)?;
+    /// The products between the transforms of a block.
+    fn winograd_products(&mut self, node: Node, tiles: &Tiles, [parts, products]: [&Transformed; 2]) -> Result<Gemm> {
+        let w = self.inputs(node)[1];
+        let (channels, filters, rows) = (self.extent(w, 1), self.extent(w, 0), tiles.block[1]);
+        let tile = self.tile(tiles.prim, [rows, 1], filters, channels);
+        let (right, plane) = self.transformed_filters(w, tiles, tile.vectors)?;
         let (b_row, b_panel) = self.panel_bytes(tile, channels);
         let places = tiles.how.window().pow(2);
-        let count = Size::Now(tiles.count());
         let part = |of: &Transformed, channels: u64| Spec {
             buffer: of.buffer,
             offset: 0,
             elem: Scalar::F32,
-            axes: [(Size::Now(places), of.plane), (count.clone(), of.row), (Size::Now(channels), 4)]
-                .map(|(size, stride)| AxisSpec { size, stride })
+            axes: [(places, of.plane), (rows, of.row), (channels, 4)]
+                .map(|(n, stride)| AxisSpec { size: Size::Now(n), stride })
                 .into(),
             halo: [0, 0],
         };
-        let gemm = Gemm {
+        Ok(Gemm {
             backwards: false,
             node,
             root: node,
             bias: None,
-            a: part(&parts, channels),
+            a: part(parts, channels),
             a_offset: 0,
             right,
             b_row,
             b_panel,
             outer: vec![Loop { size: Size::Now(places), a: parts.plane, b: plane, coord: Some((0, 1)) }],
             rows: [
-                Loop { size: count.clone(), a: parts.row, b: 0, coord: Some((1, 1)) },
+                Loop { size: Size::Now(rows), a: parts.row, b: 0, coord: Some((1, 1)) },
                 Loop { size: Size::Now(1), a: 0, b: 0, coord: None },
             ],
             k: vec![KAxis { extent: channels, a: 4 }],
@@ -155,12 +190,8 @@ impl Planner<'_, '_> {
             col_axis: 2,
             prim: tiles.prim,
             tile,
-            out: part(&products, filters),
-        };
-        self.push(node, "winograd", vec![], Kind::Gemm(Box::new(gemm)));
-        let back = ResultTransform { tiles, node, root, bias, products, out: out.clone() };
-        self.finish(node, root, out, "conv", Kind::ResultTransform(Box::new(back)));
-        Ok(())
+            out: part(products, filters),
+        })
     }
 
     /// The packed transforms of filters, and the bytes of one of the n² matrices.

@@ -166,18 +166,20 @@ pub struct Tiles {
     pub grid: [u64; 2],
     /// Element type.
     pub prim: Prim,
+    /// The first tile of the block that is worked on, and the number of tiles in it.
+    pub block: [u64; 2],
 }
 
 impl Tiles {
-    /// Number of tiles.
+    /// Number of tiles of all blocks.
     pub fn count(&self) -> u64 {
         self.images * self.grid[0] * self.grid[1]
     }
 
-    /// Image, row and column of tiles `t`.
+    /// Image, row and column of the tile that is number `t` in the block.
     fn place<'b>(&self, ev: &Eval<'_, 'b>, t: V<'b>) -> [V<'b>; 3] {
         let [rows, cols] = self.grid.map(|n| ev.env.number(n as i64));
-        let (rest, x) = divide(t, cols);
+        let (rest, x) = divide(t + ev.env.number(self.block[0] as i64), cols);
         let (image, y) = divide(rest, rows);
         [image, y, x]
     }
