@@ -6,7 +6,7 @@
 //! overlaps its neighbour and writes the same values again: one kernel serves all tiles.
 
 use super::eval::{At, Coord, Eval};
-use super::kernel::{KAxis, Kernel, Reads, Tile};
+use super::kernel::{Ahead, KAxis, Kernel, Reads, Tile};
 use super::spec::{BufferId, Size, Spec};
 use super::target::Target;
 use quearn_stage::graph::Node;
@@ -100,14 +100,19 @@ impl Gemm {
 
     /// Blocks of rows that all panels are run over before the next ones are begun: they stay in the second-level cache.
     fn group(&self, target: Target) -> u64 {
-        let room = target.l2_bytes / 2;
+        let cache = target.l2_bytes;
         let blocks = self.rows[0].size.now().map_or(u64::MAX, |n| n.div_ceil(self.tile.rows[0]));
         let weight = self.k.iter().map(|k| k.extent).product::<u64>() * self.cols * self.prim.bytes() as u64;
         let line = |axis: Option<usize>| axis.map_or(0, |axis| self.out.axes[axis].stride.unsigned_abs());
         // Where all of B stays in the cache, what is written is held there too until its lines are whole.
-        let written = if weight <= room / 2 { line(self.rows[0].coord.map(|(axis, _)| axis)) } else { 0 };
-        let bytes = (self.rows[0].a.unsigned_abs() + written) * self.tile.rows[0];
-        (room / bytes.max(1)).clamp(1, blocks)
+        let written = if weight <= cache / 4 { line(self.rows[0].coord.map(|(axis, _)| axis)) } else { 0 };
+        let bytes = ((self.rows[0].a.unsigned_abs() + written) * self.tile.rows[0]).max(1);
+        // All at once even if it is a tight fit, so that B is read once; else groups of the same size.
+        if blocks <= cache / 5 * 4 / bytes {
+            return blocks;
+        }
+        let most = (cache / 2 / bytes).max(1);
+        if blocks == u64::MAX { most } else { blocks.div_ceil(blocks.div_ceil(most)) }
     }
 
     /// Groups of blocks.
@@ -258,7 +263,8 @@ impl Gemm {
             Right::Stored(spec) => spec.buffer,
         };
         let steps = self.k.iter().map(|k| k.extent as i64).product::<i64>();
-        let ahead = place.ahead.map(|ptr| (ptr, self.b_panel / place.parts / steps + 1));
+        let (step, far) = (self.b_panel / place.parts / steps + 1, place.parts > 1);
+        let ahead = place.ahead.map(|ptr| Ahead { ptr, step, far });
         let reads = Reads {
             ahead,
             masks: if stored { &place.masks } else { &[] },
