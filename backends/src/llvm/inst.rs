@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::func::FuncTranslator;
 use super::types::{constant, iota, lanes_of, value_type};
-use inkwell::types::BasicTypeEnum;
+use inkwell::types::{BasicTypeEnum, VectorType};
 use inkwell::values::{BasicValue, BasicValueEnum, FastMathFlags, InstructionOpcode, StructValue};
 use inkwell::{FloatPredicate, IntPredicate};
 use quearn_stage::low::{BinOp, CastOp, CmpOp, Const, Inst, Op, OvfOp, Prim, ReduceOp, Ty, UnOp, Value};
@@ -215,6 +215,7 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
             CastOp::Trunc => InstructionOpcode::Trunc,
             CastOp::SiToFp => InstructionOpcode::SIToFP,
             CastOp::UiToFp => InstructionOpcode::UIToFP,
+            CastOp::FpToSi if to.is_vector() => return self.floats_to_ints(a, Ty::vector(from, to.lanes), to),
             CastOp::FpToSi => return self.float_to_int(a, ty),
             CastOp::FpExt => InstructionOpcode::FPExt,
             CastOp::FpTrunc => InstructionOpcode::FPTrunc,
@@ -227,6 +228,23 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
 
     fn float_to_int(&self, a: BasicValueEnum<'ctx>, ty: BasicTypeEnum<'ctx>) -> Result<BasicValueEnum<'ctx>> {
         self.call_value(self.intrinsic("llvm.fptosi.sat", &[ty, a.get_type()], &[a.into()])?)
+    }
+
+    /// The same for vectors, which LLVM would take apart: converts all lanes, and replaces those that do not fit.
+    fn floats_to_ints(&self, a: BasicValueEnum<'ctx>, from: Ty, to: Ty) -> Result<BasicValueEnum<'ctx>> {
+        let builder = &self.builder;
+        let Some(bits) = to.prim.int_bits() else { return self.float_to_int(a, value_type(self.cx, to)) };
+        let limit = |value: f64| constant(self.cx, from, Const::Float(value.to_bits())).into_vector_value();
+        let number = |value: i128| constant(self.cx, to, Const::Int(value));
+        let end = (1i128 << (bits - 1)) as f64;
+        let x = a.into_vector_value();
+        let converted = builder.build_cast(InstructionOpcode::FPToSI, a, value_type(self.cx, to), "")?;
+        let high = builder.build_float_compare(FloatPredicate::OGE, x, limit(end), "")?;
+        let low = builder.build_float_compare(FloatPredicate::OLT, x, limit(-end), "")?;
+        let nan = builder.build_float_compare(FloatPredicate::UNO, x, x, "")?;
+        let value = builder.build_select(high, number((1 << (bits - 1)) - 1), converted, "")?;
+        let value = builder.build_select(low, number(-(1 << (bits - 1))), value, "")?;
+        Ok(builder.build_select(nan, number(0), value, "")?)
     }
 
     fn select(&self, cond: Value, a: Value, b: Value) -> Result<BasicValueEnum<'ctx>> {
@@ -258,7 +276,28 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
             }
             return Ok(sum);
         }
+        if ty.prim.is_float() && ty.lanes.is_power_of_two() {
+            let name = if op == ReduceOp::Min { min_name(ty.prim) } else { max_name(ty.prim) };
+            return self.reduce_halves(name, vector, ty);
+        }
         self.math(reduce_name(op, ty.prim), &[vector])
+    }
+
+    /// Folds halves of a vector of floats onto each other, down to one lane. (LLVM would go from lane to lane.)
+    fn reduce_halves(&self, name: &'static str, vector: BasicValueEnum<'ctx>, ty: Ty) -> Result<BasicValueEnum<'ctx>> {
+        let i32 = self.cx.i32_type();
+        let (mut vector, mut lanes) = (vector.into_vector_value(), ty.lanes);
+        while lanes > 1 {
+            lanes /= 2;
+            let half = |from: u16| {
+                let places: Vec<_> = (from..from + lanes).map(|i| i32.const_int(i.into(), false)).collect();
+                let nothing = vector.get_type().get_poison();
+                self.builder.build_shuffle_vector(vector, nothing, VectorType::const_vector(&places), "")
+            };
+            let halves = [half(0)?.into(), half(lanes)?.into()];
+            vector = self.math(name, &halves)?.into_vector_value();
+        }
+        Ok(self.builder.build_extract_element(vector, i32.const_zero(), "")?)
     }
 }
 

@@ -4,8 +4,8 @@ use super::bench::append;
 use super::machine::Machine;
 use super::measure::{Measured, Runs, measure_beside};
 use quearn::machine::fma_meter;
-use quearn_models::operators::{self, Operator};
 use quearn_models::Result;
+use quearn_models::operators::{self, Operator};
 use quearn_tpch::times::{median, rounded};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -68,7 +68,8 @@ impl Micro {
         let mut rates = vec![];
         let measured = measure_beside(&session, &graph, Runs::Seconds(self.seconds), || rates.push(meter.flops()))?;
         let shares = measured.runs_ms.iter().zip(&rates);
-        let shares: Vec<f64> = shares.map(|(ms, rate)| operator.flops() as f64 / (ms / 1e3 * rate * threads as f64)).collect();
+        let shares: Vec<f64> =
+            shares.map(|(ms, rate)| operator.flops() as f64 / (ms / 1e3 * rate * threads as f64)).collect();
         let report = report(operator, threads, median(&shares).unwrap_or(0.0), &measured);
         super::print(line(&report))?;
         self.json.as_ref().map_or(Ok(()), |path| append(path, &report))

@@ -88,12 +88,8 @@ impl Depthwise {
     fn channels<'b>(&self, ev: &Eval<'_, 'b>, [image, y, x]: [V<'b>; 3]) {
         let (b, lanes, n) = (ev.b, self.lanes(ev.plan.target), self.extent(1));
         let whole = n / i64::from(lanes) * i64::from(lanes);
-        let at = |c: V<'b>, mask| At {
-            coords: vec![image.into(), c.into(), y.into(), x.into()],
-            vec: Some(1),
-            lanes,
-            mask,
-        };
+        let at =
+            |c: V<'b>, mask| At { coords: vec![image.into(), c.into(), y.into(), x.into()], vec: Some(1), lanes, mask };
         b.for_carry(b.i64(0), b.i64(whole), lanes.into(), &[], |c, _| {
             self.tile(ev, &at(c, None));
             vec![]
@@ -115,7 +111,8 @@ impl Depthwise {
         let panel = ev.env.buffer(self.filters).index(panel, kh * kw * bytes);
         let place = |p: i64| b.load_invariant(ty, panel, p * bytes);
         let kept: Vec<V<'b>> = if (kh * kw) as u64 <= KEPT { (0..kh * kw).map(place).collect() } else { vec![] };
-        let filter = |ky: i64, kx: i64| kept.get((ky * kw + kx) as usize).copied().unwrap_or_else(|| place(ky * kw + kx));
+        let filter =
+            |ky: i64, kx: i64| kept.get((ky * kw + kx) as usize).copied().unwrap_or_else(|| place(ky * kw + kx));
 
         let [height, width] = self.tile.map(|n| n as i64);
         let start = match self.bias {

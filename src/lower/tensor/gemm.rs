@@ -140,11 +140,7 @@ impl Gemm {
     /// Writes the code for work items `lo..hi`: rows of a group first, then panels, then groups, then outer loops.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         let b = ev.b;
-        let a = ev.address(&self.a, &[]).at(self.a_offset);
-        let right = match &self.right {
-            Right::Packed(buffer) => ev.env.buffer(*buffer),
-            Right::Stored(spec) => ev.address(spec, &[]),
-        };
+        let start = self.start(ev);
         let blocks = self.row_blocks(ev.env.size(&self.rows[0].size));
         let groups = self.groups(ev.plan.target, ev.env.size(&self.rows[0].size));
         let panels = self.panels(self.lanes(ev)) as i64;
@@ -152,32 +148,66 @@ impl Gemm {
         b.for_(lo, hi, |t| {
             let t = backwards.select(lo + hi - t - 1, t);
             let (rest, panel) = divide(t, b.i64(panels));
-            let (mut rest, group) = divide(rest, groups);
-            let mut at = Point { a, b: right, coords: vec![Coord::from(b.i64(0)); self.out.axes.len()] };
-            for (i, outer) in self.outer.iter().enumerate().rev() {
-                let index = if i == 0 { rest } else { b.i64(0) };
-                let index = match (i, outer.size.now()) {
-                    (1.., Some(n)) => {
-                        let (quotient, remainder) = divide(rest, b.i64(n as i64));
-                        rest = quotient;
-                        remainder
-                    }
-                    _ => index,
-                };
-                at = at.moved(outer, index);
-            }
-            let column = panel * (self.tile.vectors * u64::from(self.lanes(ev))) as i64;
-            at.coords[self.col_axis] = at.coords[self.col_axis].moved(column);
-            at.b = at.b.index(panel, self.b_panel);
+            let (outer, group) = divide(rest, groups);
             let first = group * self.group(ev.plan.target) as i64;
             let last = (first + self.group(ev.plan.target) as i64).min(blocks);
-            let masks = self.masks(ev, column);
-            let bias = self.bias_vectors(ev, &at, &masks);
-            b.for_(first, last, |block| {
-                let (ahead, parts) = self.ahead(ev, &at, block - first);
-                let place = Columns { ahead, parts, at: at.clone(), masks: masks.clone(), bias: bias.clone() };
-                self.block(ev, &place, block);
-            });
+            self.panel(ev, self.entered(ev, &start, outer), panel, [first, last]);
+        });
+    }
+
+    /// Writes the code for all panels of one block of rows.
+    pub fn emit_rows<'b>(&self, ev: &Eval<'_, 'b>, outer: V<'b>, block: V<'b>) {
+        let b = ev.b;
+        let at = self.entered(ev, &self.start(ev), outer);
+        b.for_(b.i64(0), b.i64(self.panels(self.lanes(ev)) as i64), |panel| {
+            self.panel(ev, at.clone(), panel, [block, block + 1]);
+        });
+    }
+
+    /// Coordinates of the result's first element at a step of the outer loops.
+    pub fn coords<'b>(&self, ev: &Eval<'_, 'b>, outer: V<'b>) -> Vec<Coord<'b>> {
+        self.entered(ev, &self.start(ev), outer).coords
+    }
+
+    /// Where everything begins.
+    fn start<'b>(&self, ev: &Eval<'_, 'b>) -> Point<'b> {
+        let right = match &self.right {
+            Right::Packed(buffer) => ev.env.buffer(*buffer),
+            Right::Stored(spec) => ev.address(spec, &[]),
+        };
+        let a = ev.address(&self.a, &[]).at(self.a_offset);
+        Point { a, b: right, coords: vec![Coord::from(ev.b.i64(0)); self.out.axes.len()] }
+    }
+
+    /// Step `outer` of the outer loops.
+    fn entered<'b>(&self, ev: &Eval<'_, 'b>, start: &Point<'b>, outer: V<'b>) -> Point<'b> {
+        let (b, mut rest, mut at) = (ev.b, outer, start.clone());
+        for (i, outer) in self.outer.iter().enumerate().rev() {
+            let index = if i == 0 { rest } else { b.i64(0) };
+            let index = match (i, outer.size.now()) {
+                (1.., Some(n)) => {
+                    let (quotient, remainder) = divide(rest, b.i64(n as i64));
+                    rest = quotient;
+                    remainder
+                }
+                _ => index,
+            };
+            at = at.moved(outer, index);
+        }
+        at
+    }
+
+    /// A panel times the blocks of rows from `first` up to `last`.
+    fn panel<'b>(&self, ev: &Eval<'_, 'b>, mut at: Point<'b>, panel: V<'b>, [first, last]: [V<'b>; 2]) {
+        let column = panel * (self.tile.vectors * u64::from(self.lanes(ev))) as i64;
+        at.coords[self.col_axis] = at.coords[self.col_axis].moved(column);
+        at.b = at.b.index(panel, self.b_panel);
+        let masks = self.masks(ev, column);
+        let bias = self.bias_vectors(ev, &at, &masks);
+        ev.b.for_(first, last, |block| {
+            let (ahead, parts) = self.ahead(ev, &at, block - first);
+            let place = Columns { ahead, parts, at: at.clone(), masks: masks.clone(), bias: bias.clone() };
+            self.block(ev, &place, block);
         });
     }
 

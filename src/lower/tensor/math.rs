@@ -48,7 +48,10 @@ pub fn exp<'b>(x: V<'b>) -> V<'b> {
     );
     let p = p.fma(r * r, r) + like(x, 1.0);
     // 2^n in two halves, because n may reach below the exponents of normal numbers.
-    let n = n.cast(CastOp::FpToSi, Prim::I32);
+    // A whole number of few bits is converted by adding 1.5 * 2^23, which leaves it in the low bits.
+    let shift = like(x, 12_582_912.0);
+    let int = x.ty().with_prim(Prim::I32);
+    let n = (n + shift).bitcast(int) - shift.bitcast(int);
     let half = n.bin(BinOp::AShr, n.same(1));
     let scale = |e: V<'b>| (e + 127).shl(23).bitcast(Ty { prim: Prim::F32, lanes: e.ty().lanes });
     let y = p * scale(half) * scale(n - half);

@@ -10,6 +10,7 @@
 //! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
+//! | [`attention`] | products, softmax and products in one stage |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
@@ -19,6 +20,7 @@
 //! depend on how its work items are shared among workers.
 
 pub mod arena;
+pub mod attention;
 pub mod depthwise;
 pub mod eval;
 mod folds;

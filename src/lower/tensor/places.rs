@@ -27,8 +27,10 @@ impl Planner<'_, '_> {
         let mut spec = Spec { buffer: BufferId(0), offset: 0, elem, axes: vec![], halo: [0, 0] };
         let unit = spec.elem_bytes();
         spec.axes = layout.axes(&sizes, unit);
-        if layout == Layout::RowMajor && self.has_left_users(node) {
-            spread_rows(&mut spec);
+        match layout {
+            Layout::RowMajor if self.has_left_users(node) => spread_rows(&mut spec, MEETING),
+            Layout::Apart => spread_rows(&mut spec, MEETING / 4),
+            _ => {}
         }
         let whole = spec.axes.first().map_or(unit, |a| a.stride) as u64;
         let mut bytes = sizes.first().and_then(Size::now).unwrap_or(1) * whole;
@@ -178,6 +180,8 @@ impl Planner<'_, '_> {
 pub(super) enum Layout {
     /// As the graph has them.
     RowMajor,
+    /// The same with rows that do not meet in the cache, for a right operand that is read down its columns.
+    Apart,
     /// Channels innermost.
     Channels([u64; 2]),
     /// One channel after the other.
@@ -203,8 +207,8 @@ const MEETING: i64 = 4096;
 const APART: i64 = 64;
 
 /// Moves the rows of a matrix apart, where a kernel that reads several of them at once would throw them out of the cache.
-fn spread_rows(spec: &mut Spec) {
-    let Some(row) = spec.axes.len().checked_sub(2).filter(|&row| spec.axes[row].stride % MEETING == 0) else { return };
+fn spread_rows(spec: &mut Spec, meeting: i64) {
+    let Some(row) = spec.axes.len().checked_sub(2).filter(|&row| spec.axes[row].stride % meeting == 0) else { return };
     for i in (0..=row).rev() {
         let inner = spec.axes.get(i + 1).map(|a| (a.stride, a.size.now().unwrap_or(1) as i64));
         spec.axes[i].stride = match inner {

@@ -5,6 +5,7 @@
 //! of zeros where a convolution needs padding, so that no inner loop tests bounds. Operands of a concatenation are
 //! written in place, into slices of its result.
 
+use super::attention::Attention;
 use super::depthwise::Depthwise;
 use super::gemm::{Gemm, Pack};
 use super::nest::Nest;
@@ -38,6 +39,8 @@ pub enum Place {
     Arena,
     /// Made when the weights are bound, and kept.
     Prepared,
+    /// On the stack of a stage while it runs.
+    Stack,
     /// Given by the caller: a column of a tile.
     Leaf(Node),
     /// What lies so many bytes behind the start of another buffer. A function is handed its address, so that stages on
@@ -96,6 +99,8 @@ pub enum Kind {
     FilterTransform(Box<FilterTransform>),
     /// Its results, transformed back.
     ResultTransform(Box<ResultTransform>),
+    /// Attention.
+    Attention(Box<Attention>),
     /// A pooling.
     Pool(Box<Pool>),
     /// A reduction.

@@ -1,5 +1,6 @@
 //! Makes the [`Plan`]: goes through the nodes in order, decides what is materialised, and appends stages.
 
+use super::attention;
 use super::nest::{Nest, Vectors};
 use super::places::Layout;
 use super::plan::{Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
@@ -49,6 +50,10 @@ pub(super) struct Planner<'a, 'g> {
     pub(super) slices: HashMap<Node, (Node, u64)>,
     pub(super) joined: HashMap<Node, Spec>,
     pub(super) copies: HashMap<(Node, Layout), Spec>,
+    /// Attention by its last product.
+    pub(super) attentions: HashMap<Node, attention::Parts>,
+    /// Roots of heavy nodes that are computed in the stage of another.
+    pub(super) absorbed: HashSet<Node>,
     /// Packed weights, by weight, groups, axis of the columns, axes of the inner dimension, and vectors of a panel.
     pub(super) packs: HashMap<(Node, u64, usize, Vec<usize>, u64), BufferId>,
     /// Did the last stage that used packed weights run through them backwards?
@@ -81,6 +86,8 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         joined: HashMap::new(),
         copies: HashMap::new(),
         turns: HashMap::new(),
+        attentions: HashMap::new(),
+        absorbed: HashSet::new(),
         packs: HashMap::new(),
     };
     planner.analyse();
@@ -186,6 +193,7 @@ impl<'g> Planner<'_, 'g> {
                 self.grow_epilogue(node);
             }
         }
+        self.find_attention();
         for &node in self.request.nodes {
             if let (Op::Concat { axis }, false) = (self.graph().op(node), self.is_leaf(node)) {
                 self.slice_operands(node, *axis);
@@ -274,6 +282,9 @@ impl<'g> Planner<'_, 'g> {
     pub(super) fn node(&mut self, node: Node) -> Result<()> {
         if let Some(strides) = self.request.leaves.get(&node) {
             return self.leaf(node, strides);
+        }
+        if self.absorbed.contains(&node) {
+            return Ok(());
         }
         if let Some(&heavy) = self.heavy_of.get(&node) {
             return self.heavy(heavy, node);
@@ -424,7 +435,10 @@ impl<'g> Planner<'_, 'g> {
         check_elem(self.graph(), node)?;
         match self.graph().op(node) {
             Op::Conv2d(conv) => self.conv2d(node, root, conv),
-            Op::MatMul => self.matmul(node, root),
+            Op::MatMul => match self.attentions.get(&node).copied() {
+                Some(parts) => self.attention(node, root, parts),
+                None => self.matmul(node, root),
+            },
             Op::Pool2d(pool) => self.pool2d(node, root, pool),
             Op::Reduce { op, axes, keep } => self.reduce(node, root, *op, axes, *keep),
             Op::Softmax { axis } => self.softmax(node, *axis),

@@ -227,6 +227,14 @@ impl Planner<'_, '_> {
     }
 
     pub(super) fn matmul(&mut self, node: Node, root: Node) -> Result<()> {
+        let out = self.destination(root, true)?;
+        let gemm = self.product(node, root, out.clone(), None)?;
+        self.finish(node, root, out, "matmul", Kind::Gemm(Box::new(gemm)));
+        Ok(())
+    }
+
+    /// A matrix product with its epilogue into `out`, in register tiles of a given shape or of the best one.
+    pub(super) fn product(&mut self, node: Node, root: Node, out: Spec, tile: Option<Tile>) -> Result<Gemm> {
         let prim = self.product_prim(node)?;
         let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
         let a = match self.ready(x, prim) {
@@ -234,11 +242,11 @@ impl Planner<'_, '_> {
             None if self.plan.home(x).is_none() => self.stored(x)?,
             None => self.copy(x, Layout::RowMajor)?,
         };
-        let out = self.destination(root, true)?;
         let (rank, row) = (out.axes.len(), a.axes.len() - 2);
         let (depth, cols) = (self.extent(w, self.rank(w) - 2), self.extent(w, self.rank(w) - 1));
         let rows = Loop { size: a.axes[row].size.clone(), a: a.axes[row].stride, b: 0, coord: Some((rank - 2, 1)) };
-        let tile = self.tile(prim, [rows.size.now().unwrap_or(TALL), 1], cols, depth);
+        let best = || self.tile(prim, [rows.size.now().unwrap_or(TALL), 1], cols, depth);
+        let tile = tile.unwrap_or_else(best);
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
         let (right, b_row, b_panel) = if self.constant.contains(&w) && self.rank(w) == 2 {
             (self.pack(w, 1, 1, &[0], tile.vectors, prim)?, b_row, b_panel)
@@ -247,7 +255,7 @@ impl Planner<'_, '_> {
             let stride = spec.axes[spec.axes.len() - 2].stride;
             (Right::Stored(spec), stride, b_row)
         };
-        let gemm = Gemm {
+        Ok(Gemm {
             backwards: self.takes_turn(&right),
             node,
             root,
@@ -263,11 +271,9 @@ impl Planner<'_, '_> {
             col_axis: rank - 1,
             prim,
             tile,
-            out: out.clone(),
+            out,
             a,
-        };
-        self.finish(node, root, out, "matmul", Kind::Gemm(Box::new(gemm)));
-        Ok(())
+        })
     }
 
     /// Is it this stage's turn to run through the weights backwards?
@@ -284,7 +290,7 @@ impl Planner<'_, '_> {
         match self.ready(w, prim) {
             Some(spec) if adjacent(spec) => Ok(spec.clone()),
             None if self.plan.home(w).is_none() && !self.images.contains(&w) => self.stored(w),
-            _ => self.copy(w, Layout::RowMajor),
+            _ => self.copy(w, Layout::Apart),
         }
     }
 }

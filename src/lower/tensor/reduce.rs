@@ -224,7 +224,7 @@ impl Softmax {
     }
 
     /// One line, in vectors along it.
-    fn line_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+    pub fn line_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
         let b = ev.b;
         let ty = ev.ty(self.node, ev.lanes());
         let n = ev.env.size(&self.size);

@@ -173,6 +173,7 @@ fn emit<'b>(
         Kind::ImageTransform(transform) => transform.emit(&ev, lo, hi),
         Kind::FilterTransform(transform) => transform.emit(&ev, lo, hi),
         Kind::ResultTransform(transform) => transform.emit(&ev, lo, hi),
+        Kind::Attention(attention) => attention.emit(&ev, lo, hi),
         Kind::Pool(pool) => pool.emit(&ev, lo, hi),
         Kind::Reduce(reduce) => reduce.emit(&ev, lo, hi),
         Kind::Softmax(softmax) => softmax.emit(&ev, lo, hi),
@@ -244,6 +245,10 @@ impl Stage {
             Kind::ImageTransform(t) => (one * t.tiles.block[1] as i64, elements(t.elements())),
             Kind::FilterTransform(t) => (one * t.work(plan.target.vector_bytes) as i64, 1),
             Kind::ResultTransform(t) => (one * t.tiles.block[1] as i64, elements(t.elements())),
+            Kind::Attention(attention) => {
+                let (n, flops) = attention.work(one, size);
+                (n, (FLOPS_A_CALL / flops.max(1)).max(1))
+            }
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
             Kind::Softmax(softmax) => nest(&softmax.nest, softmax.elements()),
@@ -264,6 +269,7 @@ impl Stage {
             Kind::ImageTransform(t) => t.out.buffer,
             Kind::FilterTransform(t) => t.out,
             Kind::ResultTransform(t) => t.out.buffer,
+            Kind::Attention(attention) => attention.mix.out.buffer,
             Kind::Pool(pool) => pool.out.buffer,
             Kind::Reduce(reduce) => reduce.out.buffer,
             Kind::Softmax(softmax) => softmax.out.buffer,

@@ -137,9 +137,8 @@ fn result_line<'b>(how: Filtering, m: &[V<'b>]) -> Vec<V<'b>> {
 
 /// `line` along one axis of a square of values, then along the other.
 fn square<'b>(values: &[V<'b>], width: usize, line: impl Fn(&[V<'b>]) -> Vec<V<'b>>) -> Vec<V<'b>> {
-    let columns: Vec<Vec<V<'b>>> = (0..width)
-        .map(|x| line(&values.iter().skip(x).step_by(width).copied().collect::<Vec<_>>()))
-        .collect();
+    let columns: Vec<Vec<V<'b>>> =
+        (0..width).map(|x| line(&values.iter().skip(x).step_by(width).copied().collect::<Vec<_>>())).collect();
     let height = columns.first().map_or(0, Vec::len);
     (0..height).flat_map(|y| line(&columns.iter().map(|c| c[y]).collect::<Vec<_>>())).collect()
 }

@@ -648,7 +648,12 @@ impl Op {
     pub fn operands(&self) -> Vec<Value> {
         match self {
             Op::Const(_) | Op::Iota | Op::Alloca { .. } => vec![],
-            Op::Un(_, a) | Op::Cast(_, a) | Op::Splat(a) | Op::Extract(a, _) | Op::Reduce(_, a) | Op::Prefetch { ptr: a, .. } => {
+            Op::Un(_, a)
+            | Op::Cast(_, a)
+            | Op::Splat(a)
+            | Op::Extract(a, _)
+            | Op::Reduce(_, a)
+            | Op::Prefetch { ptr: a, .. } => {
                 vec![*a]
             }
             Op::Bin(_, a, b) | Op::Cmp(_, a, b) | Op::Ovf(_, a, b) | Op::Insert(a, b, _) => vec![*a, *b],
