@@ -77,6 +77,9 @@ pub struct Gemm {
 /// Up to so many rows the time goes into reading B.
 const BOUND_BY_B: u64 = 8;
 
+/// Work items that there should be at least, for several workers to share.
+const PIECES: u64 = 16;
+
 /// Bytes that are fetched ahead in a panel that is read once: about what comes from memory in its latency.
 const NEAR: i64 = 2048;
 
@@ -108,11 +111,15 @@ impl Gemm {
         let written = if weight <= cache / 4 { line(self.rows[0].coord.map(|(axis, _)| axis)) } else { 0 };
         let bytes = ((self.rows[0].a.unsigned_abs() + written) * self.tile.rows[0]).max(1);
         // All at once even if it is a tight fit, so that B is read once; else groups of the same size.
-        if blocks <= cache / 5 * 4 / bytes {
-            return blocks;
+        let whole = blocks <= cache / 5 * 4 / bytes;
+        let most = if whole { blocks } else { (cache / 2 / bytes).max(1) };
+        if blocks == u64::MAX {
+            return most;
         }
-        let most = (cache / 2 / bytes).max(1);
-        if blocks == u64::MAX { most } else { blocks.div_ceil(blocks.div_ceil(most)) }
+        let panels = self.panels(target.vector_bytes / self.prim.bytes() as u16);
+        let others = self.outer.iter().map(|l| l.size.now().unwrap_or(1)).product::<u64>() * panels;
+        let groups = blocks.div_ceil(most).max(PIECES.div_ceil(others)).min(blocks);
+        blocks.div_ceil(groups)
     }
 
     /// Groups of blocks.
