@@ -10,7 +10,7 @@ use crate::options::{BackendKind, Options};
 use crate::profile::{self, Profile};
 use crate::results::Outputs;
 use crate::rewrite::RewriteOptions;
-use crate::saved::{self, Saved};
+use crate::saved::{self, Origin, Saved};
 use quearn_backends::runtime::{RunConfig, thread_pool};
 use quearn_backends::{Backend, OptLevel};
 use quearn_stage::graph::Graph;
@@ -148,7 +148,7 @@ impl Session {
     /// that it had first.
     pub fn compile(&self, graph: &Graph) -> Result<Program> {
         let state = Mutex::new(self.compiled(graph)?);
-        Ok(Program { graph: graph.clone(), state })
+        Ok(Program { origin: Origin::Graph(graph.clone()), state })
     }
 
     fn compiled(&self, graph: &Graph) -> Result<State> {
@@ -205,7 +205,7 @@ impl Session {
             compile_ms: saved.compile_ms,
             load_ms: Some(load_ms),
         };
-        Ok(Program { graph: saved.graph, state: Mutex::new(state) })
+        Ok(Program { origin: saved.origin, state: Mutex::new(state) })
     }
 
     /// Compiles and runs a program.
@@ -257,7 +257,7 @@ struct Ready {
 
 /// A compiled program. It may be run many times, from several threads at once.
 pub struct Program {
-    graph: Graph,
+    origin: Origin,
     state: Mutex<State>,
 }
 
@@ -339,8 +339,8 @@ impl Program {
         let (executable, parameters) = (Arc::clone(&state.executable), Arc::clone(&state.parameters));
         let compile_ms = state.compile_ms;
         drop(state);
-        let (graph, executable, parameters) = (&self.graph, executable.as_ref(), parameters.as_ref());
-        saved::Source { graph, executable, parameters, compile_ms }.write(path.as_ref())
+        let (origin, executable, parameters) = (&self.origin, executable.as_ref(), parameters.as_ref());
+        saved::Source { origin, executable, parameters, compile_ms }.write(path.as_ref())
     }
 
     /// Milliseconds from the graph to machine code. For a program that was loaded, what that took before it was saved.
@@ -370,9 +370,11 @@ impl Program {
     /// Code whose facts hold and whose weights are prepared.
     fn ready(&self, session: &Session, tensors: &Tensors) -> Result<Ready> {
         let mut state = self.lock();
-        if !state.executable.interface.hold(&session.catalog) {
+        if let Origin::Graph(graph) = &self.origin
+            && !state.executable.interface.hold(&session.catalog)
+        {
             tracing::debug!("the tables changed: compiling again");
-            *state = session.compiled(&self.graph)?;
+            *state = session.compiled(graph)?;
         }
         let (executable, parameters) = (Arc::clone(&state.executable), Arc::clone(&state.parameters));
         let operators: Arc<[String]> = executable.interface.operators.clone().into();

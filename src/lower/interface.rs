@@ -45,6 +45,12 @@ impl Interface {
         self.facts.iter().all(|fact| fact.holds(catalog))
     }
 
+    /// Does the program read tables, not only tensors?
+    pub fn reads_tables(&self) -> bool {
+        let reads = |bind: &Bind| matches!(bind, Bind::Column { .. } | Bind::Rows { .. });
+        !self.facts.is_empty() || self.bindings.iter().any(|(bind, _)| reads(bind))
+    }
+
     /// What is wrong with it, if it was not made by [`super::lower`]: a place outside the frame, a function that is not
     /// there.
     pub fn fault(&self) -> Option<String> {

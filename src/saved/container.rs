@@ -47,8 +47,11 @@ pub fn read(mut file: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Bytes with their names.
+type Parts<'a> = Vec<(String, &'a [u8])>;
+
 /// The manifest of a file, and its parts with their names, when all checksums are right.
-pub fn unpack(file: &[u8]) -> Result<(Manifest, Vec<(String, &[u8])>), Kind> {
+pub fn unpack(file: &[u8]) -> Result<(Manifest, Parts<'_>), Kind> {
     if !file.starts_with(&MARK) {
         return Err(Kind::NoProgram);
     }

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`manifest`] | who made the program, for which machine, and how to run it |
+//! | [`origin`] | the graph that a program was compiled from |
 //! | [`container`] | the bytes of a file: a header, the manifest, the parts, each with its checksum |
 //! | [`error`] | why a file is refused |
 //!
@@ -13,8 +14,10 @@
 mod container;
 pub mod error;
 mod manifest;
+mod origin;
 
 pub use error::SavedError;
+pub(crate) use origin::Origin;
 
 use crate::data::{Catalog, Error as DataError};
 use crate::error::Result;
@@ -24,15 +27,15 @@ use crate::lower::Interface;
 use crate::lower::relational::scan;
 use manifest::Manifest;
 use quearn_backends::{Function, ObjectCode, Target};
-use quearn_stage::graph::{self, Graph};
+use quearn_stage::graph::Graph;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
 /// A program that was read from a file, not loaded yet.
-pub struct Saved {
+pub(crate) struct Saved {
     /// The graph that it was compiled from.
-    pub graph: Graph,
+    pub origin: Origin,
     /// How to run it.
     pub interface: Interface,
     /// What runs.
@@ -45,7 +48,7 @@ pub struct Saved {
 
 /// What is to be written to a file.
 pub(crate) struct Source<'a> {
-    pub graph: &'a Graph,
+    pub origin: &'a Origin,
     pub executable: &'a Executable,
     pub parameters: &'a [Option<i128>],
     pub compile_ms: f64,
@@ -72,7 +75,7 @@ impl Source<'_> {
             parts: vec![],
         };
         let objects = objects.into_iter().enumerate().map(|(i, object)| (format!("object {i}"), object));
-        let graph = (GRAPH.to_owned(), self.graph.to_string().into_bytes());
+        let graph = (GRAPH.to_owned(), self.origin.text().into_owned().into_bytes());
         let bytes = container::pack(manifest, std::iter::once(graph).chain(objects).collect())?;
         let mut file = AtomicFile::create(path)?;
         file.write_all(&bytes).map_err(|source| DataError::File { path: path.to_path_buf(), source })?;
@@ -82,7 +85,7 @@ impl Source<'_> {
 
 impl Saved {
     /// Reads a file and checks all that can be checked without the session.
-    pub fn read(path: &Path) -> Result<Saved> {
+    pub(crate) fn read(path: &Path) -> Result<Saved> {
         let io = |source| DataError::File { path: path.to_path_buf(), source };
         let file = File::open(path).map_err(io)?;
         let bytes = container::read(file).map_err(io)?;
@@ -95,7 +98,6 @@ impl Saved {
         let mut parts = parts.into_iter();
         let text = parts.next().filter(|(name, _)| *name == GRAPH).map(|(_, text)| text);
         let text = text.and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(|| ill_formed("no graph".into()))?;
-        let graph = graph::parse(text).map_err(|e| ill_formed(e.to_string()))?;
         let functions = manifest.functions.into_iter().map(|(symbol, on_frame)| Function { symbol, on_frame });
         let code = ObjectCode {
             target: Target {
@@ -111,13 +113,19 @@ impl Saved {
         if let Some(fault) = interface.fault().or_else(|| fault(&interface, &code)) {
             return Err(ill_formed(fault));
         }
+        let origin = match interface.reads_tables() {
+            true => Origin::Graph(origin::read(text)?),
+            false => Origin::Text(text.to_owned()),
+        };
         let (parameters, compile_ms) = (manifest.parameters, manifest.compile_ms);
-        Ok(Saved { graph, interface, code, parameters, compile_ms })
+        Ok(Saved { origin, interface, code, parameters, compile_ms })
     }
 
     /// Checks that the program was made for these tables, and for such weights where they are there already.
     pub(crate) fn check(&self, path: &Path, catalog: &Catalog, tensors: &Tensors) -> Result<()> {
-        scan::check_all(&self.graph, catalog)?;
+        if let Origin::Graph(graph) = &self.origin {
+            scan::check_all(graph, catalog)?;
+        }
         if let Some(fact) = self.interface.facts.iter().find(|fact| !fact.holds(catalog)) {
             return Err(error::Kind::OtherTables { fact: fact.to_string() }.at(path).into());
         }
@@ -127,7 +135,7 @@ impl Saved {
 
     /// Checks that the program was compiled from this graph.
     pub(crate) fn check_graph(&self, path: &Path, graph: &Graph) -> Result<()> {
-        match self.graph.to_string() == graph.to_string() {
+        match self.origin.text() == graph.to_string() {
             true => Ok(()),
             false => Err(error::Kind::OtherProgram.at(path).into()),
         }

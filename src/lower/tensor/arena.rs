@@ -183,7 +183,7 @@ mod tests {
             let meet = |a: &Live, b: &Live| b.first <= a.last && a.first <= b.last;
             for (i, a) in all.iter().enumerate() {
                 let at = layout.offsets[&a.buffer];
-                prop_assert!(at % ALIGN == 0 && at + a.bytes <= layout.bytes);
+                prop_assert!(at.is_multiple_of(ALIGN) && at + a.bytes <= layout.bytes);
                 for b in all[..i].iter().filter(|b| meet(a, b)) {
                     let other = layout.offsets[&b.buffer];
                     prop_assert!(at + a.room() <= other || other + b.room() <= at, "{a:?} and {b:?}");
