@@ -14,6 +14,7 @@ pub mod executable;
 pub mod explain;
 pub mod io;
 pub mod lower;
+pub mod machine;
 pub mod options;
 pub mod prelude;
 pub mod profile;

@@ -3,12 +3,13 @@
 //! A [`Backend`] turns a verified [`low::Module`] into [`Code`]; `Code` runs a function on a frame. `interp` is the
 //! oracle, obviously right and slow; `llvm` compiles for the host. Both call the same [`runtime`], and
 //! [`abi`] holds the only memory layouts that generated code and Rust share; [`pages`] is where large memory comes from,
-//! that of columns too.
+//! that of columns too; [`ceiling`] measures what the processor could do.
 //!
 //! Invariants: no backend sees a graph; generated code is relocatable (every data pointer, size and runtime handle
 //! comes through the frame), so that one `Code` serves many runs and threads at once.
 
 pub mod abi;
+pub mod ceiling;
 pub mod interp;
 #[cfg(any(feature = "llvm", feature = "llvm19"))]
 pub mod llvm;

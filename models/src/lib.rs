@@ -7,6 +7,7 @@
 //!                 |
 //!  squeezenet, resnet, bert, ..             programs: a function from staged inputs to a staged result
 //!  networks, pipelines                      the programs by name; queries with a network inside
+//!  operators                                single operators, to measure kernels by
 //!                 |
 //!  check, expected/, reference/             what PyTorch, DuckDB and others answer
 //! ```
@@ -24,6 +25,7 @@ pub mod mlp;
 pub mod mobilenet;
 pub mod networks;
 pub mod nn;
+pub mod operators;
 pub mod pipelines;
 pub mod random;
 pub mod recurrent;

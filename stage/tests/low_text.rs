@@ -329,7 +329,10 @@ fn tables_are_consistent() {
     assert_eq!(after(|f| f.params[0] = Value(1)), "v1 is not where its origin says");
     assert_eq!(after(|f| f.blocks[0].yields[0] = Value(99)), "b0 yields a value that does not exist");
     assert_eq!(after(|f| f.blocks[0].insts.push(Inst(99))), "b0 has an instruction that does not exist");
-    assert_eq!(after(|f| f.insts[2].op = Op::Prefetch(Value(99))), "i2 uses a value that does not exist");
+    assert_eq!(
+        after(|f| f.insts[2].op = Op::Prefetch { ptr: Value(99), far: false }),
+        "i2 uses a value that does not exist"
+    );
     assert_eq!(after(|f| f.values[1].ty.lanes = 0), "a type has at least one lane");
     let branch = |then, els| Op::If { cond: Value(3), then: Block(then), els: Block(els) };
     assert_eq!(after(|f| f.insts[1].op = branch(1, 9)), "i1 has a block that does not exist");

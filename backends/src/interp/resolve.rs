@@ -119,7 +119,7 @@ impl<'a> Resolver<'a> {
                 let index = index.as_ref().map(place);
                 Step::PtrAdd { to, base: place(base), index, scale: *scale, offset: *offset }
             }
-            Op::Prefetch(_) => return Ok(None),
+            Op::Prefetch { .. } => return Ok(None),
             Op::Alloca { bytes, align } => Step::Alloca { to, offset: self.reserve(*bytes, *align) },
             Op::FailIf { cond, code } => Step::FailIf { cond: place(cond), code: *code },
             Op::Check { status } => Step::Check { status: place(status) },

@@ -22,7 +22,7 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
                 let call = self.builder.build_call(callee, &args, "")?;
                 Ok(call.try_as_basic_value().basic().into_iter().collect())
             }
-            op @ (Op::Store { .. } | Op::MaskedStore { .. } | Op::CompressStore { .. } | Op::Prefetch(_)) => {
+            op @ (Op::Store { .. } | Op::MaskedStore { .. } | Op::CompressStore { .. } | Op::Prefetch { .. }) => {
                 self.write(op).map(|()| vec![])
             }
             op => {

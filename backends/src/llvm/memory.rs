@@ -50,9 +50,9 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
                 self.masked_store(self.to_memory(value)?, at, mask, self.func.ty(value))
             }
             Op::CompressStore { ptr, mask, value } => self.compress_store(ptr, mask, value),
-            Op::Prefetch(ptr) => {
+            Op::Prefetch { ptr, far } => {
                 let at = self.pointer(ptr)?;
-                let (read, keep, data) = (self.i32(0), self.i32(3), self.i32(1));
+                let (read, keep, data) = (self.i32(0), self.i32(if far { 2 } else { 3 }), self.i32(1));
                 let args = [at.into(), read.into(), keep.into(), data.into()];
                 self.intrinsic("llvm.prefetch", &[at.get_type().into()], &args)?;
                 Ok(())

@@ -1,7 +1,7 @@
 //! `bench`: times of a network.
 
 use super::machine::Machine;
-use super::measure::{Measured, Runs, measure_program};
+use super::measure::{Measured, Runs, measure_beside};
 use super::network::{self, Case};
 use super::unwritten;
 use quearn::{Program, Session};
@@ -53,11 +53,11 @@ impl Bench {
     /// Measures the network. Fails, after writing, if its outputs are not as expected.
     pub fn run(self) -> Result<()> {
         let start = Instant::now();
-        let case = self.case()?;
+        let case = Case::found(self.model, self.data.clone(), self.batch.get())?;
         let session = case.session(&self.machine)?;
         let load_ms = elapsed_ms(start);
         let (program, program_load_ms) = self.program(&session, &case)?;
-        let measured = measure_program(&session, &program, Runs::new(self.runs, SECONDS))?;
+        let measured = measure_beside(&session, &program, Runs::new(self.runs, SECONDS), || ())?;
         let off = case.difference(&measured.outputs)?;
         let times = Times { load_ms, program_load_ms };
         let report = report(&case, session.options().threads, times, &measured, off);
@@ -83,14 +83,6 @@ impl Bench {
         program.save(path)?;
         let ms = session.load_for(&case.graph, path)?.load_ms();
         Ok((program, ms))
-    }
-
-    fn case(&self) -> Result<Case> {
-        let batch = self.batch.get();
-        match self.data.clone().or_else(|| network::exported_folder(self.model)) {
-            Some(folder) => Case::exported(self.model, &folder, batch),
-            None => Case::seeded(self.model, batch),
-        }
     }
 }
 
@@ -185,7 +177,8 @@ fn line(report: &Report) -> String {
     )
 }
 
-fn append(path: &Path, report: &Report) -> Result<()> {
+/// Appends a measurement to a file of JSON lines.
+pub fn append(path: &Path, report: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(report).map_err(|e| unwritten(path, e))? + "\n";
     let file = OpenOptions::new().create(true).append(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| unwritten(path, e))

@@ -70,11 +70,11 @@ impl Measured {
 
 /// Compiles a program and runs it once, and then as often as asked.
 pub fn measure(session: &Session, graph: &Graph, runs: Runs) -> Result<Measured> {
-    measure_program(session, &session.compile(graph)?, runs)
+    measure_beside(session, &session.compile(graph)?, runs, || ())
 }
 
-/// Runs a program once, and then as often as asked.
-pub fn measure_program(session: &Session, program: &Program, runs: Runs) -> Result<Measured> {
+/// Runs a program once, and then as often as asked, with something else done after each of the further runs.
+pub fn measure_beside(session: &Session, program: &Program, runs: Runs, mut beside: impl FnMut()) -> Result<Measured> {
     let run = || {
         let start = Instant::now();
         let outputs = program.run(session)?;
@@ -88,6 +88,7 @@ pub fn measure_program(session: &Session, program: &Program, runs: Runs) -> Resu
     let mut runs_ms = Vec::with_capacity(count);
     for _ in 0..count {
         let (ms, results) = run()?;
+        beside();
         runs_ms.push(ms);
         outputs = results;
     }

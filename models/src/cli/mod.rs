@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `bench`, `check`, `pipeline`, `explain`, `generate`, `demo` | the commands |
+//! | `bench`, `check`, `micro`, `profile`, `pipeline`, `explain`, `generate`, `demo` | the commands |
 //! | `network` | a network with weights, inputs and the outputs to expect |
 //! | `pictures` | the pipeline of pictures with its data |
 //! | `machine` | settings of the session |
@@ -17,9 +17,11 @@ mod explain;
 mod generate;
 mod machine;
 mod measure;
+mod micro;
 mod network;
 mod pictures;
 mod pipeline;
+mod profile;
 mod progress;
 mod table;
 
@@ -42,6 +44,10 @@ enum Command {
     Bench(bench::Bench),
     /// Compare the outputs of a network with reference outputs.
     Check(check::Check),
+    /// Measure single operators, and hold them against the processor's rate of multiply-adds.
+    Micro(micro::Micro),
+    /// Show where the time of a network goes.
+    Profile(profile::ProfileNetwork),
     /// Run and measure a pipeline of a query and a network.
     Pipeline(pipeline::Pipeline),
     /// Print a network or a pipeline at a level of the compiler.
@@ -58,6 +64,8 @@ impl Cli {
         match self.command {
             Command::Bench(command) => command.run(),
             Command::Check(command) => command.run(),
+            Command::Micro(command) => command.run(),
+            Command::Profile(command) => command.run(),
             Command::Pipeline(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Generate(command) => command.run(),

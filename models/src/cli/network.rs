@@ -50,6 +50,14 @@ impl Case {
         Case::new(network, None, known.unwrap_or(unknown))
     }
 
+    /// The files in `folder`, or where the peers' files usually are; else seeded weights and inputs.
+    pub fn found(network: &'static Network, folder: Option<PathBuf>, batch: u64) -> Result<Case> {
+        match folder.or_else(|| exported_folder(network)) {
+            Some(folder) => Case::exported(network, &folder, batch),
+            None => Case::seeded(network, batch),
+        }
+    }
+
     /// A case in a folder of files as the peers export them: `M.safetensors` and `M.bB.io.safetensors`.
     pub fn exported(network: &'static Network, folder: &Path, batch: u64) -> Result<Case> {
         let name = network.name;

@@ -6,8 +6,9 @@
 //! overlaps its neighbour and writes the same values again: one kernel serves all tiles.
 
 use super::eval::{At, Coord, Eval};
-use super::kernel::{KAxis, Kernel, Reads, Tile};
+use super::kernel::{Ahead, KAxis, Kernel, Reads, Tile};
 use super::spec::{BufferId, Size, Spec};
+use super::target::Target;
 use quearn_stage::graph::Node;
 use quearn_stage::low::{Prim, Ty, V};
 
@@ -66,9 +67,18 @@ pub struct Gemm {
     pub prim: Prim,
     /// Register tile.
     pub tile: Tile,
+    /// Are a call's work items run through backwards? Stages that use the same weights one after the other take turns, so
+    /// that each begins with what the one before has left in the cache.
+    pub backwards: bool,
     /// Where the result goes.
     pub out: Spec,
 }
+
+/// Up to so many rows the time goes into reading B.
+const BOUND_BY_B: u64 = 8;
+
+/// Bytes that are fetched ahead in a panel that is read once: about what comes from memory in its latency.
+const NEAR: i64 = 2048;
 
 /// Rows of the kernel for the last rows of a matrix whose extent is not known now.
 const FEW: u64 = 4;
@@ -88,16 +98,46 @@ impl Gemm {
         (size + (height - 1)) / height
     }
 
-    /// Number of work items, and the floating-point operations of one.
-    pub fn work<'b>(&self, lanes: u16, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
-        let blocks = self.row_blocks(size(&self.rows[0].size)) * self.panels(lanes) as i64;
-        let items = self.outer.iter().fold(blocks, |n, l| n * size(&l.size));
-        let k: u64 = self.k.iter().map(|k| k.extent).product();
-        let width = self.rows[1].size.now().unwrap_or(1);
-        (items, 2 * k * self.tile.vectors * u64::from(lanes) * width * self.tile.rows[0])
+    /// Blocks of rows that all panels are run over before the next ones are begun: they stay in the second-level cache.
+    fn group(&self, target: Target) -> u64 {
+        let cache = target.l2_bytes;
+        let blocks = self.rows[0].size.now().map_or(u64::MAX, |n| n.div_ceil(self.tile.rows[0]));
+        let weight = self.k.iter().map(|k| k.extent).product::<u64>() * self.cols * self.prim.bytes() as u64;
+        let line = |axis: Option<usize>| axis.map_or(0, |axis| self.out.axes[axis].stride.unsigned_abs());
+        // Where all of B stays in the cache, what is written is held there too until its lines are whole.
+        let written = if weight <= cache / 4 { line(self.rows[0].coord.map(|(axis, _)| axis)) } else { 0 };
+        let bytes = ((self.rows[0].a.unsigned_abs() + written) * self.tile.rows[0]).max(1);
+        // All at once even if it is a tight fit, so that B is read once; else groups of the same size.
+        if blocks <= cache / 5 * 4 / bytes {
+            return blocks;
+        }
+        let most = (cache / 2 / bytes).max(1);
+        if blocks == u64::MAX { most } else { blocks.div_ceil(blocks.div_ceil(most)) }
     }
 
-    /// Writes the code for work items `lo..hi`: columns within a panel first, then panels, then outer loops.
+    /// Groups of blocks.
+    fn groups<'b>(&self, target: Target, size: V<'b>) -> V<'b> {
+        let group = self.group(target) as i64;
+        (self.row_blocks(size) + (group - 1)) / group
+    }
+
+    /// Number of work items, and the floating-point operations of one.
+    pub fn work<'b>(&self, target: Target, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
+        let lanes = target.vector_bytes / self.prim.bytes() as u16;
+        let groups = self.groups(target, size(&self.rows[0].size)) * self.panels(lanes) as i64;
+        let items = self.outer.iter().fold(groups, |n, l| n * size(&l.size));
+        let k: u64 = self.k.iter().map(|k| k.extent).product();
+        let width = self.rows[1].size.now().unwrap_or(1);
+        (items, 2 * k * self.tile.vectors * u64::from(lanes) * width * self.tile.rows[0] * self.group(target))
+    }
+
+    /// Is the time that of reading B? Then each worker gets one part of it, the same part every time.
+    pub fn is_bound_by_b(&self) -> bool {
+        let rows = self.rows.iter().try_fold(1, |n, row| Some(n * row.size.now()?));
+        rows.is_some_and(|n| n <= BOUND_BY_B) && self.outer.iter().all(|l| l.size == Size::Now(1))
+    }
+
+    /// Writes the code for work items `lo..hi`: rows of a group first, then panels, then groups, then outer loops.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         let b = ev.b;
         let a = ev.address(&self.a, &[]).at(self.a_offset);
@@ -106,10 +146,13 @@ impl Gemm {
             Right::Stored(spec) => ev.address(spec, &[]),
         };
         let blocks = self.row_blocks(ev.env.size(&self.rows[0].size));
+        let groups = self.groups(ev.plan.target, ev.env.size(&self.rows[0].size));
         let panels = self.panels(self.lanes(ev)) as i64;
+        let backwards = ev.env.number(self.backwards.into()).ne(b.i64(0));
         b.for_(lo, hi, |t| {
-            let (rest, block) = divide(t, blocks);
-            let (mut rest, panel) = divide(rest, b.i64(panels));
+            let t = backwards.select(lo + hi - t - 1, t);
+            let (rest, panel) = divide(t, b.i64(panels));
+            let (mut rest, group) = divide(rest, groups);
             let mut at = Point { a, b: right, coords: vec![Coord::from(b.i64(0)); self.out.axes.len()] };
             for (i, outer) in self.outer.iter().enumerate().rev() {
                 let index = if i == 0 { rest } else { b.i64(0) };
@@ -126,33 +169,38 @@ impl Gemm {
             let column = panel * (self.tile.vectors * u64::from(self.lanes(ev))) as i64;
             at.coords[self.col_axis] = at.coords[self.col_axis].moved(column);
             at.b = at.b.index(panel, self.b_panel);
-            self.block(ev, at, column, block);
+            let first = group * self.group(ev.plan.target) as i64;
+            let last = (first + self.group(ev.plan.target) as i64).min(blocks);
+            let masks = self.masks(ev, column);
+            let bias = self.bias_vectors(ev, &at, &masks);
+            b.for_(first, last, |block| {
+                let (ahead, parts) = self.ahead(ev, &at, block - first);
+                let place = Columns { ahead, parts, at: at.clone(), masks: masks.clone(), bias: bias.clone() };
+                self.block(ev, &place, block);
+            });
         });
     }
 
     /// One block of rows times one panel.
-    fn block<'b>(&self, ev: &Eval<'_, 'b>, at: Point<'b>, column: V<'b>, block: V<'b>) {
-        let b = ev.b;
-        let masks = self.masks(ev, column);
-        let bias = self.bias_vectors(ev, &at, &masks);
+    fn block<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, block: V<'b>) {
         let height = self.tile.rows[0];
-        let (ahead, parts) = self.ahead(&at, block);
-        let place = Columns { ahead, parts, at, masks, bias };
         let first = block * height as i64;
         match self.rows[0].size.now() {
-            Some(n) => self.line(ev, &place, first.min(b.i64((n - height) as i64)), height),
-            None => self.unknown_rows(ev, &place, first, height),
+            Some(n) => self.line(ev, place, first.min(ev.b.i64((n - height) as i64)), height),
+            None => self.unknown_rows(ev, place, first, height),
         }
     }
 
-    /// What is to be fetched while a block of rows is computed: its share of the next panel, where weights are too
-    /// large to stay in the cache from one run to the next.
-    fn ahead<'b>(&self, at: &Point<'b>, block: V<'b>) -> (Option<V<'b>>, i64) {
-        let Some(n) = self.rows[0].size.now().filter(|_| matches!(self.right, Right::Packed(_))) else {
+    /// What is to be fetched while a block of rows is computed, where weights are too large to stay in the cache from one
+    /// run to the next: the block's share of the next panel, or what comes next in this one if it is used only once.
+    fn ahead<'b>(&self, ev: &Eval<'_, 'b>, at: &Point<'b>, block: V<'b>) -> (Option<V<'b>>, i64) {
+        if self.rows[0].size.now().is_none() || !matches!(self.right, Right::Packed(_)) {
             return (None, 1);
-        };
-        let parts = n.div_ceil(self.tile.rows[0]) as i64;
-        (Some(at.b.at(self.b_panel).index(block, self.b_panel / parts)), parts)
+        }
+        match self.group(ev.plan.target) as i64 {
+            1 => (Some(at.b.at(NEAR)), 1),
+            parts => (Some(at.b.at(self.b_panel).index(block, self.b_panel / parts)), parts),
+        }
     }
 
     fn unknown_rows<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, first: V<'b>, height: u64) {
@@ -215,7 +263,8 @@ impl Gemm {
             Right::Stored(spec) => spec.buffer,
         };
         let steps = self.k.iter().map(|k| k.extent as i64).product::<i64>();
-        let ahead = place.ahead.map(|ptr| (ptr, self.b_panel / place.parts / steps + 1));
+        let (step, far) = (self.b_panel / place.parts / steps + 1, place.parts > 1);
+        let ahead = place.ahead.map(|ptr| Ahead { ptr, step, far });
         let reads = Reads {
             ahead,
             masks: if stored { &place.masks } else { &[] },

@@ -16,6 +16,9 @@ pub struct KAxis {
     pub a: i64,
 }
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// A kernel's constants.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
@@ -39,7 +42,7 @@ impl Kernel {
         let zero = b.zero(Ty::vector(self.prim, self.lanes));
         let init = vec![zero; self.rows.len() * self.vectors];
         let loads = Loads { kernel: self, b, reads };
-        loads.axis(0, Cursor { a, panel, ahead: reads.ahead.map(|(ptr, _)| ptr) }, init)
+        loads.axis(0, Cursor { a, panel, ahead: reads.ahead.map(|ahead| ahead.ptr) }, init)
     }
 
     /// Steps of the inner dimension under one step of axis `axis`.
@@ -66,12 +69,23 @@ struct Loads<'k, 'b> {
 pub struct Reads<'k, 'b> {
     /// For each vector of columns the lanes that exist in B; none: all do.
     pub masks: &'k [Option<V<'b>>],
-    /// What will be read soon: an address, and the bytes to go on by for each step of the inner dimension.
-    pub ahead: Option<(V<'b>, i64)>,
+    /// What will be read soon.
+    pub ahead: Option<Ahead<'b>>,
     /// Does nothing write A while the function runs?
     pub a_invariant: bool,
     /// Does nothing write B while the function runs?
     pub b_invariant: bool,
+}
+
+/// What is fetched while a kernel runs.
+#[derive(Clone, Copy)]
+pub struct Ahead<'b> {
+    /// Where it begins.
+    pub ptr: V<'b>,
+    /// The bytes to go on by for each step of the inner dimension.
+    pub step: i64,
+    /// Is it for later than this kernel?
+    pub far: bool,
 }
 
 /// Where the loops are.
@@ -85,7 +99,7 @@ struct Cursor<'b> {
 impl<'b> Loads<'_, 'b> {
     /// `i` steps further along an axis, each over `under` steps of the inner dimension.
     fn moved(&self, at: Cursor<'b>, i: V<'b>, a: i64, under: i64) -> Cursor<'b> {
-        let step = self.reads.ahead.map_or(0, |(_, step)| step);
+        let step = self.reads.ahead.map_or(0, |ahead| ahead.step);
         Cursor {
             a: at.a.index(i, a),
             panel: at.panel.index(i, under * self.kernel.b_row),
@@ -110,8 +124,9 @@ impl<'b> Loads<'_, 'b> {
         let (lo, hi) = (self.b.i64(0), self.b.i64(whole as i64));
         let acc = self.b.for_carry(lo, hi, unroll as i64, &acc, |i, acc| {
             let at = self.moved(at, i, k.a, 1);
-            if let Some(ahead) = at.ahead {
-                self.b.prefetch(ahead);
+            if let (Some(ptr), Some(Ahead { step, far, .. })) = (at.ahead, self.reads.ahead) {
+                let lines = (0..step * unroll as i64).step_by(LINE).map(|line| ptr.at(line));
+                lines.for_each(|line| if far { self.b.prefetch_far(line) } else { self.b.prefetch(line) });
             }
             (0..unroll as i64).fold(acc.to_vec(), |acc, u| self.step(at.a.at(u * k.a), at.panel.at(u * b_row), acc))
         });

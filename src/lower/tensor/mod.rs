@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`program`] | whole tensor programs: [`lower_program`], passes over stages, memory |
 //! | [`tile`] | tensor operators inside a query pipeline: [`lower_tile`] |
-//! | [`planner`], `places`, `products`, `folds` | what is materialised, in which layout, by which stages |
+//! | [`planner`], `places`, `products`, `windows`, `folds` | what is materialised, in which layout, by which stages |
 //! | [`plan`], [`spec`], [`arena`] | the plan: stages, tensors in memory, memory |
 //! | [`stage`] | stages as functions, shared where they agree |
 //! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
+//! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
+//! | [`depthwise`] | convolutions with a filter for each channel |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
 //! | [`target`] | the vector unit |
 //!
@@ -17,6 +19,7 @@
 //! depend on how its work items are shared among workers.
 
 pub mod arena;
+pub mod depthwise;
 pub mod eval;
 mod folds;
 pub mod gemm;
@@ -35,6 +38,8 @@ pub mod spec;
 pub mod stage;
 pub mod target;
 pub mod tile;
+mod windows;
+pub mod winograd;
 
 pub use program::lower_program;
 pub use spec::storage;

@@ -27,7 +27,11 @@ impl Planner<'_, '_> {
         let mut spec = Spec { buffer: BufferId(0), offset: 0, elem, axes: vec![], halo: [0, 0] };
         let unit = spec.elem_bytes();
         spec.axes = layout.axes(&sizes, unit);
-        let mut bytes = sizes.iter().map(|s| s.now().unwrap_or(1)).product::<u64>() * unit as u64;
+        if layout == Layout::RowMajor && self.has_left_users(node) {
+            spread_rows(&mut spec);
+        }
+        let whole = spec.axes.first().map_or(unit, |a| a.stride) as u64;
+        let mut bytes = sizes.first().and_then(Size::now).unwrap_or(1) * whole;
         if let Layout::Channels(halo) | Layout::Planes(halo) = layout {
             spec.offset = (0..2).map(|i| halo[i] as i64 * spec.axes[2 + i].stride).sum();
             spec.halo = halo;
@@ -38,6 +42,12 @@ impl Planner<'_, '_> {
             self.push(node, "halo", vec![], Kind::Halo(spec.clone()));
         }
         Ok(spec)
+    }
+
+    /// Is the node the left operand of a product?
+    fn has_left_users(&self, node: Node) -> bool {
+        let left = |u: &Node| matches!(self.graph().op(*u), Op::MatMul) && self.inputs(*u)[0] == node;
+        self.users.get(&node).is_some_and(|users| users.iter().any(left))
     }
 
     /// Where the result of the stage of `node` goes; `direct` if it may go straight to an output of the program.
@@ -184,6 +194,24 @@ impl Layout {
             _ => [h * w * c, 1, w * c, c],
         };
         sizes.iter().zip(strides).map(|(s, n)| AxisSpec { size: s.clone(), stride: n * unit }).collect()
+    }
+}
+
+/// Rows at a distance of a multiple of this (bytes) meet in the same few sets of the first-level cache.
+const MEETING: i64 = 4096;
+/// Bytes that are left free after such a row: a cache line.
+const APART: i64 = 64;
+
+/// Moves the rows of a matrix apart, where a kernel that reads several of them at once would throw them out of the cache.
+fn spread_rows(spec: &mut Spec) {
+    let Some(row) = spec.axes.len().checked_sub(2).filter(|&row| spec.axes[row].stride % MEETING == 0) else { return };
+    for i in (0..=row).rev() {
+        let inner = spec.axes.get(i + 1).map(|a| (a.stride, a.size.now().unwrap_or(1) as i64));
+        spec.axes[i].stride = match inner {
+            Some(_) if i == row => spec.axes[row].stride + APART,
+            Some((stride, n)) => stride * n,
+            None => spec.axes[i].stride,
+        };
     }
 }
 

@@ -5,12 +5,14 @@
 //! of zeros where a convolution needs padding, so that no inner loop tests bounds. Operands of a concatenation are
 //! written in place, into slices of its result.
 
+use super::depthwise::Depthwise;
 use super::gemm::{Gemm, Pack};
 use super::nest::Nest;
 use super::pool::Pool;
 use super::reduce::{ArgMax, CumSum, Reduce, Softmax};
 use super::spec::{BufferId, Size, Spec, storage};
 use super::target::Target;
+use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape};
 use std::collections::HashMap;
@@ -86,6 +88,14 @@ pub enum Kind {
     },
     /// A convolution or matrix product.
     Gemm(Box<Gemm>),
+    /// A convolution with a filter for each channel.
+    Depthwise(Box<Depthwise>),
+    /// The tiles of an image, transformed for Winograd's algorithm.
+    ImageTransform(Box<ImageTransform>),
+    /// Filters, transformed for it.
+    FilterTransform(Box<FilterTransform>),
+    /// Its results, transformed back.
+    ResultTransform(Box<ResultTransform>),
     /// A pooling.
     Pool(Box<Pool>),
     /// A reduction.

@@ -49,7 +49,10 @@ pub(super) struct Planner<'a, 'g> {
     pub(super) slices: HashMap<Node, (Node, u64)>,
     pub(super) joined: HashMap<Node, Spec>,
     pub(super) copies: HashMap<(Node, Layout), Spec>,
-    pub(super) packs: HashMap<(Node, u64), BufferId>,
+    /// Packed weights, by weight, groups, axis of the columns, axes of the inner dimension, and vectors of a panel.
+    pub(super) packs: HashMap<(Node, u64, usize, Vec<usize>, u64), BufferId>,
+    /// Did the last stage that used packed weights run through them backwards?
+    pub(super) turns: HashMap<BufferId, bool>,
 }
 
 /// Makes the plan.
@@ -77,6 +80,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         slices: HashMap::new(),
         joined: HashMap::new(),
         copies: HashMap::new(),
+        turns: HashMap::new(),
         packs: HashMap::new(),
     };
     planner.analyse();

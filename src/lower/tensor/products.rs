@@ -1,5 +1,6 @@
 //! Plans convolutions and matrix products: layouts of operands, packing of weights, register tiles.
 
+use super::depthwise::{self, Depthwise};
 use super::gemm::{Gemm, Loop, Pack, Right};
 use super::kernel::{self, KAxis, Tile};
 use super::places::Layout;
@@ -30,6 +31,12 @@ impl Planner<'_, '_> {
             self.stored(bias)?;
         }
         let prim = self.product_prim(node)?;
+        if conv.groups > 1 && conv.groups == self.extent(x, 1) && conv.groups == self.extent(w, 0) {
+            return self.depthwise(node, root, conv, prim);
+        }
+        if let Some(tiles) = self.filtering(node, conv, prim) {
+            return self.winograd(node, root, conv, tiles);
+        }
         let a = self.conv_input(x, conv.padding, prim)?;
         let out = self.destination(root, false)?;
         let rows = [2, 3].map(|i: usize| Loop {
@@ -56,6 +63,7 @@ impl Planner<'_, '_> {
         let k = window.into_iter().map(|(_, k)| k).collect();
         let out_spec = out.clone();
         let gemm = Gemm {
+            backwards: self.takes_turn(&right),
             node,
             root,
             bias,
@@ -77,6 +85,32 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
+    /// A convolution with a filter for each channel.
+    fn depthwise(&mut self, node: Node, root: Node, conv: &Conv2d, prim: Prim) -> Result<()> {
+        let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
+        let spec = self.vectors_of_channels(x, conv.padding, prim)?;
+        let out = self.destination(root, false)?;
+        let kernel = [self.extent(w, 2), self.extent(w, 3)];
+        let Right::Packed(filters) = self.pack(w, 1, 0, &[2, 3], 1, prim)? else {
+            return self.internal(node, "filters that are not packed");
+        };
+        let pixels = [2, 3].map(|axis: usize| out.axes[axis].size.now().unwrap_or(1));
+        let depthwise = Depthwise {
+            node,
+            root,
+            bias: self.inputs(node).get(2).copied(),
+            x: spec,
+            filters,
+            conv: conv.clone(),
+            kernel,
+            tile: depthwise::choose_tile(self.plan.target, kernel, pixels),
+            prim,
+            out: out.clone(),
+        };
+        self.finish(node, root, out, "depthwise", Kind::Depthwise(Box::new(depthwise)));
+        Ok(())
+    }
+
     /// The axes of a filter that a window sums over, in the order in which the image lies in memory.
     fn window(&self, w: Node, conv: &Conv2d, image: &Spec) -> Vec<(usize, KAxis)> {
         let axis = |i: usize| {
@@ -88,12 +122,12 @@ impl Planner<'_, '_> {
         window
     }
 
-    fn tile(&self, prim: Prim, rows: [u64; 2], cols: u64, depth: u64) -> Tile {
+    pub(super) fn tile(&self, prim: Prim, rows: [u64; 2], cols: u64, depth: u64) -> Tile {
         kernel::choose_tile(self.plan.target, self.plan.target.vector_bytes / prim.bytes() as u16, rows, cols, depth)
     }
 
     /// Bytes of one row of a packed panel, and of the panel.
-    fn panel_bytes(&self, tile: Tile, depth: u64) -> (i64, i64) {
+    pub(super) fn panel_bytes(&self, tile: Tile, depth: u64) -> (i64, i64) {
         let row = (tile.vectors * u64::from(self.plan.target.vector_bytes)) as i64;
         (row, row * depth as i64)
     }
@@ -107,6 +141,16 @@ impl Planner<'_, '_> {
         // Few channels would leave most lanes empty while the copy is made; the kernel reads single elements anyway.
         let few = self.extent(x, 1) < u64::from(self.plan.target.lanes());
         self.copy(x, if few { Layout::Planes(padding) } else { Layout::Channels(padding) })
+    }
+
+    /// The image with zeros around it in memory, channels adjacent.
+    pub(super) fn vectors_of_channels(&mut self, x: Node, padding: [u64; 2], prim: Prim) -> Result<Spec> {
+        let adjacent = |spec: &Spec| spec.axes[1].stride == spec.elem_bytes();
+        let padded = |spec: &&Spec| (0..2).all(|i| spec.halo[i] >= padding[i]) && adjacent(spec);
+        match self.ready(x, prim).filter(padded) {
+            Some(spec) => Ok(spec.clone()),
+            None => self.copy(x, Layout::Channels(padding)),
+        }
     }
 
     /// Makes one axis of pixels where lines follow each other without a gap, in everything that the epilogue touches.
@@ -157,7 +201,8 @@ impl Planner<'_, '_> {
         if source.runs_back() {
             source = self.copy(w, Layout::RowMajor)?;
         }
-        if let (Some(&packed), 1) = (self.packs.get(&(w, vectors)), groups) {
+        let key = (w, groups, col, k.to_vec(), vectors);
+        if let Some(&packed) = self.packs.get(&key) {
             return Ok(Right::Packed(packed));
         }
         let cols = self.extent(w, col) / groups;
@@ -177,6 +222,7 @@ impl Planner<'_, '_> {
         let place = if self.constant.contains(&w) { Place::Prepared } else { Place::Arena };
         self.new_buffer(place, &[], bytes, format!("{} packed", self.label(w)));
         self.push(w, "pack", vec![w], Kind::Pack(Box::new(pack)));
+        self.packs.insert(key, out);
         Ok(Right::Packed(out))
     }
 
@@ -202,6 +248,7 @@ impl Planner<'_, '_> {
             (Right::Stored(spec), stride, b_row)
         };
         let gemm = Gemm {
+            backwards: self.takes_turn(&right),
             node,
             root,
             bias: None,
@@ -221,6 +268,14 @@ impl Planner<'_, '_> {
         };
         self.finish(node, root, out, "matmul", Kind::Gemm(Box::new(gemm)));
         Ok(())
+    }
+
+    /// Is it this stage's turn to run through the weights backwards?
+    fn takes_turn(&mut self, right: &Right) -> bool {
+        let Right::Packed(weight) = right else { return false };
+        let backwards = self.turns.entry(*weight).or_insert(true);
+        *backwards = !*backwards;
+        *backwards
     }
 
     /// A right operand with its columns adjacent.

@@ -1,7 +1,7 @@
 //! A planned program as code: its functions, the layout of its memory, and the passes over its stages.
 
 use super::arena::{self, Layout, Live};
-use super::plan::{Items, Place, Plan, Stage, find_items};
+use super::plan::{Items, Kind, Place, Plan, Stage, find_items};
 use super::planner::{self, Request};
 use super::spec::{BufferId, Size};
 use super::stage::{Compiled, Functions, Param, record_bytes, record_offset};
@@ -11,7 +11,7 @@ use crate::lower::frame::{Bind, Slot, run_handle, workers};
 use crate::lower::{ArenaNote, Cx, PipelineNote};
 use quearn_backends::abi;
 use quearn_stage::graph::{self, Dim, Graph, Node};
-use quearn_stage::low::{Builder, FuncId, Op, RmwOp, Ty, V};
+use quearn_stage::low::{BinOp, Builder, FuncId, Op, RmwOp, Ty, V};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -244,7 +244,14 @@ impl<'g> Program<'g> {
                 b.store(record, record_offset(i), value);
             }
             let (n, grain) = stage.work(&self.plan, b.i64(1), &|s| self.size(b, pass, s));
-            b.par_for(compiled.func, record, n, b.i64(grain as i64));
+            let grain = match &stage.kind {
+                Kind::Gemm(gemm) if gemm.is_bound_by_b() => {
+                    let workers = workers(b, pass.frame);
+                    (n + workers - 1).bin(BinOp::UDiv, workers).max(b.i64(1))
+                }
+                _ => b.i64(grain as i64),
+            };
+            b.par_for(compiled.func, record, n, grain);
         }
     }
 

@@ -169,6 +169,10 @@ fn emit<'b>(
     match &stage.kind {
         Kind::Map { root, out, nest } => nest.emit(&ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
         Kind::Gemm(gemm) => gemm.emit(&ev, lo, hi),
+        Kind::Depthwise(conv) => conv.emit(&ev, lo, hi),
+        Kind::ImageTransform(transform) => transform.emit(&ev, lo, hi),
+        Kind::FilterTransform(transform) => transform.emit(&ev, lo, hi),
+        Kind::ResultTransform(transform) => transform.emit(&ev, lo, hi),
         Kind::Pool(pool) => pool.emit(&ev, lo, hi),
         Kind::Reduce(reduce) => reduce.emit(&ev, lo, hi),
         Kind::Softmax(softmax) => softmax.emit(&ev, lo, hi),
@@ -230,10 +234,16 @@ impl Stage {
         match &self.kind {
             Kind::Map { nest: n, .. } => nest(n, n.elements()),
             Kind::Gemm(gemm) => {
-                let lanes = plan.target.vector_bytes / gemm.prim.bytes() as u16;
-                let (n, flops) = gemm.work(lanes, size);
+                let (n, flops) = gemm.work(plan.target, size);
                 (n, (FLOPS_A_CALL / flops.max(1)).max(1))
             }
+            Kind::Depthwise(conv) => {
+                let (n, each) = conv.work(size);
+                (n, elements(each))
+            }
+            Kind::ImageTransform(t) => (one * t.tiles.block[1] as i64, elements(t.elements())),
+            Kind::FilterTransform(t) => (one * t.work(plan.target.vector_bytes) as i64, 1),
+            Kind::ResultTransform(t) => (one * t.tiles.block[1] as i64, elements(t.elements())),
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
             Kind::Softmax(softmax) => nest(&softmax.nest, softmax.elements()),
@@ -250,6 +260,10 @@ impl Stage {
         match &self.kind {
             Kind::Map { out, .. } => out.buffer,
             Kind::Gemm(gemm) => gemm.out.buffer,
+            Kind::Depthwise(conv) => conv.out.buffer,
+            Kind::ImageTransform(t) => t.out.buffer,
+            Kind::FilterTransform(t) => t.out,
+            Kind::ResultTransform(t) => t.out.buffer,
             Kind::Pool(pool) => pool.out.buffer,
             Kind::Reduce(reduce) => reduce.out.buffer,
             Kind::Softmax(softmax) => softmax.out.buffer,

@@ -338,7 +338,12 @@ impl Builder {
 
     /// Asks for the cache line at `ptr`.
     pub fn prefetch(&self, ptr: V<'_>) {
-        self.emit_many(Op::Prefetch(ptr.id), &[]);
+        self.emit_many(Op::Prefetch { ptr: ptr.id, far: false }, &[]);
+    }
+
+    /// Asks for the cache line at `ptr`, but not into the first-level cache: it is needed later.
+    pub fn prefetch_far(&self, ptr: V<'_>) {
+        self.emit_many(Op::Prefetch { ptr: ptr.id, far: true }, &[]);
     }
 
     /// Stack memory for the time the function runs, uninitialised.

@@ -360,7 +360,12 @@ pub enum Op {
         new: Value,
     },
     /// Asks for the cache line at `ptr`; never fails.
-    Prefetch(Value),
+    Prefetch {
+        /// Address.
+        ptr: Value,
+        /// Only into the second-level cache?
+        far: bool,
+    },
     /// `bytes` of stack, uninitialised, for the time the function runs; only in the entry block.
     Alloca {
         /// Size.
@@ -644,7 +649,12 @@ impl Op {
     pub fn operands(&self) -> Vec<Value> {
         match self {
             Op::Const(_) | Op::Iota | Op::Alloca { .. } => vec![],
-            Op::Un(_, a) | Op::Cast(_, a) | Op::Splat(a) | Op::Extract(a, _) | Op::Reduce(_, a) | Op::Prefetch(a) => {
+            Op::Un(_, a)
+            | Op::Cast(_, a)
+            | Op::Splat(a)
+            | Op::Extract(a, _)
+            | Op::Reduce(_, a)
+            | Op::Prefetch { ptr: a, .. } => {
                 vec![*a]
             }
             Op::Bin(_, a, b) | Op::Cmp(_, a, b) | Op::Ovf(_, a, b) | Op::Insert(a, b, _) => vec![*a, *b],

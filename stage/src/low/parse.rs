@@ -529,7 +529,8 @@ impl Body<'_> {
                 Op::AtomicRmw { op, ptr: self.value()?, value: self.comma_value()? }
             }
             "cmpxchg" => Op::CmpXchg { ptr: self.value()?, expected: self.comma_value()?, new: self.comma_value()? },
-            "prefetch" => Op::Prefetch(self.value()?),
+            "prefetch" => Op::Prefetch { ptr: self.value()?, far: false },
+            "prefetch_far" => Op::Prefetch { ptr: self.value()?, far: true },
             "call" => Op::Call { callee: self.callee()?, args: self.values()? },
             "fail_if" => {
                 let cond = self.value()?;

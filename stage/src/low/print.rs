@@ -220,7 +220,7 @@ impl<'a> Printer<'a> {
             Op::CompressStore { .. } => write!(f, "compress_store {operands}"),
             Op::AtomicRmw { op, .. } => write!(f, "atomic {} {operands}", op.name()),
             Op::CmpXchg { .. } => write!(f, "cmpxchg {operands}"),
-            Op::Prefetch(_) => write!(f, "prefetch {operands}"),
+            Op::Prefetch { far, .. } => write!(f, "{} {operands}", if far { "prefetch_far" } else { "prefetch" }),
             Op::ParFor { func, .. } => write!(f, "par_for @{}({operands})", self.function(func)),
             _ => Ok(()),
         }

@@ -53,7 +53,7 @@ fn write(op: &Op, ty: &impl Fn(Value) -> Ty) -> Option<Rule> {
         Op::MaskedStore { ptr, mask, value } | Op::CompressStore { ptr, mask, value } => {
             address(ty(ptr)).and_then(|()| masked(ty(value), ty(mask)))
         }
-        Op::Prefetch(ptr) => address(ty(ptr)),
+        Op::Prefetch { ptr, .. } => address(ty(ptr)),
         _ => return None,
     })
 }
