@@ -329,7 +329,7 @@ impl Program {
     ///
     /// // Usually in another process.
     /// let program = session.load(&file)?;
-    /// assert_eq!(program.run(&session)?.tensor("y")?.as_slice::<f32>(), Some(&[3.0, 5.0, 7.0][..]));
+    /// assert_eq!(program.run(&session)?.tensor("y")?.as_slice::<f32>()?, [3.0, 5.0, 7.0]);
     /// # std::fs::remove_file(&file)?;
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
