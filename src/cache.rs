@@ -1,7 +1,7 @@
 //! Programs that a session has compiled, by what they look like: the same query again, or with other literals in its
 //! comparisons, is not compiled again.
 
-use crate::compile::Compiled;
+use crate::executable::Executable;
 use crate::lower::parameter::Parameter;
 use quearn_stage::graph::{Graph, Literal, Node, Op, Scalar};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -63,18 +63,18 @@ pub struct ProgramCache(Mutex<Programs>);
 
 #[derive(Default)]
 struct Programs {
-    by_key: HashMap<Key, Arc<Compiled>>,
+    by_key: HashMap<Key, Arc<Executable>>,
     oldest: VecDeque<Key>,
 }
 
 impl ProgramCache {
     /// The program of a key.
-    pub fn get(&self, key: &Key) -> Option<Arc<Compiled>> {
+    pub fn get(&self, key: &Key) -> Option<Arc<Executable>> {
         self.lock().by_key.get(key).cloned()
     }
 
     /// Keeps a program, in place of one of that key if there is one.
-    pub fn insert(&self, key: Key, program: Arc<Compiled>) {
+    pub fn insert(&self, key: Key, program: Arc<Executable>) {
         let mut programs = self.lock();
         if programs.by_key.insert(key.clone(), program).is_none() {
             programs.oldest.push_back(key);

@@ -2,34 +2,14 @@
 
 use crate::data::Catalog;
 use crate::error::Result;
+use crate::executable::Executable;
+use crate::lower;
 use crate::lower::parameter::{self, Parameter};
-use crate::lower::{self, Lowered};
 use crate::options::Options;
 use crate::rewrite::{self, RewriteReport};
-use quearn_backends::{Backend, Code, CompileOptions};
+use quearn_backends::{Backend, CompileOptions};
 use quearn_stage::graph::{self, Graph};
 use std::time::Instant;
-
-/// A compiled program with everything that `explain` shows.
-pub struct Compiled {
-    /// The graph after rewriting.
-    pub graph: Graph,
-    /// Which rewrites fired.
-    pub report: RewriteReport,
-    /// The low-level program and how to bind it.
-    pub lowered: Lowered,
-    /// What runs.
-    pub code: Box<dyn Code>,
-    /// Milliseconds of each phase.
-    pub phases: Vec<(&'static str, f64)>,
-}
-
-impl Compiled {
-    /// Milliseconds of each phase, the backend's own phases among them.
-    pub fn phases(&self) -> Vec<(&'static str, f64)> {
-        self.phases.iter().copied().chain(self.code.compile_ms()).collect()
-    }
-}
 
 /// A graph after the rewrites: all that is needed to know whether it was compiled before.
 pub struct Rewritten {
@@ -54,20 +34,29 @@ pub fn rewrite(graph: &Graph, options: &Options) -> Result<Rewritten> {
 }
 
 /// Compiles a rewritten graph for the tables of a catalog.
-pub fn compile(rewritten: Rewritten, catalog: &Catalog, options: &Options, backend: &dyn Backend) -> Result<Compiled> {
-    let Rewritten { graph, report, parameters, ms } = rewritten;
+pub fn compile(
+    rewritten: Rewritten,
+    catalog: &Catalog,
+    options: &Options,
+    backend: &dyn Backend,
+) -> Result<Executable> {
+    let Rewritten { graph, parameters, ms, .. } = rewritten;
     let mut phases = vec![("rewrite", ms)];
     let mut watch = Watch(Instant::now());
 
     let lowered = lower::lower(&graph, &parameters, catalog)?;
     phases.push(("lower", watch.lap()));
 
-    let settings = CompileOptions { level: options.level, threads: 0 };
-    let code = backend.compile(&lowered.module, &settings)?;
+    let code = backend.compile(&lowered.module, &settings(options))?;
     phases.push(("backend", watch.lap()));
 
     tracing::debug!(?phases, functions = lowered.module.funcs.len(), "compiled");
-    Ok(Compiled { graph, report, lowered, code, phases })
+    Ok(Executable { interface: lowered.interface, code, phases })
+}
+
+/// What the backend is told.
+pub fn settings(options: &Options) -> CompileOptions {
+    CompileOptions { level: options.level, threads: 0 }
 }
 
 struct Watch(Instant);

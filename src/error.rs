@@ -63,6 +63,9 @@ pub enum Error {
     /// The run was stopped: out of its memory budget, cancelled.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A saved program is not one for this process.
+    #[error(transparent)]
+    Saved(#[from] crate::saved::SavedError),
     /// The backend could not compile the program.
     #[error(transparent)]
     Backend(#[from] BackendError),

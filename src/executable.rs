@@ -3,12 +3,12 @@
 use crate::data::{Catalog, Column, Tensor, Values};
 use crate::error::{Error, Result};
 use crate::lower::frame::{Bind, Part, Slot};
-use crate::lower::{Lowered, Output};
+use crate::lower::{Input, Interface, Output};
 use crate::results::{self, Outcome, Outputs};
 use quearn_backends::Code;
 use quearn_backends::abi::FrameHeader;
 use quearn_backends::runtime::{CallProfile, LoopProfile, Run, RunConfig, RunError};
-use quearn_stage::graph::{Dim, Graph, Literal, Node, Op, Ty};
+use quearn_stage::graph::Dim;
 use quearn_stage::low::{FuncId, Module};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -16,6 +16,23 @@ use std::ptr::NonNull;
 
 /// Named tensors: weights and inputs.
 pub type Tensors = BTreeMap<String, Tensor>;
+
+/// A program that can run: its code and what the session has to know of it.
+pub struct Executable {
+    /// How to run it.
+    pub interface: Interface,
+    /// What runs.
+    pub code: Box<dyn Code>,
+    /// Milliseconds of each phase of its making.
+    pub phases: Vec<(&'static str, f64)>,
+}
+
+impl Executable {
+    /// Milliseconds of each phase, the backend's own phases among them.
+    pub fn phases(&self) -> Vec<(&'static str, f64)> {
+        self.phases.iter().copied().chain(self.code.compile_ms()).collect()
+    }
+}
 
 /// The block of memory through which generated code sees a run.
 pub(crate) struct Frame {
@@ -86,35 +103,39 @@ pub(crate) struct Times {
 
 /// What a run needs beside the program.
 pub(crate) struct Job<'a> {
-    pub graph: &'a Graph,
-    pub lowered: &'a Lowered,
-    pub code: &'a dyn Code,
+    pub executable: &'a Executable,
     pub catalog: &'a Catalog,
     pub tensors: &'a Tensors,
     /// Values of the program's parameters.
-    pub literals: &'a [Literal],
+    pub parameters: &'a [Option<i128>],
     pub config: &'a dyn Fn() -> RunConfig,
 }
 
 impl Job<'_> {
+    fn interface(&self) -> &Interface {
+        &self.executable.interface
+    }
+
     /// Runs the part that depends on weights only.
     pub(crate) fn prepare(&self) -> Result<Prepared> {
         let weights: Tensors = self
-            .inputs()
-            .filter(|(_, _, weight)| *weight)
-            .map(|(name, ty, _)| Ok((name.to_owned(), self.tensor(name, ty)?.clone())))
+            .interface()
+            .inputs
+            .iter()
+            .filter(|input| input.weight)
+            .map(|input| Ok((input.name.clone(), given(self.tensors, input)?.clone())))
             .collect::<Result<_>>()?;
         let run = Run::new((self.config)());
-        let mut frame = Frame::new(self.lowered.frame_bytes);
+        let mut frame = Frame::new(self.interface().frame_bytes);
         frame.header(&run);
-        for (bind, slot) in &self.lowered.bindings {
+        for (bind, slot) in &self.interface().bindings {
             if let Bind::Tensor { name } = bind
                 && let Some(tensor) = weights.get(name)
             {
                 frame.write(slot.offset, tensor.data().as_ptr());
             }
         }
-        if let Some(func) = self.lowered.prepare {
+        if let Some(func) = self.interface().prepare {
             self.call(func, &frame, &run)?;
         }
         Ok(Prepared { frame, weights, _run: run })
@@ -132,22 +153,23 @@ impl Job<'_> {
     /// Runs the program; gives its results, and where the time went if the configuration asks for that.
     pub(crate) fn run(&self, prepared: &Prepared) -> Result<(Outputs, Times)> {
         let dims = self.dims()?;
-        let mut outputs = self.lowered.outputs.iter().map(|o| allocate(o, &dims)).collect::<Result<Vec<_>>>()?;
+        let mut outputs = self.interface().outputs.iter().map(|o| allocate(o, &dims)).collect::<Result<Vec<_>>>()?;
         let run = Run::new((self.config)());
-        let mut frame = Frame::new(self.lowered.frame_bytes);
+        let mut frame = Frame::new(self.interface().frame_bytes);
         frame.copy_from(&prepared.frame);
         frame.header(&run);
-        for (bind, slot) in &self.lowered.bindings {
+        for (bind, slot) in &self.interface().bindings {
             self.bind(&mut frame, bind, *slot, &dims, &mut outputs)?;
         }
         let start = std::time::Instant::now();
-        self.call(self.lowered.main, &frame, &run)?;
+        self.call(self.interface().main, &frame, &run)?;
         let run_ms = start.elapsed().as_secs_f64() * 1e3;
         let mut values = vec![];
-        for (output, memory) in self.lowered.outputs.iter().zip(outputs) {
+        for (output, memory) in self.interface().outputs.iter().zip(outputs) {
             values.push(match (output, memory) {
                 (Output::Table { name, lists, layout }, _) => {
-                    let source = results::Source { catalog: self.catalog, dictionaries: &self.lowered.dictionaries };
+                    let source =
+                        results::Source { catalog: self.catalog, dictionaries: &self.interface().dictionaries };
                     let lists = frame.read::<*const u8>(*lists);
                     // SAFETY: the run is over and alive; the program made one list a worker at this address, with rows
                     // of this layout whose texts lie in the catalog, the frame or the run.
@@ -165,54 +187,30 @@ impl Job<'_> {
     fn call(&self, func: FuncId, frame: &Frame, run: &Run) -> Result<()> {
         // SAFETY: the frame was laid out by this program, its header and all bindings are filled, and what they point to
         // (catalog, tensors, outputs) outlives the call.
-        let status = unsafe { self.code.call(func, frame.memory.as_ptr(), run) };
+        let status = unsafe { self.executable.code.call(func, frame.memory.as_ptr(), run) };
         match status {
             0 => Ok(()),
             Module::RUNTIME_ERROR => {
                 let unknown = || RunError::Internal("the program stopped without a reason".into());
                 Err(run.take_error().unwrap_or_else(unknown).into())
             }
-            code => match self.lowered.module.sites.get(code as usize - 1) {
+            code => match self.interface().sites.get(code as usize - 1) {
                 Some(site) => Err(Error::Failed { kind: site.kind, message: site.message.clone() }),
                 None => Err(run.take_error().unwrap_or_else(|| RunError::Internal(format!("status {code}"))).into()),
             },
         }
     }
 
-    fn inputs(&self) -> impl Iterator<Item = (&str, &Ty, bool)> {
-        self.graph.reachable().into_iter().filter_map(|n: Node| match self.graph.op(n) {
-            Op::Input { name, ty, weight } => Some((name.as_str(), ty, *weight)),
-            _ => None,
-        })
-    }
-
-    /// A tensor of the declared type and (up to named dimensions) shape.
-    fn tensor(&self, name: &str, ty: &Ty) -> Result<&Tensor> {
-        let wrong = |message: String| Error::Input { name: name.to_owned(), message };
-        let (elem, shape) = ty.as_tensor().ok_or_else(|| wrong("is no tensor".into()))?;
-        let expected = || {
-            let dims: Vec<String> = shape.iter().map(|d| d.to_string()).collect();
-            format!("{} [{}]", elem.scalar, dims.join(", "))
-        };
-        let tensor = self.tensors.get(name).ok_or_else(|| wrong(format!("not given; expected {}", expected())))?;
-        let fits = tensor.shape().len() == shape.len()
-            && shape.iter().zip(tensor.shape()).all(|(d, n)| d.as_const().is_none_or(|d| d == *n));
-        if tensor.scalar() != elem.scalar || !fits {
-            return Err(wrong(format!("expected {}, found {} {:?}", expected(), tensor.scalar(), tensor.shape())));
-        }
-        Ok(tensor)
-    }
-
     /// Sizes of the named dimensions, from the inputs.
     fn dims(&self) -> Result<BTreeMap<String, u64>> {
         let mut dims: BTreeMap<String, (u64, &str)> = BTreeMap::new();
-        for (name, ty, _) in self.inputs() {
-            let tensor = self.tensor(name, ty)?;
-            for (dim, &size) in ty.as_tensor().map_or(&[][..], |(_, s)| s).iter().zip(tensor.shape()) {
+        for input in &self.interface().inputs {
+            let tensor = given(self.tensors, input)?;
+            for (dim, &size) in input.shape.iter().zip(tensor.shape()) {
                 let Dim::Named(dimension) = dim else { continue };
-                let (one, first) = *dims.entry(dimension.clone()).or_insert((size, name));
+                let (one, first) = *dims.entry(dimension.clone()).or_insert((size, input.name.as_str()));
                 if one != size {
-                    let (first, second, dimension) = (first.to_owned(), name.to_owned(), dimension.clone());
+                    let (first, second, dimension) = (first.to_owned(), input.name.clone(), dimension.clone());
                     return Err(Error::Dimension { dimension, first, one, second, other: size });
                 }
             }
@@ -242,9 +240,9 @@ impl Job<'_> {
                 frame.write(slot.offset, self.tensors.get(name).ok_or_else(missing)?.data().as_ptr());
             }
             Bind::Parameter { index, digits, min, max } => {
-                let literal = self.literals.get(*index).and_then(Literal::as_int);
+                let value = self.parameters.get(*index).copied().flatten();
                 let missing = || Error::Setting(format!("parameter {index} is not given"));
-                let scaled = literal.ok_or_else(missing)?.saturating_mul(10i128.pow((*digits).into()));
+                let scaled = value.ok_or_else(missing)?.saturating_mul(10i128.pow((*digits).into()));
                 frame.write(slot.offset, scaled.clamp((*min).into(), (*max).into()) as i64);
             }
             Bind::Output { index } => {
@@ -260,6 +258,18 @@ impl Job<'_> {
         let missing = || crate::lower::LowerError::MissingTable { table: name.into(), known: self.catalog.describe() };
         Ok(self.catalog.table(name).ok_or_else(missing)?)
     }
+}
+
+/// The tensor of an input, of the declared type and (up to named dimensions) shape.
+pub(crate) fn given<'t>(tensors: &'t Tensors, input: &Input) -> Result<&'t Tensor> {
+    let wrong = |message: String| Error::Input { name: input.name.clone(), message };
+    let tensor = tensors.get(&input.name).ok_or_else(|| wrong(format!("not given; expected {input}")))?;
+    let fits = tensor.shape().len() == input.shape.len()
+        && input.shape.iter().zip(tensor.shape()).all(|(d, n)| d.as_const().is_none_or(|d| d == *n));
+    if tensor.scalar() != input.scalar || !fits {
+        return Err(wrong(format!("expected {input}, found {} {:?}", tensor.scalar(), tensor.shape())));
+    }
+    Ok(tensor)
 }
 
 fn allocate(output: &Output, dims: &BTreeMap<String, u64>) -> Result<Option<results::TensorMemory>> {

@@ -3,7 +3,7 @@
 use crate::compile;
 use crate::data::Catalog;
 use crate::error::{Error, Result};
-use crate::lower::PipelineNote;
+use crate::lower::{self, ArenaNote, PipelineNote};
 use crate::options::Options;
 use quearn_backends::Backend;
 use quearn_stage::graph::Graph;
@@ -62,17 +62,20 @@ pub(crate) fn explain(
     if level == Level::Graph {
         return Ok(graph.to_string());
     }
-    let compiled = compile::compile(compile::rewrite(graph, options)?, catalog, options, backend)?;
+    let rewritten = compile::rewrite(graph, options)?;
+    if level == Level::Rewritten {
+        return Ok(format!("{}\n{}", rewritten.graph, rewritten.report));
+    }
+    let lowered = lower::lower(&rewritten.graph, &rewritten.parameters, catalog)?;
     let listing = |name: &str| {
         let missing = || Error::Setting(format!("the {} backend has no listing \"{name}\"", backend.name()));
-        compiled.code.listing(name).ok_or_else(missing)
+        backend.listing(&lowered.module, &compile::settings(options), name)?.ok_or_else(missing)
     };
     match level {
-        Level::Graph | Level::Rewritten => Ok(format!("{}\n{}", compiled.graph, compiled.report)),
-        Level::Pipelines => Ok(pipelines(&compiled.lowered.pipelines)),
-        Level::Low => Ok(compiled.lowered.module.to_string()),
         Level::Llvm => listing("llvm"),
         Level::Asm => listing("asm"),
+        Level::Low => Ok(lowered.module.to_string()),
+        _ => Ok(pipelines(&lowered.interface.pipelines) + &arenas(&lowered.arenas)),
     }
 }
 
@@ -86,6 +89,23 @@ fn pipelines(notes: &[PipelineNote]) -> String {
         for made in &note.materialised {
             let _ = writeln!(text, "   => {made}");
         }
+    }
+    text
+}
+
+fn arenas(notes: &[ArenaNote]) -> String {
+    let mut text = String::new();
+    for ArenaNote { bytes, needed, items } in notes {
+        let of = match items {
+            None => " for each item".to_owned(),
+            Some(1) => String::new(),
+            Some(items) => format!(" for {items} items"),
+        };
+        let ratio = *bytes as f64 / (*needed).max(1) as f64;
+        let _ = match bytes {
+            0 => writeln!(text, "arena: none"),
+            _ => writeln!(text, "arena: {bytes} bytes{of}; {needed} are live at once: ratio {ratio:.3}"),
+        };
     }
     text
 }

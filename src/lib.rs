@@ -20,6 +20,7 @@ pub mod prelude;
 pub mod profile;
 pub mod results;
 pub mod rewrite;
+pub mod saved;
 mod session;
 #[doc(hidden)]
 pub mod testing;

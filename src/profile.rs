@@ -2,13 +2,14 @@
 
 use crate::data::{Catalog, Values};
 use crate::executable::Times;
+use crate::lower::Interface;
 use crate::lower::frame::{Bind, Part};
-use crate::lower::{Lowered, PipelineNote};
+use crate::lower::interface::Function;
 use crate::results::Outputs;
 use quearn_backends::Code;
 use quearn_backends::runtime::{LoopProfile, Share};
-use quearn_stage::low::{Block, Func, FuncId, Module, Op};
-use std::collections::{BTreeMap, HashSet};
+use quearn_stage::low::FuncId;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl PipelineProfile {
 
 /// What a profile is made from.
 pub(crate) struct Source<'a> {
-    pub lowered: &'a Lowered,
+    pub interface: &'a Interface,
     pub code: &'a dyn Code,
     pub catalog: &'a Catalog,
 }
@@ -91,10 +92,9 @@ pub(crate) struct Source<'a> {
 impl Source<'_> {
     /// What a run recorded, by name.
     pub(crate) fn profile(&self, outputs: Outputs, times: &Times, compile: Vec<(&'static str, f64)>) -> Profile {
-        let notes = notes(&self.lowered.module, self.lowered.main, &self.lowered.pipelines);
-        let funcs = (0..self.lowered.module.funcs.len() as u32).map(FuncId);
-        let keys: BTreeMap<usize, FuncId> = funcs.map(|func| (self.code.profile_key(func), func)).collect();
-        let named = |profile: &LoopProfile| Some(self.pipeline(*keys.get(&profile.func)?, profile, &notes));
+        let functions = (0..).map(FuncId).zip(&self.interface.functions);
+        let keys: BTreeMap<usize, &Function> = functions.map(|(id, f)| (self.code.profile_key(id), f)).collect();
+        let named = |profile: &LoopProfile| Some(self.pipeline(keys.get(&profile.func)?, profile));
         let pipelines: Vec<PipelineProfile> = times.loops.iter().filter_map(named).collect();
         let loops_ms: f64 = pipelines.iter().filter_map(|p| p.wall_ms).sum();
         let calls = times.calls.iter().map(|(&name, call)| RuntimeCalls { name, calls: call.calls, ms: ms(call.time) });
@@ -102,14 +102,8 @@ impl Source<'_> {
         Profile { outputs, compile, serial_ms, calls: calls.collect(), pipelines }
     }
 
-    fn pipeline(
-        &self,
-        func: FuncId,
-        profile: &LoopProfile,
-        notes: &BTreeMap<FuncId, &PipelineNote>,
-    ) -> PipelineProfile {
-        let function = &self.lowered.module.funcs[func.index()];
-        let note = notes.get(&func);
+    fn pipeline(&self, function: &Function, profile: &LoopProfile) -> PipelineProfile {
+        let note = function.note.map(|note| &self.interface.pipelines[note]);
         let all = profile.shares.iter().fold(Share::default(), |all, share| all + *share);
         PipelineProfile {
             name: function.name.clone(),
@@ -126,18 +120,9 @@ impl Source<'_> {
     }
 
     /// Bytes of the stored columns that a loop over `rows` items reads, if these are the rows of a table.
-    fn bytes(&self, function: &Func, rows: u64) -> Option<u64> {
-        let frame = *function.params.first()?;
-        let mut offsets = HashSet::new();
-        walk(function, function.entry, &mut |op| {
-            if let Op::Load { ptr, offset, .. } = op
-                && *ptr == frame
-            {
-                offsets.insert(*offset);
-            }
-        });
-        let bound = self.lowered.bindings.iter().filter(|(_, slot)| offsets.contains(&slot.offset));
-        let columns = bound.filter_map(|(bind, _)| match bind {
+    fn bytes(&self, function: &Function, rows: u64) -> Option<u64> {
+        let read = function.reads.iter().map(|&binding| &self.interface.bindings[binding].0);
+        let columns = read.filter_map(|bind| match bind {
             Bind::Column { table, column, part } => self.part_bytes(table, column, *part, rows),
             _ => None,
         });
@@ -155,50 +140,6 @@ impl Source<'_> {
             (Part::Validity, _) => column.validity.as_ref().map(|_| rows.div_ceil(8)),
             _ => None,
         }
-    }
-}
-
-/// The notes of loops that have one. A note has the name of its function, up to the function's number, and notes of one
-/// name are in the order in which their functions run.
-fn notes<'a>(module: &Module, main: FuncId, notes: &'a [PipelineNote]) -> BTreeMap<FuncId, &'a PipelineNote> {
-    let mut order = vec![];
-    started(module, main, &mut order);
-    let mut found: BTreeMap<FuncId, &PipelineNote> = BTreeMap::new();
-    for note in notes {
-        let free = |func: &&FuncId| !found.contains_key(*func) && is_named(module, **func, &note.name);
-        if let Some(&func) = order.iter().find(free) {
-            found.insert(func, note);
-        }
-    }
-    found
-}
-
-/// A tensor's note names its function beside the kernel: `conv (f3)`.
-fn is_named(module: &Module, func: FuncId, note: &str) -> bool {
-    match note.strip_suffix(&format!(" ({func})")) {
-        Some(_) => true,
-        None => module.funcs[func.index()].name.rsplit_once('_').is_some_and(|(name, _)| name == note),
-    }
-}
-
-/// Functions of the loops that `func` starts, and of those that they start, in order.
-fn started(module: &Module, func: FuncId, order: &mut Vec<FuncId>) {
-    let function = &module.funcs[func.index()];
-    walk(function, function.entry, &mut |op| {
-        if let Op::ParFor { func, .. } = op
-            && !order.contains(func)
-        {
-            order.push(*func);
-            started(module, *func, order);
-        }
-    });
-}
-
-fn walk(function: &Func, block: Block, visit: &mut dyn FnMut(&Op)) {
-    for inst in &function.block(block).insts {
-        let op = &function.inst(*inst).op;
-        visit(op);
-        op.blocks().into_iter().for_each(|block| walk(function, block, visit));
     }
 }
 

@@ -1,18 +1,19 @@
 //! The session: tables, weights and settings; where programs are compiled, explained and run.
 
 use crate::cache::{Key, ProgramCache};
-use crate::compile::{self, Compiled};
+use crate::compile;
 use crate::data::{Catalog, Table, Tensor};
 use crate::error::{Error, Result};
-use crate::executable::{Job, Prepared, Tensors, Times};
+use crate::executable::{Executable, Job, Prepared, Tensors, Times};
 use crate::explain::{self, Level};
 use crate::options::{BackendKind, Options};
 use crate::profile::{self, Profile};
 use crate::results::Outputs;
 use crate::rewrite::RewriteOptions;
+use crate::saved::{self, Origin, Saved};
 use quearn_backends::runtime::{RunConfig, thread_pool};
 use quearn_backends::{Backend, OptLevel};
-use quearn_stage::graph::{Graph, Literal};
+use quearn_stage::graph::Graph;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,17 +148,17 @@ impl Session {
     /// that it had first.
     pub fn compile(&self, graph: &Graph) -> Result<Program> {
         let state = Mutex::new(self.compiled(graph)?);
-        Ok(Program { graph: graph.clone(), state })
+        Ok(Program { origin: Origin::Graph(graph.clone()), state })
     }
 
     fn compiled(&self, graph: &Graph) -> Result<State> {
         let start = Instant::now();
         let rewritten = compile::rewrite(graph, &self.options)?;
-        let literals = rewritten.parameters.iter().map(|p| p.literal.clone()).collect();
+        let parameters = rewritten.parameters.iter().map(|p| p.literal.as_int()).collect();
         let key = Key::new(&rewritten.graph, &rewritten.parameters);
-        let known = self.cache.get(&key).filter(|known| known.lowered.hold(&self.catalog));
+        let known = self.cache.get(&key).filter(|known| known.interface.hold(&self.catalog));
         let cached = known.is_some();
-        let compiled = match known {
+        let executable = match known {
             Some(known) => known,
             None => {
                 let made = compile::compile(rewritten, &self.catalog, &self.options, self.backend.as_ref())?;
@@ -167,7 +168,44 @@ impl Session {
             }
         };
         let compile_ms = start.elapsed().as_secs_f64() * 1e3;
-        Ok(State { compiled, literals, prepared: None, compile_ms, cached })
+        Ok(State { executable, parameters, prepared: None, compile_ms, load_ms: None, cached })
+    }
+
+    /// Loads a program that [`Program::save`] has written; nothing is compiled. The tables that it was compiled for must be
+    /// in the session; weights and inputs are bound as for any program.
+    ///
+    /// # Errors
+    /// A file that is no saved program, is damaged, or was saved by another build of Quearn
+    /// ([`SavedError`](crate::saved::SavedError)); code for another processor or of another LLVM
+    /// ([`BackendError`](quearn_backends::BackendError)); tables or weights that are not like those of the program. All
+    /// is checked before any code is loaded.
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<Program> {
+        self.load_if(path.as_ref(), |_| Ok(()))
+    }
+
+    /// As [`Session::load`], for the program of a graph; a file with another one is an error.
+    pub fn load_for(&self, graph: &Graph, path: impl AsRef<Path>) -> Result<Program> {
+        self.load_if(path.as_ref(), |saved| saved.check_graph(path.as_ref(), graph))
+    }
+
+    fn load_if(&self, path: &Path, check: impl FnOnce(&Saved) -> Result<()>) -> Result<Program> {
+        let start = Instant::now();
+        let saved = Saved::read(path)?;
+        check(&saved)?;
+        saved.check(path, &self.catalog, &self.tensors)?;
+        let checked_ms = start.elapsed().as_secs_f64() * 1e3;
+        let code = self.backend.load(&saved.code)?;
+        let executable = Executable { interface: saved.interface, code, phases: vec![("check", checked_ms)] };
+        let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        let state = State {
+            executable: Arc::new(executable),
+            parameters: saved.parameters.into(),
+            cached: false,
+            prepared: None,
+            compile_ms: saved.compile_ms,
+            load_ms: Some(load_ms),
+        };
+        Ok(Program { origin: saved.origin, state: Mutex::new(state) })
     }
 
     /// Compiles and runs a program.
@@ -199,25 +237,27 @@ impl Session {
 }
 
 struct State {
-    compiled: Arc<Compiled>,
+    executable: Arc<Executable>,
     /// Values of the program's parameters.
-    literals: Arc<[Literal]>,
+    parameters: Arc<[Option<i128>]>,
     /// Was it compiled before?
     cached: bool,
     prepared: Option<Arc<Prepared>>,
     compile_ms: f64,
+    /// How long loading took, if it was not compiled here.
+    load_ms: Option<f64>,
 }
 
 /// All that a run takes from its program.
 struct Ready {
-    compiled: Arc<Compiled>,
-    literals: Arc<[Literal]>,
+    executable: Arc<Executable>,
+    parameters: Arc<[Option<i128>]>,
     prepared: Arc<Prepared>,
 }
 
 /// A compiled program. It may be run many times, from several threads at once.
 pub struct Program {
-    graph: Graph,
+    origin: Origin,
     state: Mutex<State>,
 }
 
@@ -246,13 +286,13 @@ impl Program {
 
     /// As [`Program::profile`], with further input tensors.
     pub fn profile_with(&self, session: &Session, inputs: &Tensors) -> Result<Profile> {
-        let (compiled, outputs, times) = self.run_as(session, inputs, true)?;
-        let source =
-            profile::Source { lowered: &compiled.lowered, code: compiled.code.as_ref(), catalog: &session.catalog };
-        Ok(source.profile(outputs, &times, compiled.phases()))
+        let (executable, outputs, times) = self.run_as(session, inputs, true)?;
+        let Executable { interface, code, .. } = executable.as_ref();
+        let source = profile::Source { interface, code: code.as_ref(), catalog: &session.catalog };
+        Ok(source.profile(outputs, &times, executable.phases()))
     }
 
-    fn run_as(&self, session: &Session, inputs: &Tensors, profile: bool) -> Result<(Arc<Compiled>, Outputs, Times)> {
+    fn run_as(&self, session: &Session, inputs: &Tensors, profile: bool) -> Result<(Arc<Executable>, Outputs, Times)> {
         let merged;
         let tensors = match inputs.is_empty() {
             true => &session.tensors,
@@ -261,16 +301,56 @@ impl Program {
                 &merged
             }
         };
-        let Ready { compiled, literals, prepared } = self.ready(session, tensors)?;
-        let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
-        let config = || RunConfig { profile, ..session.config(&operators, compiled.lowered.sums_floats) };
-        let (outputs, times) = job(&compiled, session, tensors, &literals, &config).run(&prepared)?;
-        Ok((compiled, outputs, times))
+        let Ready { executable, parameters, prepared } = self.ready(session, tensors)?;
+        let operators: Arc<[String]> = executable.interface.operators.clone().into();
+        let config = || RunConfig { profile, ..session.config(&operators, executable.interface.sums_floats) };
+        let (outputs, times) = job(&executable, session, tensors, &parameters, &config).run(&prepared)?;
+        Ok((executable, outputs, times))
     }
 
-    /// Milliseconds from the graph to machine code.
+    /// Writes the program to a file that [`Session::load`] reads: object code, and what it takes to run it. Weights are not
+    /// part of it. The file appears whole or not at all, and holds no path of this machine.
+    ///
+    /// # Errors
+    /// The interpreter makes no object code; the file cannot be written.
+    ///
+    /// ```
+    /// # #[cfg(any(feature = "llvm", feature = "llvm19"))] {
+    /// use quearn::prelude::*;
+    ///
+    /// let s = Stage::new();
+    /// let x = s.input::<F32>("x", [3]);
+    /// s.output("y", x * 2.0 + 1.0);
+    /// let mut session = Session::builder().threads(1).build()?;
+    /// session.bind("x", StoredTensor::from_vec(vec![1.0f32, 2.0, 3.0], &[3])?);
+    ///
+    /// let file = std::env::temp_dir().join(format!("quearn-doc-{}.quearn", std::process::id()));
+    /// session.compile(&s.finish()?)?.save(&file)?;
+    ///
+    /// // Usually in another process.
+    /// let program = session.load(&file)?;
+    /// assert_eq!(program.run(&session)?.tensor("y")?.as_slice::<f32>()?, [3.0, 5.0, 7.0]);
+    /// # std::fs::remove_file(&file)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let state = self.lock();
+        let (executable, parameters) = (Arc::clone(&state.executable), Arc::clone(&state.parameters));
+        let compile_ms = state.compile_ms;
+        drop(state);
+        let (origin, executable, parameters) = (&self.origin, executable.as_ref(), parameters.as_ref());
+        saved::Source { origin, executable, parameters, compile_ms }.write(path.as_ref())
+    }
+
+    /// Milliseconds from the graph to machine code. For a program that was loaded, what that took before it was saved.
     pub fn compile_ms(&self) -> f64 {
         self.lock().compile_ms
+    }
+
+    /// Milliseconds from the file to machine code, if the program was loaded.
+    pub fn load_ms(&self) -> Option<f64> {
+        self.lock().load_ms
     }
 
     /// Was the code there already, from a program that looks the same but for literals?
@@ -278,9 +358,9 @@ impl Program {
         self.lock().cached
     }
 
-    /// Milliseconds of each phase of compilation, the backend's own phases among them.
+    /// Milliseconds of each phase of compilation, or of loading, the backend's own phases among them.
     pub fn compile_phases(&self) -> Vec<(&'static str, f64)> {
-        self.lock().compiled.phases()
+        self.lock().executable.phases()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -290,37 +370,31 @@ impl Program {
     /// Code whose facts hold and whose weights are prepared.
     fn ready(&self, session: &Session, tensors: &Tensors) -> Result<Ready> {
         let mut state = self.lock();
-        if !state.compiled.lowered.hold(&session.catalog) {
+        if let Origin::Graph(graph) = &self.origin
+            && !state.executable.interface.hold(&session.catalog)
+        {
             tracing::debug!("the tables changed: compiling again");
-            *state = session.compiled(&self.graph)?;
+            *state = session.compiled(graph)?;
         }
-        let (compiled, literals) = (Arc::clone(&state.compiled), Arc::clone(&state.literals));
-        let operators: Arc<[String]> = compiled.lowered.operators.clone().into();
-        let config = || session.config(&operators, compiled.lowered.sums_floats);
-        let job = job(&compiled, session, tensors, &literals, &config);
+        let (executable, parameters) = (Arc::clone(&state.executable), Arc::clone(&state.parameters));
+        let operators: Arc<[String]> = executable.interface.operators.clone().into();
+        let config = || session.config(&operators, executable.interface.sums_floats);
+        let job = job(&executable, session, tensors, &parameters, &config);
         let prepared = match state.prepared.take().filter(|p| job.is_current(p)) {
             Some(prepared) => prepared,
             None => Arc::new(job.prepare()?),
         };
         state.prepared = Some(Arc::clone(&prepared));
-        Ok(Ready { compiled, literals, prepared })
+        Ok(Ready { executable, parameters, prepared })
     }
 }
 
 fn job<'a>(
-    compiled: &'a Compiled,
+    executable: &'a Executable,
     session: &'a Session,
     tensors: &'a Tensors,
-    literals: &'a [Literal],
+    parameters: &'a [Option<i128>],
     config: &'a dyn Fn() -> RunConfig,
 ) -> Job<'a> {
-    Job {
-        graph: &compiled.graph,
-        lowered: &compiled.lowered,
-        code: compiled.code.as_ref(),
-        catalog: &session.catalog,
-        tensors,
-        literals,
-        config,
-    }
+    Job { executable, catalog: &session.catalog, tensors, parameters, config }
 }

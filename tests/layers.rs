@@ -45,6 +45,7 @@ const BORDERS: &[Border] = &[
     border("src/lower/", &["crate"], &["lower", "data", "estimate"]),
     border("src/lower/", &["quearn_stage"], &["graph", "low"]),
     border("src/lower/", &["quearn_backends"], &["abi"]),
+    border("src/saved/", &["crate"], &["saved", "data", "error", "executable", "io", "lower"]),
     border("src/testing/", &["crate"], &["testing", "eval", "data"]),
 ];
 

@@ -53,6 +53,47 @@ pub trait Backend: Send + Sync {
 
     /// Verifies and compiles a module.
     fn compile(&self, module: &Module, options: &CompileOptions) -> Result<Box<dyn Code>, BackendError>;
+
+    /// Loads what another process has compiled. Nothing becomes executable before the code has been found to be for this
+    /// backend and this machine; that its bytes are what was compiled is the caller's business.
+    fn load(&self, code: &ObjectCode) -> Result<Box<dyn Code>, BackendError>;
+
+    /// A module in the backend's own languages, for `explain`: `"llvm"`, `"asm"`. `None` if it has no such form.
+    fn listing(&self, module: &Module, options: &CompileOptions, level: &str) -> Result<Option<String>, BackendError>;
+}
+
+/// Machine code that refers to nothing by address: calls of the runtime and of the C library are resolved by name when it
+/// is loaded, constants lie in the objects themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectCode {
+    /// What it was compiled by and for.
+    pub target: Target,
+    /// The functions of the module, in order.
+    pub functions: Vec<Function>,
+    /// Relocatable objects.
+    pub objects: Vec<Vec<u8>>,
+}
+
+/// What object code was compiled by, and which machine it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Name and version of the compiler.
+    pub compiler: String,
+    /// Architecture and system.
+    pub triple: String,
+    /// Name of the processor.
+    pub cpu: String,
+    /// What the code takes for granted of the processor.
+    pub features: Vec<String>,
+}
+
+/// A function of object code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its symbol.
+    pub symbol: String,
+    /// May it be called on a frame, see [`Code::call`]?
+    pub on_frame: bool,
 }
 
 /// A compiled module.
@@ -68,8 +109,8 @@ pub trait Code: Send + Sync {
     /// What the profile of a run calls the loops of a function, see [`runtime::LoopProfile::func`].
     fn profile_key(&self, func: FuncId) -> usize;
 
-    /// The program in the backend's own languages, for `explain`: `"llvm"`, `"asm"`. `None` if it has no such form.
-    fn listing(&self, level: &str) -> Option<String>;
+    /// The code in a form that another process can load; an error if the backend has none.
+    fn object_code(&self) -> Result<ObjectCode, BackendError>;
 
     /// Where compile time went, in milliseconds, by phase.
     fn compile_ms(&self) -> Vec<(&'static str, f64)>;
@@ -89,6 +130,38 @@ pub enum BackendError {
         backend: &'static str,
         /// What it said.
         message: String,
+    },
+    /// The backend has no code that could be kept or loaded.
+    #[error("the {backend} backend has no object code, so that programs cannot be saved and loaded with it")]
+    NoObjectCode {
+        /// Which backend.
+        backend: &'static str,
+    },
+    /// Code of another compiler.
+    #[error("the code was compiled by {made}, this is {here}")]
+    OtherCompiler {
+        /// Who compiled it.
+        made: String,
+        /// The compiler of this process.
+        here: String,
+    },
+    /// Code for another kind of machine.
+    #[error("the code was compiled for {made}, this is {here}")]
+    OtherMachine {
+        /// What it was compiled for.
+        made: String,
+        /// This machine.
+        here: String,
+    },
+    /// Code that needs what this processor does not have.
+    #[error("the code was compiled for the processor {made} and needs {}, which {here} does not have", missing.join(", "))]
+    MissingFeatures {
+        /// The processor that it was compiled for.
+        made: String,
+        /// This processor.
+        here: String,
+        /// What is missing.
+        missing: Vec<String>,
     },
 }
 

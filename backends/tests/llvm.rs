@@ -4,7 +4,7 @@
 
 use quearn_backends::llvm::Llvm;
 use quearn_backends::runtime::{Run, RunConfig};
-use quearn_backends::{Backend, Code, CompileOptions, OptLevel, abi};
+use quearn_backends::{Backend, BackendError, Code, CompileOptions, ObjectCode, OptLevel, abi};
 use quearn_stage::low::build::ModuleBuilder;
 use quearn_stage::low::*;
 
@@ -575,23 +575,28 @@ fn parallel_loops() {
     }
 }
 
+fn listing(module: &Module, level: &str) -> Option<String> {
+    let options = CompileOptions { level: OptLevel::Default, threads: 4 };
+    Llvm::new().listing(module, &options, level).unwrap()
+}
+
 #[test]
 fn parts_find_each_other() {
     let (module, main) = squares(60);
     let code = compile(&module, OptLevel::Default, 4);
     let (status, frame) = call(&*code, main, &i64s(&[-1]));
     assert_eq!((status, i64::read(&frame.0[OUT as usize + 8 * 99..])), (0, 99 * 99));
-    assert!(code.listing("llvm").is_some_and(|l| l.matches("define i32").count() == 120));
+    assert_eq!(listing(&module, "llvm").unwrap().matches("define i32").count(), 120);
 }
 
 #[test]
 fn listings_and_phases() {
     let (module, _) = squares(1);
     let code = compile(&module, OptLevel::Default, 0);
-    assert!(code.listing("llvm").is_some_and(|l| l.contains("!invariant.load")));
-    assert!(code.listing("llvm-raw").is_some_and(|l| l.contains("call i32 @qn_par_for")));
-    assert!(code.listing("asm").is_some_and(|l| l.contains("qn_par_for")));
-    assert_eq!(code.listing("graph"), None);
+    assert!(listing(&module, "llvm").is_some_and(|l| l.contains("!invariant.load")));
+    assert!(listing(&module, "llvm-raw").is_some_and(|l| l.contains("call i32 @qn_par_for")));
+    assert!(listing(&module, "asm").is_some_and(|l| l.contains("qn_par_for")));
+    assert_eq!(listing(&module, "graph"), None);
     let phases: Vec<&str> = code.compile_ms().iter().map(|p| p.0).collect();
     assert_eq!(phases, ["translate", "passes", "codegen", "link"]);
 }
@@ -618,4 +623,42 @@ fn code_is_made_and_dropped_on_many_threads() {
             });
         }
     });
+}
+
+#[test]
+fn object_code_is_loaded_any_number_of_times() {
+    let (module, main) = squares(60);
+    let code = compile(&module, OptLevel::Default, 4).object_code().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let loaded: Vec<_> = (0..4).map(|_| Llvm::new().load(&code).unwrap()).collect();
+                for code in &loaded {
+                    let (status, frame) = call(&**code, main, &i64s(&[-1]));
+                    assert_eq!((status, i64::read(&frame.0[OUT as usize + 8 * 99..])), (0, 99 * 99));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn object_code_for_another_machine_is_refused() {
+    let (module, _) = squares(1);
+    let code = compile(&module, OptLevel::Default, 0).object_code().unwrap();
+    let refused = |change: &dyn Fn(&mut ObjectCode)| {
+        let mut code = code.clone();
+        change(&mut code);
+        Llvm::new().load(&code).err().expect("code for another machine")
+    };
+    let error = refused(&|code| code.target.compiler = "LLVM 1.0.0".into());
+    assert!(matches!(&error, BackendError::OtherCompiler { made, .. } if made == "LLVM 1.0.0"), "{error}");
+    let error = refused(&|code| code.target.triple = "z80-cpm".into());
+    assert!(matches!(&error, BackendError::OtherMachine { made, .. } if made == "z80-cpm"), "{error}");
+    let error = refused(&|code| code.target.features.push("antigravity".into()));
+    assert!(error.to_string().contains("needs antigravity, which"), "{error}");
+    let error = refused(&|code| code.objects[0].truncate(100));
+    assert!(matches!(error, BackendError::Failed { .. }), "{error}");
+    let error = refused(&|code| code.functions[0].symbol.push('x'));
+    assert!(error.to_string().contains("Symbols not found"), "{error}");
 }

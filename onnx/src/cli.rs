@@ -9,7 +9,7 @@ use quearn_stage::graph::Dim;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _, stdout};
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -44,6 +44,12 @@ struct Onnx {
     /// File that the measurements are appended to, as one line of JSON.
     #[arg(long, requires = "bench")]
     json: Option<PathBuf>,
+    /// File that the compiled program is saved to, without its weights.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["load", "explain"])]
+    save: Option<PathBuf>,
+    /// File with the program, saved before, in place of compiling it.
+    #[arg(long, value_name = "FILE", conflicts_with = "explain", requires = "inputs")]
+    load: Option<PathBuf>,
     /// Print the program at a level of the compiler instead of running it.
     #[arg(long, value_name = "LEVEL", value_parser = level)]
     explain: Option<Level>,
@@ -90,11 +96,12 @@ impl Onnx {
         if let Some(level) = self.explain {
             return print(&session.explain(&model.graph, level)?);
         }
-        if self.inputs.is_none() {
-            return print(&described(&model));
-        }
+        let (program, program_load_ms) = match (&self.inputs, &self.save) {
+            (None, None) => return print(&described(&model)),
+            (None, Some(_)) => return self.program(&session, &model).map(drop),
+            _ => self.program(&session, &model)?,
+        };
         let inputs = inputs(&model, &given)?;
-        let program = session.compile(&model.graph)?;
         let start = Instant::now();
         let outputs = program.run_with(&session, &inputs)?;
         let first_ms = milliseconds(start);
@@ -103,10 +110,31 @@ impl Onnx {
             write_safetensors(path, results.iter().map(|(name, tensor)| (name.as_str(), tensor)))?;
         }
         match self.bench {
-            Some(runs) => self.measure(&session, &program, &inputs, runs, [load_ms, first_ms]),
+            Some(runs) => {
+                let times = Times { load_ms, program_load_ms, first_ms };
+                self.measure(&session, &program, &inputs, runs, times)
+            }
             None if self.outputs.is_none() => print(&shown(&outputs)),
             None => Ok(()),
         }
+    }
+
+    /// The program, compiled or loaded, and saved if that is asked for; how long loading it takes if there is a file.
+    fn program(&self, session: &Session, model: &Model) -> Result<(Program, Option<f64>), Failure> {
+        let load = |path| session.load_for(&model.graph, path);
+        if let Some(path) = &self.load {
+            let program = load(path)?;
+            let ms = program.load_ms();
+            return Ok((program, ms));
+        }
+        let program = session.compile(&model.graph)?;
+        let Some(path) = &self.save else { return Ok((program, None)) };
+        program.save(path)?;
+        let ms = load(path)?.load_ms();
+        // Standard output is for results, and there may be nobody to read this.
+        let (compile_ms, load_ms) = (program.compile_ms(), ms.unwrap_or_default());
+        let _ = writeln!(stderr(), "compiled in {compile_ms:.1} ms, saved, loads in {load_ms:.1} ms");
+        Ok((program, ms))
     }
 
     /// The model; where one dimension leads all others its extent stays open, others are those of the inputs.
@@ -134,7 +162,7 @@ impl Onnx {
         program: &Program,
         inputs: &Tensors,
         runs: usize,
-        [load_ms, first_ms]: [f64; 2],
+        before: Times,
     ) -> Result<(), Failure> {
         let mut times = vec![];
         for _ in 0..runs.max(1) {
@@ -153,9 +181,10 @@ impl Onnx {
             median_ms: times[times.len() / 2],
             min_ms: times[0],
             max_ms: times[times.len() - 1],
-            load_s: load_ms / 1e3,
+            load_s: before.load_ms / 1e3,
             compile_ms: program.compile_ms(),
-            first_call_s: first_ms / 1e3,
+            program_load_ms: before.program_load_ms,
+            first_call_s: before.first_ms / 1e3,
         };
         let line = serde_json::to_string(&report)? + "\n";
         if let Some(path) = &self.json {
@@ -165,6 +194,16 @@ impl Onnx {
         }
         print(&line)
     }
+}
+
+/// Times before the measured runs.
+struct Times {
+    /// Reading the model and its weights.
+    load_ms: f64,
+    /// Loading the compiled program.
+    program_load_ms: Option<f64>,
+    /// The first run.
+    first_ms: f64,
 }
 
 /// A measurement, with the names that the measurements of other engines have.
@@ -180,7 +219,9 @@ struct Report {
     min_ms: f64,
     max_ms: f64,
     load_s: f64,
+    /// For a program that was loaded, what that took before it was saved.
     compile_ms: f64,
+    program_load_ms: Option<f64>,
     first_call_s: f64,
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// How one value is stored. Little-endian, signed except `Bool` and `U8`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Phys {
     /// One byte, 0 or 1.
     Bool,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A file under a temporary name next to its final one; removed when dropped before [`AtomicFile::commit`].
-pub(super) struct AtomicFile {
+pub(crate) struct AtomicFile {
     path: PathBuf,
     temporary: PathBuf,
     file: BufWriter<File>,
@@ -16,7 +16,7 @@ pub(super) struct AtomicFile {
 
 impl AtomicFile {
     /// Opens the temporary file, in a folder that is made if it is absent.
-    pub(super) fn create(path: &Path) -> Result<AtomicFile> {
+    pub(crate) fn create(path: &Path) -> Result<AtomicFile> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         folder.map_or(Ok(()), std::fs::create_dir_all).map_err(file_error(path))?;
@@ -28,7 +28,7 @@ impl AtomicFile {
     }
 
     /// Gives the file its name.
-    pub(super) fn commit(mut self) -> Result<()> {
+    pub(crate) fn commit(mut self) -> Result<()> {
         let renamed = self.file.flush().and_then(|()| std::fs::rename(&self.temporary, &self.path));
         renamed.map_err(file_error(&self.path))
     }

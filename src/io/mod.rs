@@ -8,6 +8,7 @@ mod atomic;
 mod parquet;
 mod safetensors;
 
+pub(crate) use atomic::AtomicFile;
 pub use parquet::{ParquetWriter, ReadOptions, RowGroup, RowGroupEncoder, read_parquet, write_parquet};
 pub use safetensors::{Tensors, read_safetensors, write_safetensors};
 

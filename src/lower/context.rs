@@ -1,6 +1,8 @@
 //! What all staged operators share while one program is lowered.
 
 use super::frame::{Frame, run_handle};
+use super::functions::functions;
+use super::interface::{Input, Interface};
 use super::parameter::{Parameter, Parameters};
 use super::relational::aggregate::group_join::GroupJoin;
 use super::relational::dictionary::Table as DictTable;
@@ -11,6 +13,7 @@ use crate::data::{Catalog, Phys, Values};
 use crate::estimate::Estimator;
 use quearn_stage::graph::{AggregateOp, Graph, Node, Op};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
+use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -26,7 +29,7 @@ const COLD_ITEMS: f64 = 262_144.0;
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
 
 /// What a program relies on. Checked before every run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
     /// A column is stored in a form.
     Stored {
@@ -104,7 +107,7 @@ pub enum Fact {
 }
 
 /// How a column is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Form {
     /// Values of one width.
     Fixed(Phys),
@@ -160,7 +163,7 @@ impl Fact {
 }
 
 /// One line of `explain` about a pipeline: what it does in one loop and what it writes out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipelineNote {
     /// Name, also that of the generated function.
     pub name: String,
@@ -168,6 +171,17 @@ pub struct PipelineNote {
     pub fused: Vec<String>,
     /// What is materialised at the end: a description with the bytes of one row, tile or tensor.
     pub materialised: Vec<String>,
+}
+
+/// One line of `explain` about the memory that the intermediate tensors of a tensor program share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArenaNote {
+    /// Its size.
+    pub bytes: u64,
+    /// What is live at once, at most; no placement needs less.
+    pub needed: u64,
+    /// Items of a pass, for which the sizes are; `None`: they are for one, and there may be any number.
+    pub items: Option<u64>,
 }
 
 /// What all staged operators share while one program is lowered.
@@ -209,6 +223,7 @@ pub struct Cx<'g> {
     pub(super) hinted: RefCell<HashMap<Node, String>>,
     facts: RefCell<Vec<Fact>>,
     notes: RefCell<Vec<PipelineNote>>,
+    arenas: RefCell<Vec<ArenaNote>>,
     prepare: RefCell<Vec<Step<'g>>>,
     main: RefCell<Vec<Step<'g>>>,
 }
@@ -238,6 +253,7 @@ impl<'g> Cx<'g> {
             hinted: RefCell::default(),
             facts: RefCell::default(),
             notes: RefCell::default(),
+            arenas: RefCell::default(),
             prepare: RefCell::default(),
             main: RefCell::default(),
         }
@@ -328,6 +344,11 @@ impl<'g> Cx<'g> {
         self.notes.borrow_mut().push(note);
     }
 
+    /// Adds a line about an arena to `explain`.
+    pub fn arena(&self, note: ArenaNote) {
+        self.arenas.borrow_mut().push(note);
+    }
+
     /// A short name of a node for messages and function names.
     pub fn describe(&self, node: Node) -> String {
         match self.graph.op(node) {
@@ -350,19 +371,23 @@ impl<'g> Cx<'g> {
         let prepare = self.prepare.take();
         let prepare = (!prepare.is_empty()).then(|| function("prepare", prepare));
         let main = function("main", self.main.take());
-        super::Lowered {
+        let (bindings, pipelines, module) = (self.frame.bindings(), self.notes.take(), self.module.build());
+        let interface = Interface {
+            inputs: Input::of(self.graph),
             prepare,
             main,
             frame_bytes: self.frame.bytes(),
-            bindings: self.frame.bindings(),
             outputs,
             operators: self.operators.take(),
+            sites: module.sites.clone(),
             dictionaries: self.dictionaries.take(),
             sums_floats: self.sums_floats,
             facts: self.facts.take(),
-            pipelines: self.notes.take(),
-            module: self.module.build(),
-        }
+            functions: functions(&module, main, &pipelines, &bindings),
+            bindings,
+            pipelines,
+        };
+        super::Lowered { module, interface, arenas: self.arenas.take() }
     }
 }
 

@@ -6,10 +6,11 @@
 
 use quearn_backends::abi;
 use quearn_stage::low::{Builder, Ty, V};
+use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 
 /// A place in the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
     /// Bytes from the start of the frame.
     pub offset: i64,
@@ -35,7 +36,7 @@ impl Slot {
 }
 
 /// Which buffer of a column a slot points to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Part {
     /// Fixed-width values or dictionary codes.
     Values,
@@ -58,7 +59,7 @@ pub enum Part {
 }
 
 /// What the session writes into a bound slot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Bind {
     /// A buffer of a column.
     Column {

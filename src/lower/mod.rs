@@ -7,6 +7,7 @@
 //! | [`context`] | what all operators share: module, frame, steps of the main function, facts |
 //! | [`error`] | why a graph cannot be lowered |
 //! | [`parameter`] | literals that a program gets when it runs |
+//! | [`interface`], [`functions`] | what the session has to know of a program to run and to profile it |
 //! | [`outputs`] | the results of a program; the entry point |
 //! | [`relational`] | table operators: pipelines of tiles, data-centric |
 //! | [`tensor`] | tensor operators: staged kernels |
@@ -17,72 +18,27 @@
 pub mod context;
 pub mod error;
 pub mod frame;
+pub mod functions;
+pub mod interface;
 pub mod outputs;
 pub mod parameter;
 pub mod relational;
 pub mod tensor;
 
-pub use context::{Cx, Fact, PipelineNote};
+pub use context::{ArenaNote, Cx, Fact, PipelineNote};
 pub use error::{LowerError, Result};
+pub use interface::{Input, Interface, Output};
 pub use outputs::lower;
 
-use frame::{Bind, Slot};
-use quearn_stage::graph::Elem;
-use quearn_stage::low::{FuncId, Module};
+use quearn_stage::low::Module;
 
 /// A lowered program and what the session has to know to run it.
 #[derive(Debug)]
 pub struct Lowered {
     /// The program.
     pub module: Module,
-    /// Runs once when weights are bound.
-    pub prepare: Option<FuncId>,
-    /// Runs the program.
-    pub main: FuncId,
-    /// Size of the frame.
-    pub frame_bytes: i64,
-    /// What to write into the frame before a run.
-    pub bindings: Vec<(Bind, Slot)>,
-    /// Where results are.
-    pub outputs: Vec<Output>,
-    /// Names of the operators that runtime calls refer to.
-    pub operators: Vec<String>,
-    /// Table and column of each dictionary that results refer to.
-    pub dictionaries: Vec<(String, String)>,
-    /// Does the program sum floats over rows? Ranges of rows are then dealt out to workers in a fixed way.
-    pub sums_floats: bool,
-    /// What the program relies on.
-    pub facts: Vec<Fact>,
-    /// What was fused and what is materialised.
-    pub pipelines: Vec<PipelineNote>,
-}
-
-impl Lowered {
-    /// Do the facts that the program relies on hold for these tables?
-    pub fn hold(&self, catalog: &crate::data::Catalog) -> bool {
-        self.facts.iter().all(|fact| fact.holds(catalog))
-    }
-}
-
-/// Where a result is after a run.
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// Rows in per-worker lists.
-    Table {
-        /// Name of the result.
-        name: String,
-        /// Slot with the address of the first `abi::RowList`; one a worker, `abi::ROWS_BYTES` apart.
-        lists: Slot,
-        /// Layout of a row.
-        layout: relational::RowLayout,
-    },
-    /// Memory that the session has bound as `Bind::Output`.
-    Tensor {
-        /// Name of the result.
-        name: String,
-        /// Type of the elements.
-        elem: Elem,
-        /// Extents; named dimensions take the sizes of the run's inputs.
-        shape: Vec<quearn_stage::graph::Dim>,
-    },
+    /// How to run it.
+    pub interface: Interface,
+    /// The memory of its tensor programs.
+    pub arenas: Vec<ArenaNote>,
 }

@@ -136,7 +136,7 @@ impl Program {
         // SAFETY: the frame is as large as the program says; slots lie inside.
         unsafe {
             at.cast::<abi::FrameHeader>().write(run.header());
-            for (bind, slot) in &self.lowered.bindings {
+            for (bind, slot) in &self.lowered.interface.bindings {
                 let place = at.add(slot.offset as usize);
                 match bind {
                     Bind::Tensor { name } | Bind::Column { column: name, .. } => {
@@ -157,9 +157,9 @@ impl Program {
 
     fn prepare(&mut self) {
         let run = Run::new(RunConfig::default());
-        let mut frame = Memory::new(self.lowered.frame_bytes as usize);
+        let mut frame = Memory::new(self.lowered.interface.frame_bytes as usize);
         self.fill(&mut frame, &run, &mut []);
-        if let Some(prepare) = self.lowered.prepare {
+        if let Some(prepare) = self.lowered.interface.prepare {
             // SAFETY: the frame is filled, inputs live in `self`.
             let status = unsafe { self.code.call(prepare, frame.ptr(), &run) };
             assert_eq!(status, 0, "prepare: {:?}", run.take_error());
@@ -179,22 +179,22 @@ impl Program {
         Run::new(RunConfig {
             workers,
             pool,
-            operators: Arc::from(self.lowered.operators.clone()),
+            operators: Arc::from(self.lowered.interface.operators.clone()),
             ..RunConfig::default()
         })
     }
 
     /// The same on a run that is there.
     pub fn run_on(&mut self, run: &Run) -> Result<Vec<Vec<u8>>, String> {
-        let mut frame = Memory::new(self.lowered.frame_bytes as usize);
+        let mut frame = Memory::new(self.lowered.interface.frame_bytes as usize);
         let (mut prepared, prepare_run) = self.prepared.take().unwrap();
         // SAFETY: both frames have this size.
-        unsafe { frame.ptr().copy_from_nonoverlapping(prepared.ptr(), self.lowered.frame_bytes as usize) };
+        unsafe { frame.ptr().copy_from_nonoverlapping(prepared.ptr(), self.lowered.interface.frame_bytes as usize) };
         self.prepared = Some((prepared, prepare_run));
         let mut outputs: Vec<Memory> = self.output_bytes.iter().map(|&n| Memory::new(n)).collect();
         self.fill(&mut frame, run, &mut outputs);
         // SAFETY: the frame is filled, inputs live in `self`, outputs in `outputs`.
-        let status = unsafe { self.code.call(self.lowered.main, frame.ptr(), run) };
+        let status = unsafe { self.code.call(self.lowered.interface.main, frame.ptr(), run) };
         if status != 0 {
             let site = (status > 0).then(|| self.lowered.module.sites[status as usize - 1].message.clone());
             return Err(site.unwrap_or_else(|| format!("{:?}", run.take_error())));

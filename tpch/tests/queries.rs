@@ -52,6 +52,27 @@ fn compiled_without_rewrites() {
     check(BackendKind::Auto, 2, RewriteOptions::none());
 }
 
+/// Every query runs from a file that another session has saved.
+#[cfg(any(feature = "llvm", feature = "llvm19"))]
+#[test]
+fn saved_and_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |query: u32| folder.path().join(format!("q{query:02}"));
+    let fresh = || session(BackendKind::Llvm, 2, RewriteOptions::default());
+    let saving = fresh();
+    for query in queries::numbers() {
+        saving.compile(&queries::graph(query).unwrap()).unwrap().save(path(query)).unwrap();
+    }
+    let loading = fresh();
+    for query in queries::numbers() {
+        let program = loading.load_for(&queries::graph(query).unwrap(), path(query)).unwrap();
+        answers::check(query, SCALE, program.run(&loading).unwrap().table(RESULT).unwrap()).unwrap();
+        let bytes = std::fs::metadata(path(query)).unwrap().len();
+        let (compile, load) = (program.compile_ms(), program.load_ms().unwrap());
+        println!("query {query}: {bytes} bytes, compiled in {compile:.1} ms, loaded in {load:.1} ms");
+    }
+}
+
 #[test]
 fn interpreted() {
     check(BackendKind::Interp, 1, RewriteOptions::default());

@@ -18,7 +18,7 @@ mod resolve;
 mod steps;
 
 use crate::runtime::Run;
-use crate::{Backend, BackendError, Code, CompileOptions};
+use crate::{Backend, BackendError, Code, CompileOptions, ObjectCode};
 use quearn_stage::low::{self, FuncId, Module};
 use std::time::Instant;
 
@@ -27,17 +27,26 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interp;
 
+const NAME: &str = "interp";
+
 impl Backend for Interp {
     fn name(&self) -> &'static str {
-        "interp"
+        NAME
     }
 
     fn compile(&self, module: &Module, _options: &CompileOptions) -> Result<Box<dyn Code>, BackendError> {
         low::verify(module)?;
         let start = Instant::now();
-        let program =
-            resolve::resolve(module).map_err(|message| BackendError::Failed { backend: self.name(), message })?;
+        let program = resolve::resolve(module).map_err(|message| BackendError::Failed { backend: NAME, message })?;
         Ok(Box::new(Resolved { program, ms: start.elapsed().as_secs_f64() * 1e3 }))
+    }
+
+    fn load(&self, _code: &ObjectCode) -> Result<Box<dyn Code>, BackendError> {
+        Err(BackendError::NoObjectCode { backend: NAME })
+    }
+
+    fn listing(&self, _: &Module, _: &CompileOptions, _level: &str) -> Result<Option<String>, BackendError> {
+        Ok(None)
     }
 }
 
@@ -55,8 +64,8 @@ impl Code for Resolved {
         func.index()
     }
 
-    fn listing(&self, _level: &str) -> Option<String> {
-        None
+    fn object_code(&self) -> Result<ObjectCode, BackendError> {
+        Err(BackendError::NoObjectCode { backend: NAME })
     }
 
     fn compile_ms(&self) -> Vec<(&'static str, f64)> {

@@ -2,7 +2,6 @@
 //! whole of LLVM on a thread of its own.
 
 use super::error::{Error, Result};
-use super::jit::Object;
 use super::module::ModuleTranslator;
 use super::target;
 use crate::OptLevel;
@@ -33,8 +32,6 @@ pub(super) struct Part {
 pub(super) struct Job<'a> {
     /// The program.
     pub(super) low: &'a Module,
-    /// Start of the symbols of its functions.
-    pub(super) prefix: &'a str,
 }
 
 /// Time in each phase.
@@ -96,7 +93,7 @@ fn size(low: &Module, func: usize) -> usize {
 
 impl Job<'_> {
     /// Compiles the parts, those of one thread after one another; the phases are those of the thread that took longest.
-    pub(super) fn compile(self, parts: &[Vec<Part>]) -> Result<(Vec<Object>, Phases)> {
+    pub(super) fn compile(self, parts: &[Vec<Part>]) -> Result<(Vec<Vec<u8>>, Phases)> {
         let Some((first, rest)) = parts.split_first() else { return Ok(Default::default()) };
         let results: Vec<Result<_>> = std::thread::scope(|scope| {
             let spawned: Vec<_> = rest.iter().map(|parts| scope.spawn(|| self.compile_parts(parts))).collect();
@@ -104,18 +101,18 @@ impl Job<'_> {
             results.extend(spawned.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(panicked()))));
             results
         });
-        let done: Vec<(Vec<Object>, Phases)> = results.into_iter().collect::<Result<_>>()?;
+        let done: Vec<(Vec<Vec<u8>>, Phases)> = results.into_iter().collect::<Result<_>>()?;
         let slowest = done.iter().map(|d| d.1).max_by_key(Phases::total).unwrap_or_default();
         Ok((done.into_iter().flat_map(|d| d.0).collect(), slowest))
     }
 
-    fn compile_parts(self, parts: &[Part]) -> Result<(Vec<Object>, Phases)> {
+    fn compile_parts(self, parts: &[Part]) -> Result<(Vec<Vec<u8>>, Phases)> {
         let mut phases = Phases::default();
         let objects = parts.iter().map(|part| self.compile_part(part, &mut phases)).collect::<Result<_>>()?;
         Ok((objects, phases))
     }
 
-    fn compile_part(self, part: &Part, phases: &mut Phases) -> Result<Object> {
+    fn compile_part(self, part: &Part, phases: &mut Phases) -> Result<Vec<u8>> {
         let cx = Context::create();
         let machine = target::machine(part.level)?;
         let start = Instant::now();
@@ -127,7 +124,7 @@ impl Job<'_> {
         phases.translate += translated - start;
         phases.passes += optimised - translated;
         phases.codegen += optimised.elapsed();
-        Ok(Object(object))
+        Ok(object.as_slice().to_vec())
     }
 
     /// The text of a part in some form.
@@ -147,7 +144,7 @@ impl Job<'_> {
     }
 
     fn translate<'ctx>(self, cx: &'ctx Context, part: &Part, machine: &TargetMachine) -> Result<LlvmModule<'ctx>> {
-        let module = ModuleTranslator::translate(cx, self.low, &part.funcs, self.prefix)?;
+        let module = ModuleTranslator::translate(cx, self.low, &part.funcs)?;
         module.set_triple(&machine.get_triple());
         module.set_data_layout(&machine.get_target_data().get_data_layout());
         if cfg!(debug_assertions) {

@@ -25,13 +25,12 @@ mod target;
 mod types;
 
 use crate::runtime::Run;
-use crate::{Backend, BackendError, Code, CompileOptions};
-use compile::{Form, Job, Part, Phases};
+use crate::{Backend, BackendError, Code, CompileOptions, Function, ObjectCode};
+use compile::{Form, Job, Part};
 use error::{Error, Result};
 use jit::Loaded;
 use quearn_stage::low::{self, Func, FuncId, Module, Ty};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const NAME: &str = "llvm";
@@ -60,55 +59,75 @@ impl Backend for Llvm {
 
     fn compile(&self, module: &Module, options: &CompileOptions) -> std::result::Result<Box<dyn Code>, BackendError> {
         low::verify(module)?;
-        match LlvmCode::new(module, options) {
-            Ok(code) => Ok(Box::new(code)),
-            Err(Error(message)) => Err(BackendError::Failed { backend: NAME, message }),
-        }
+        Ok(Box::new(LlvmCode::compile(module, options).map_err(failed)?))
+    }
+
+    fn load(&self, code: &ObjectCode) -> std::result::Result<Box<dyn Code>, BackendError> {
+        target::check(&code.target, &target::target().map_err(failed)?)?;
+        Ok(Box::new(LlvmCode::link(code.clone(), vec![]).map_err(failed)?))
+    }
+
+    fn listing(
+        &self,
+        module: &Module,
+        options: &CompileOptions,
+        level: &str,
+    ) -> std::result::Result<Option<String>, BackendError> {
+        let form = match level {
+            "llvm" => Form::Optimised,
+            "llvm-raw" => Form::Raw,
+            "asm" => Form::Assembly,
+            _ => return Ok(None),
+        };
+        low::verify(module)?;
+        let (job, parts) = (Job { low: module }, parts(module, options));
+        let texts: Result<Vec<String>> = parts.iter().flatten().map(|part| job.listing(part, form)).collect();
+        Ok(Some(texts.map_err(failed)?.join("\n")))
     }
 }
 
-/// A module as machine code, with what it takes to list it.
+fn failed(Error(message): Error) -> BackendError {
+    BackendError::Failed { backend: NAME, message }
+}
+
+/// A module as machine code.
 struct LlvmCode {
     loaded: Loaded,
-    low: Module,
-    parts: Vec<Vec<Part>>,
-    prefix: String,
-    phases: Phases,
-    link: Duration,
+    code: ObjectCode,
+    phases: Vec<(&'static str, f64)>,
 }
 
 impl LlvmCode {
-    fn new(module: &Module, options: &CompileOptions) -> Result<LlvmCode> {
-        let threads = if options.threads == 0 { *PROCESSORS } else { options.threads };
-        let prefix = unique_prefix();
-        let parts = compile::partition(module, options.level, threads);
-        let job = Job { low: module, prefix: &prefix };
-        let (objects, phases) = job.compile(&parts)?;
-        let start = Instant::now();
-        let symbols: Vec<String> =
-            (0..module.funcs.len()).map(|i| module::symbol(&prefix, module, FuncId(i as u32))).collect();
-        let loaded = Loaded::new(objects, &symbols)?;
-        let link = start.elapsed();
-        Ok(LlvmCode { loaded, low: module.clone(), parts, prefix, phases, link })
+    fn compile(module: &Module, options: &CompileOptions) -> Result<LlvmCode> {
+        let (objects, phases) = Job { low: module }.compile(&parts(module, options))?;
+        let function = |func: &Func| Function { symbol: module::symbol(func), on_frame: runs_on_frame(func) };
+        let functions = module.funcs.iter().map(function).collect();
+        let phases =
+            vec![("translate", ms(phases.translate)), ("passes", ms(phases.passes)), ("codegen", ms(phases.codegen))];
+        LlvmCode::link(ObjectCode { target: target::target()?, functions, objects }, phases)
     }
 
-    fn list(&self, form: Form) -> Result<String> {
-        let job = Job { low: &self.low, prefix: &self.prefix };
-        let texts = self.parts.iter().flatten().map(|part| job.listing(part, form));
-        let texts: Vec<String> = texts.collect::<Result<_>>()?;
-        Ok(texts.join("\n"))
+    fn link(code: ObjectCode, mut phases: Vec<(&'static str, f64)>) -> Result<LlvmCode> {
+        let start = Instant::now();
+        let loaded = Loaded::new(&code.objects, code.functions.iter().map(|f| f.symbol.as_str()))?;
+        phases.push(("link", ms(start.elapsed())));
+        Ok(LlvmCode { loaded, code, phases })
     }
 }
 
-/// All code of the process shares one name space.
-fn unique_prefix() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("q{}", NEXT.fetch_add(1, Ordering::Relaxed))
+/// The parts in which a module is compiled.
+fn parts(module: &Module, options: &CompileOptions) -> Vec<Vec<Part>> {
+    let threads = if options.threads == 0 { *PROCESSORS } else { options.threads };
+    compile::partition(module, options.level, threads)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 impl Code for LlvmCode {
     unsafe fn call(&self, func: FuncId, frame: *mut u8, _run: &Run) -> i32 {
-        assert!(runs_on_frame(&self.low.funcs[func.index()]), "{func} does not have the signature of a frame function");
+        assert!(self.code.functions[func.index()].on_frame, "{func} does not have the signature of a frame function");
         // SAFETY: the address is that of a compiled function of this very signature, which `self` keeps loaded.
         let function = unsafe { std::mem::transmute::<usize, FrameFunction>(self.loaded.address(func.index())) };
         // SAFETY: the caller vouches for the frame.
@@ -119,24 +138,12 @@ impl Code for LlvmCode {
         self.loaded.address(func.index())
     }
 
-    fn listing(&self, level: &str) -> Option<String> {
-        let form = match level {
-            "llvm" => Form::Optimised,
-            "llvm-raw" => Form::Raw,
-            "asm" => Form::Assembly,
-            _ => return None,
-        };
-        Some(self.list(form).unwrap_or_else(|Error(message)| format!("; no listing: {message}")))
+    fn object_code(&self) -> std::result::Result<ObjectCode, BackendError> {
+        Ok(self.code.clone())
     }
 
     fn compile_ms(&self) -> Vec<(&'static str, f64)> {
-        let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        vec![
-            ("translate", ms(self.phases.translate)),
-            ("passes", ms(self.phases.passes)),
-            ("codegen", ms(self.phases.codegen)),
-            ("link", ms(self.link)),
-        ]
+        self.phases.clone()
     }
 }
 

@@ -10,7 +10,7 @@ use inkwell::intrinsics::Intrinsic;
 use inkwell::module::Module as LlvmModule;
 use inkwell::types::{AnyType, BasicTypeEnum, FunctionType};
 use inkwell::values::{FunctionValue, MetadataValue};
-use quearn_stage::low::{ExternId, FuncId, Module, Prim, Ty};
+use quearn_stage::low::{ExternId, Func, FuncId, Module, Prim, Ty};
 
 /// Metadata that is attached to many instructions.
 #[derive(Clone, Copy)]
@@ -44,21 +44,15 @@ pub(super) struct ModuleTranslator<'a, 'ctx> {
     pub(super) marks: Marks<'ctx>,
     low: &'a Module,
     llvm: LlvmModule<'ctx>,
-    prefix: &'a str,
     attributes: Vec<Attribute>,
 }
 
 impl<'a, 'ctx> ModuleTranslator<'a, 'ctx> {
-    /// Translates `funcs`; the symbols of low functions start with `prefix`.
-    pub(super) fn translate(
-        cx: &'ctx Context,
-        low: &'a Module,
-        funcs: &[FuncId],
-        prefix: &'a str,
-    ) -> Result<LlvmModule<'ctx>> {
-        let llvm = cx.create_module(prefix);
+    /// Translates `funcs`.
+    pub(super) fn translate(cx: &'ctx Context, low: &'a Module, funcs: &[FuncId]) -> Result<LlvmModule<'ctx>> {
+        let llvm = cx.create_module("quearn");
         let attributes = function_attributes(cx);
-        let translator = ModuleTranslator { cx, marks: Marks::new(cx), low, llvm, prefix, attributes };
+        let translator = ModuleTranslator { cx, marks: Marks::new(cx), low, llvm, attributes };
         for &func in funcs {
             let function = translator.function(func);
             for &attribute in &translator.attributes {
@@ -71,7 +65,7 @@ impl<'a, 'ctx> ModuleTranslator<'a, 'ctx> {
 
     /// The LLVM function of a low function, declared on first use.
     pub(super) fn function(&self, func: FuncId) -> FunctionValue<'ctx> {
-        let name = symbol(self.prefix, self.low, func);
+        let name = symbol(&self.low.funcs[func.index()]);
         let declare = || self.llvm.add_function(&name, function_type(self.cx, &self.low.funcs[func.index()]), None);
         self.llvm.get_function(&name).unwrap_or_else(declare)
     }
@@ -118,9 +112,9 @@ impl<'a, 'ctx> ModuleTranslator<'a, 'ctx> {
     }
 }
 
-/// The symbol of a low function.
-pub(super) fn symbol(prefix: &str, low: &Module, func: FuncId) -> String {
-    format!("{prefix}.{}", low.funcs[func.index()].name)
+/// The symbol of a low function: unlike any of the runtime or of the C library, whatever its name is.
+pub(super) fn symbol(func: &Func) -> String {
+    format!("q.{}", func.name)
 }
 
 fn function_attributes(cx: &Context) -> Vec<Attribute> {

@@ -1,7 +1,7 @@
 //! The host as LLVM's target, what the optimisation levels mean, and the only place that knows LLVM's versions.
 
 use super::error::{Error, Result};
-use crate::OptLevel;
+use crate::{BackendError, OptLevel, Target as MadeFor};
 use inkwell::OptimizationLevel;
 use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple};
 use std::ops::Deref;
@@ -47,6 +47,40 @@ fn set_options() {
 
 fn host() -> Result<&'static Host> {
     HOST.as_ref().map_err(|message| Error::new(message.clone()))
+}
+
+/// What code is compiled by and for here.
+pub(super) fn target() -> Result<MadeFor> {
+    let host = host()?;
+    let features = host.features.split(',').filter_map(|f| f.strip_prefix('+')).map(str::to_owned);
+    Ok(MadeFor {
+        compiler: compiler(),
+        triple: host.triple.clone(),
+        cpu: host.cpu.clone(),
+        features: features.collect(),
+    })
+}
+
+fn compiler() -> String {
+    let [mut major, mut minor, mut patch] = [0; 3];
+    // SAFETY: these are places for the results.
+    unsafe { inkwell::llvm_sys::core::LLVMGetVersion(&mut major, &mut minor, &mut patch) };
+    format!("LLVM {major}.{minor}.{patch}")
+}
+
+/// Can code for `made` run `here`? A processor of another name can run it if it has all that the code needs.
+pub(super) fn check(made: &MadeFor, here: &MadeFor) -> std::result::Result<(), BackendError> {
+    if made.compiler != here.compiler {
+        return Err(BackendError::OtherCompiler { made: made.compiler.clone(), here: here.compiler.clone() });
+    }
+    if made.triple != here.triple {
+        return Err(BackendError::OtherMachine { made: made.triple.clone(), here: here.triple.clone() });
+    }
+    let missing: Vec<String> = made.features.iter().filter(|f| !here.features.contains(f)).cloned().collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(BackendError::MissingFeatures { made: made.cpu.clone(), here: here.cpu.clone(), missing }),
+    }
 }
 
 /// Does the host have 512-bit registers, which some processors use only when told to?

@@ -1,9 +1,10 @@
 //! `bench`: times of a network.
 
 use super::machine::Machine;
-use super::measure::{Measured, Runs, measure};
+use super::measure::{Measured, Runs, measure_beside};
 use super::network::{self, Case};
 use super::unwritten;
+use quearn::{Program, Session};
 use quearn_models::check::{Difference, TOLERANCE};
 use quearn_models::networks::Network;
 use quearn_models::{Error, Result};
@@ -37,6 +38,12 @@ pub struct Bench {
     /// File that the measurements are appended to, as one line of JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// File that the compiled program is saved to; the time that loading it takes is shown beside that of compiling it.
+    #[arg(long, value_name = "FILE", conflicts_with = "load")]
+    save: Option<PathBuf>,
+    /// File with the program, saved before, in place of compiling it.
+    #[arg(long, value_name = "FILE")]
+    load: Option<PathBuf>,
 }
 
 /// Seconds of timed runs.
@@ -49,9 +56,11 @@ impl Bench {
         let case = Case::found(self.model, self.data.clone(), self.batch.get())?;
         let session = case.session(&self.machine)?;
         let load_ms = elapsed_ms(start);
-        let measured = measure(&session, &case.graph, Runs::new(self.runs, SECONDS))?;
+        let (program, program_load_ms) = self.program(&session, &case)?;
+        let measured = measure_beside(&session, &program, Runs::new(self.runs, SECONDS), || ())?;
         let off = case.difference(&measured.outputs)?;
-        let report = report(&case, session.options().threads, load_ms, &measured, off);
+        let times = Times { load_ms, program_load_ms };
+        let report = report(&case, session.options().threads, times, &measured, off);
         super::print(line(&report))?;
         if let Some(path) = &self.json {
             append(path, &report)?;
@@ -60,6 +69,20 @@ impl Bench {
             true => Ok(()),
             false => Err(Error::Failed { failed: 1, all: 1 }),
         }
+    }
+
+    /// The program, and how long it takes to load it if it was saved.
+    fn program(&self, session: &Session, case: &Case) -> Result<(Program, Option<f64>)> {
+        if let Some(path) = &self.load {
+            let program = session.load_for(&case.graph, path)?;
+            let ms = program.load_ms();
+            return Ok((program, ms));
+        }
+        let program = session.compile(&case.graph)?;
+        let Some(path) = &self.save else { return Ok((program, None)) };
+        program.save(path)?;
+        let ms = session.load_for(&case.graph, path)?.load_ms();
+        Ok((program, ms))
     }
 }
 
@@ -83,10 +106,12 @@ struct Report {
     max_abs_err: Option<f64>,
     max_rel_err: Option<f64>,
     rms_rel_err: Option<f64>,
-    /// Reading the weights, and compilation.
+    /// Reading the weights, and compilation or loading.
     load_s: f64,
     compile_ms: f64,
-    /// Compilation and the first run.
+    /// Loading the compiled program, where it was saved or loaded.
+    program_load_ms: Option<f64>,
+    /// Compilation or loading, and the first run.
     first_ms: f64,
     /// The first run, in which weights are packed.
     first_call_s: f64,
@@ -94,7 +119,15 @@ struct Report {
     peak_rss_mib: Option<u64>,
 }
 
-fn report(case: &Case, threads: usize, load_ms: f64, measured: &Measured, off: Option<Difference>) -> Report {
+/// Times before the first run.
+struct Times {
+    /// Reading the weights.
+    load_ms: f64,
+    /// Loading the program.
+    program_load_ms: Option<f64>,
+}
+
+fn report(case: &Case, threads: usize, times: Times, measured: &Measured, off: Option<Difference>) -> Report {
     Report {
         kind: "inference",
         ok: off.is_none_or(|off| off.max_rel <= TOLERANCE),
@@ -113,8 +146,9 @@ fn report(case: &Case, threads: usize, load_ms: f64, measured: &Measured, off: O
         max_abs_err: off.map(|off| off.max_abs),
         max_rel_err: off.map(|off| off.max_rel),
         rms_rel_err: off.map(|off| off.rms_rel),
-        load_s: rounded((load_ms + measured.compile_ms) / 1e3),
+        load_s: rounded((times.load_ms + measured.load_ms.unwrap_or(measured.compile_ms)) / 1e3),
         compile_ms: rounded(measured.compile_ms),
+        program_load_ms: times.program_load_ms.map(rounded),
         first_ms: rounded(measured.first_ms()),
         first_call_s: rounded(measured.first_run_ms / 1e3),
         p90_ms: rounded(ninth_decile(&measured.runs_ms)),
@@ -131,13 +165,15 @@ fn ninth_decile(values: &[f64]) -> f64 {
 
 fn line(report: &Report) -> String {
     let Report { model, batch, threads, median_ms, min_ms, max_ms, gflops_per_s, compile_ms, max_rel_err, .. } = report;
+    let load = report.program_load_ms.map_or(String::new(), |ms| format!("load {ms:.1} ms  "));
+    let first_ms = report.first_call_s * 1e3;
     let verdict = match max_rel_err {
         Some(error) => format!("{}, relative error {error:.1e}", if report.ok { "as expected" } else { "WRONG" }),
         None => "no reference".to_owned(),
     };
     format!(
         "{model} batch {batch} threads {threads}: median {median_ms:.3} ms  min {min_ms:.3}  max {max_ms:.3}  \
-         {gflops_per_s:.1} GFLOP/s  compile {compile_ms:.0} ms  {verdict}\n"
+         {gflops_per_s:.1} GFLOP/s  compile {compile_ms:.0} ms  {load}first run {first_ms:.0} ms  {verdict}\n"
     )
 }
 

@@ -1,6 +1,6 @@
 //! A program compiled once and run several times.
 
-use quearn::{Outputs, Session};
+use quearn::{Outputs, Program, Session};
 use quearn_models::Result;
 use quearn_stage::graph::Graph;
 use quearn_tpch::times::{elapsed_ms, median};
@@ -34,8 +34,10 @@ const WARM_UP: usize = 3;
 
 /// What was measured, and what came out.
 pub struct Measured {
-    /// From the graph to machine code.
+    /// From the graph to machine code, before it was saved if it was loaded.
     pub compile_ms: f64,
+    /// From a file to machine code, if it was loaded.
+    pub load_ms: Option<f64>,
     /// The first run, in which weights are packed.
     pub first_run_ms: f64,
     /// Further runs, each to the complete result.
@@ -45,9 +47,9 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Compilation and the first run.
+    /// Compilation or loading, and the first run.
     pub fn first_ms(&self) -> f64 {
-        self.compile_ms + self.first_run_ms
+        self.load_ms.unwrap_or(self.compile_ms) + self.first_run_ms
     }
 
     /// The middle of the further runs.
@@ -68,14 +70,11 @@ impl Measured {
 
 /// Compiles a program and runs it once, and then as often as asked.
 pub fn measure(session: &Session, graph: &Graph, runs: Runs) -> Result<Measured> {
-    measure_beside(session, graph, runs, || ())
+    measure_beside(session, &session.compile(graph)?, runs, || ())
 }
 
-/// The same with something else done after each of the further runs.
-pub fn measure_beside(session: &Session, graph: &Graph, runs: Runs, mut beside: impl FnMut()) -> Result<Measured> {
-    let start = Instant::now();
-    let program = session.compile(graph)?;
-    let compile_ms = elapsed_ms(start);
+/// Runs a program once, and then as often as asked, with something else done after each of the further runs.
+pub fn measure_beside(session: &Session, program: &Program, runs: Runs, mut beside: impl FnMut()) -> Result<Measured> {
     let run = || {
         let start = Instant::now();
         let outputs = program.run(session)?;
@@ -93,7 +92,8 @@ pub fn measure_beside(session: &Session, graph: &Graph, runs: Runs, mut beside: 
         runs_ms.push(ms);
         outputs = results;
     }
-    Ok(Measured { compile_ms, first_run_ms, runs_ms, outputs })
+    let (compile_ms, load_ms) = (program.compile_ms(), program.load_ms());
+    Ok(Measured { compile_ms, load_ms, first_run_ms, runs_ms, outputs })
 }
 
 /// How many runs fit into so many seconds, by some runs that are not counted.

@@ -66,7 +66,9 @@ impl Micro {
         let threads = session.options().threads;
         let meter = fma_meter()?;
         let mut rates = vec![];
-        let measured = measure_beside(&session, &graph, Runs::Seconds(self.seconds), || rates.push(meter.flops()))?;
+        let measured = measure_beside(&session, &session.compile(&graph)?, Runs::Seconds(self.seconds), || {
+            rates.push(meter.flops())
+        })?;
         let shares = measured.runs_ms.iter().zip(&rates);
         let shares: Vec<f64> =
             shares.map(|(ms, rate)| operator.flops() as f64 / (ms / 1e3 * rate * threads as f64)).collect();

@@ -11,7 +11,7 @@ use quearn_stage::graph::{BinaryOp, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
 use quearn_stage::low::{Builder, Prim, Ty, V};
 
 /// The dictionary of a column, numbered by the context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct DictRef(pub u32);
 
 impl DictRef {

@@ -5,9 +5,10 @@ use super::value::{Range, Repr, Value};
 use crate::lower::frame::round_up;
 use quearn_stage::graph::Elem;
 use quearn_stage::low::{Builder, Prim, Ty, V};
+use serde::{Deserialize, Serialize};
 
 /// How a value is stored in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stored {
     /// A machine scalar.
     Prim(Prim),
@@ -39,7 +40,7 @@ pub const TEXT_LEN: i64 = 8;
 pub const TEXT_PREFIX: i64 = 12;
 
 /// A value in a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowField {
     /// Column name.
     pub name: String,
@@ -56,7 +57,7 @@ pub struct RowField {
 }
 
 /// Layout of a row of fixed width.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowLayout {
     /// Values, in the order they were added.
     pub fields: Vec<RowField>,
@@ -93,6 +94,13 @@ impl RowLayout {
     /// The field of that name.
     pub fn field(&self, name: &str) -> Option<&RowField> {
         self.fields.iter().find(|f| f.name == name)
+    }
+
+    /// Does every field lie inside the row?
+    pub fn is_sound(&self) -> bool {
+        let inside = |at: i64, bytes: i64| at >= 0 && at.checked_add(bytes).is_some_and(|end| end <= self.end);
+        let field = |f: &RowField| inside(f.offset, f.stored.bytes()) && f.valid.is_none_or(|at| inside(at, 1));
+        (0..1 << 40).contains(&self.end) && self.fields.iter().all(field)
     }
 
     /// Bytes a row: a multiple of 16, so that every row is aligned like the first.

@@ -3,11 +3,11 @@
 use super::dictionary::DictRef;
 use super::env::Env;
 use super::value::{Range, Repr, Value};
-use crate::data::{Column, Phys, Stats, Table, Values};
+use crate::data::{Catalog, Column, Phys, Stats, Table, Values};
 use crate::lower::context::{Cx, Fact, Form};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Part};
-use quearn_stage::graph::{Field, Node, Op, Scalar};
+use quearn_stage::graph::{Field, Graph, Node, Op, Scalar};
 use quearn_stage::low::{CastOp, Prim, Ty, V};
 
 /// The stored table behind a scan.
@@ -15,15 +15,33 @@ pub fn stored_table<'c>(cx: &Cx<'c>, scan: Node) -> Result<&'c Table> {
     let Op::Scan { table, .. } = cx.graph.op(scan) else {
         return Err(LowerError::Internal { node: cx.describe(scan), what: "no scan".into() });
     };
-    cx.catalog
-        .table(table)
-        .ok_or_else(|| LowerError::MissingTable { table: table.clone(), known: cx.catalog.describe() })
+    stored(cx.catalog, table)
 }
 
 /// Checks that the stored columns have the types that the scan declares.
 pub fn check(cx: &Cx<'_>, scan: Node) -> Result<()> {
-    let table = stored_table(cx, scan)?;
     let Op::Scan { fields, .. } = cx.graph.op(scan) else { return Ok(()) };
+    check_fields(stored_table(cx, scan)?, fields)
+}
+
+/// Checks that a catalog has the tables that a graph scans, with the columns that the scans declare.
+pub fn check_all(graph: &Graph, catalog: &Catalog) -> Result<()> {
+    let scans = graph.reachable().into_iter().filter_map(|node| match graph.op(node) {
+        Op::Scan { table, fields, .. } => Some((table, fields)),
+        _ => None,
+    });
+    for (table, fields) in scans {
+        check_fields(stored(catalog, table)?, fields)?;
+    }
+    Ok(())
+}
+
+fn stored<'c>(catalog: &'c Catalog, table: &str) -> Result<&'c Table> {
+    let missing = || LowerError::MissingTable { table: table.to_owned(), known: catalog.describe() };
+    catalog.table(table).ok_or_else(missing)
+}
+
+fn check_fields(table: &Table, fields: &[Field]) -> Result<()> {
     fields.iter().try_for_each(|field| {
         let wrong = |message: String| LowerError::Column {
             table: table.name().to_owned(),

@@ -9,7 +9,7 @@ use quearn_stage::graph::Scalar;
 use quearn_stage::low::{Builder, CastOp, Prim, Ty, V};
 
 /// Smallest and largest value, inclusive.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Range {
     /// Smallest.
     pub min: i128,

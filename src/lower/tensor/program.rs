@@ -8,7 +8,7 @@ use super::stage::{Compiled, Functions, Param, record_bytes, record_offset};
 use super::target::Target;
 use crate::lower::error::LowerError;
 use crate::lower::frame::{Bind, Slot, run_handle, workers};
-use crate::lower::{Cx, PipelineNote};
+use crate::lower::{ArenaNote, Cx, PipelineNote};
 use quearn_backends::abi;
 use quearn_stage::graph::{self, Dim, Graph, Node};
 use quearn_stage::low::{BinOp, Builder, FuncId, Op, RmwOp, Ty, V};
@@ -125,7 +125,8 @@ pub(super) fn layouts(plan: &Plan<'_>, params: &[&[Param]]) -> [Layout; 2] {
         }
     }
     [false, true].map(|per_item| {
-        arena::place(live.iter().filter(|l| plan.buffer(l.buffer).per_item == per_item).copied().collect())
+        let live: Vec<Live> = live.iter().filter(|l| plan.buffer(l.buffer).per_item == per_item).copied().collect();
+        arena::place(&live)
     })
 }
 
@@ -275,6 +276,21 @@ impl<'g> Program<'g> {
         }
         for (stage, compiled) in self.plan.stages.iter().zip(&self.stages) {
             cx.note(self.note(stage, compiled));
+        }
+        cx.arena(self.arena_note());
+    }
+
+    /// The arena of a pass beside what is live at once in it; of one item where the number is not known now.
+    fn arena_note(&self) -> ArenaNote {
+        let dim = self.schedule.items.dim.as_ref();
+        let items = self.schedule.rows.or(dim.map_or(Some(1), Dim::as_const));
+        let count = items.unwrap_or(1);
+        let needed = |layout: &Layout, stage: usize| layout.needed.get(stage).copied().unwrap_or(0);
+        let live = |stage| needed(&self.fixed, stage) + needed(&self.per_item, stage) * count;
+        ArenaNote {
+            bytes: self.fixed.bytes + self.per_item.bytes * count,
+            needed: (0..self.stages.len()).map(live).max().unwrap_or(0),
+            items,
         }
     }
 

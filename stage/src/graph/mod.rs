@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// A node of a graph. Nodes are numbered so that inputs come before users.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Node(pub u32);
 
 impl Node {

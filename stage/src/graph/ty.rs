@@ -1,10 +1,11 @@
 //! Types of the graph: scalars, dimensions, tensors and tables.
 
 use super::Node;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The type of one value, as SQL and tensor programs know it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Scalar {
     /// Truth value; with NULL it follows the three-valued logic of SQL.
     Bool,
@@ -76,7 +77,7 @@ impl Scalar {
 }
 
 /// Type of the elements of a tensor or column.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Elem {
     /// Type of a value.
     pub scalar: Scalar,
@@ -85,7 +86,7 @@ pub struct Elem {
 }
 
 /// One dimension of a tensor.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Dim {
     /// Known when the program is built.
     Const(u64),

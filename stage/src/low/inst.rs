@@ -5,12 +5,13 @@
 //! success, anything else is handed up to the caller of the program.
 
 use super::ty::Ty;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub struct $name(pub u32);
         impl $name {
             /// Position in the table that owns the entity.
@@ -537,7 +538,7 @@ pub struct Extern {
 }
 
 /// What went wrong at a `fail_if`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum FailKind {
     /// The exact result does not fit its type.
     Overflow,
@@ -568,7 +569,7 @@ impl FailKind {
 }
 
 /// A place that can fail, for the message that the user sees.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct FailSite {
     /// What went wrong.
     pub kind: FailKind,

@@ -1,9 +1,10 @@
 //! Types of the low-level program: machine scalars, SIMD vectors of them, and pointers.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A machine scalar. Signedness belongs to the operation, not to the type.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Prim {
     /// One truth value; one byte (0 or 1) in memory.
     Bool,
@@ -98,7 +99,7 @@ impl Prim {
 }
 
 /// The type of a low-level value: a primitive, or a SIMD vector of `lanes` of them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Ty {
     /// Element type.
     pub prim: Prim,

@@ -1,0 +1,88 @@
+//! What generated functions are, for the profile of a run: the pipeline of each, and which bound slots it reads.
+
+use super::context::PipelineNote;
+use super::frame::{Bind, Slot};
+use super::interface::Function;
+use quearn_stage::low::{Block, Func, FuncId, Module, Op};
+use std::collections::{HashMap, HashSet};
+
+/// Describes the functions of a module whose main function is `main`.
+pub fn functions(module: &Module, main: FuncId, notes: &[PipelineNote], bindings: &[(Bind, Slot)]) -> Vec<Function> {
+    let notes = noted(module, main, notes);
+    let function = |(func, function): (u32, &Func)| Function {
+        name: function.name.clone(),
+        note: notes.get(&FuncId(func)).copied(),
+        reads: reads(function, bindings),
+    };
+    (0..).zip(&module.funcs).map(function).collect()
+}
+
+/// The notes of loops that have one. A note has the name of its function, up to the function's number, and notes of one
+/// name are in the order in which their functions run.
+fn noted(module: &Module, main: FuncId, notes: &[PipelineNote]) -> HashMap<FuncId, usize> {
+    let mut order = Started::default();
+    order.visit(module, main);
+    let mut named: HashMap<&str, Vec<FuncId>> = HashMap::new();
+    for &func in order.funcs.iter().rev() {
+        if let Some((name, _)) = module.funcs[func.index()].name.rsplit_once('_') {
+            named.entry(name).or_default().push(func);
+        }
+    }
+    let numbers: HashMap<String, FuncId> = order.funcs.iter().map(|func| (format!("({func})"), *func)).collect();
+    let mut found = HashMap::new();
+    for (i, note) in notes.iter().enumerate() {
+        // A tensor's note names its function beside the kernel: `conv (f3)`.
+        let numbered = note.name.rsplit_once(' ').and_then(|(_, number)| numbers.get(number).copied());
+        let func = match numbered {
+            Some(func) => Some(func),
+            None => named.get_mut(note.name.as_str()).and_then(Vec::pop),
+        };
+        if let Some(func) = func {
+            found.entry(func).or_insert(i);
+        }
+    }
+    found
+}
+
+/// Functions of the loops that a function starts, and of those that they start, in order.
+#[derive(Default)]
+struct Started {
+    funcs: Vec<FuncId>,
+    seen: HashSet<FuncId>,
+}
+
+impl Started {
+    fn visit(&mut self, module: &Module, func: FuncId) {
+        let function = &module.funcs[func.index()];
+        walk(function, function.entry, &mut |op| {
+            if let Op::ParFor { func, .. } = op
+                && self.seen.insert(*func)
+            {
+                self.funcs.push(*func);
+                self.visit(module, *func);
+            }
+        });
+    }
+}
+
+fn reads(function: &Func, bindings: &[(Bind, Slot)]) -> Vec<usize> {
+    let Some(frame) = function.params.first() else { return vec![] };
+    let mut offsets = HashSet::new();
+    walk(function, function.entry, &mut |op| {
+        if let Op::Load { ptr, offset, .. } = op
+            && ptr == frame
+        {
+            offsets.insert(*offset);
+        }
+    });
+    let bound = bindings.iter().enumerate().filter(|(_, (_, slot))| offsets.contains(&slot.offset));
+    bound.map(|(i, _)| i).collect()
+}
+
+fn walk(function: &Func, block: Block, visit: &mut dyn FnMut(&Op)) {
+    for inst in &function.block(block).insts {
+        let op = &function.inst(*inst).op;
+        visit(op);
+        op.blocks().into_iter().for_each(|block| walk(function, block, visit));
+    }
+}
