@@ -1,4 +1,6 @@
-//! The parallel loop: workers take ranges of at most a grain from a shared counter until nothing is left.
+//! The parallel loop: each worker takes ranges of at most a grain from a share of its own, one after the other, and then
+//! from the shares of the others, until nothing is left. A worker so goes on, in loop after loop over the rows of the same
+//! tensors, with what is in its own caches, and yet nobody waits for the slowest.
 //!
 //! Worker 0 is the calling thread. Each other worker has a [`Seat`], which a thread of the pool takes when it is
 //! first called and leaves again after it has waited in vain for a while. Waiting costs processor time for some tens
@@ -30,6 +32,14 @@ thread_local! {
     static WORKER: Cell<Option<i64>> = const { Cell::new(None) };
 }
 
+/// Most shares of a loop; further workers have none of their own and help the others.
+const SHARES: usize = 16;
+
+/// A counter on a cache line of its own.
+#[repr(align(64))]
+#[derive(Default)]
+struct Counter(AtomicI64);
+
 /// One loop while it runs; lives on the stack of the caller, who waits for all who use it.
 struct Job<'a> {
     run: &'a Run,
@@ -39,7 +49,10 @@ struct Job<'a> {
     grain: i64,
     /// Where ranges are dealt out to the workers in turn instead of to whoever comes first: how many workers.
     dealt: Option<i64>,
-    next: AtomicI64,
+    /// Workers that have a share.
+    shares: usize,
+    /// For each share, how many of its ranges have been taken; for ranges that are dealt out, the first counts workers.
+    next: [Counter; SHARES],
     status: AtomicI32,
     watch: Option<&'a Watch<'a>>,
 }
@@ -66,7 +79,7 @@ impl Job<'_> {
     /// The body may be called on the frame as any worker that no other thread has taken.
     unsafe fn work_dealt(&self, workers: i64) {
         loop {
-            let worker = self.next.fetch_add(1, Ordering::Relaxed);
+            let worker = self.next[0].0.fetch_add(1, Ordering::Relaxed);
             if worker >= workers {
                 return;
             }
@@ -104,11 +117,20 @@ impl Job<'_> {
     /// # Safety
     /// As for [`Job::work`].
     unsafe fn work_shared(&self, worker: i64) {
-        loop {
-            let lo = self.next.fetch_add(self.grain, Ordering::Relaxed);
-            // SAFETY: the caller's promise.
-            if lo >= self.n || !unsafe { self.range(worker, lo) } {
-                return;
+        let ranges = (self.n - 1) / self.grain + 1;
+        let shares = self.shares as i64;
+        let begin = |share: i64| ranges / shares * share + (ranges % shares).min(share);
+        for share in (worker..worker + shares).map(|share| share % shares) {
+            let (first, end) = (begin(share), begin(share + 1));
+            loop {
+                let range = first + self.next[share as usize].0.fetch_add(1, Ordering::Relaxed);
+                if range >= end {
+                    break;
+                }
+                // SAFETY: the caller's promise.
+                if !unsafe { self.range(worker, range * self.grain) } {
+                    return;
+                }
             }
         }
     }
@@ -243,15 +265,17 @@ pub(super) unsafe fn qn_par_for(
     let grain = grain.clamp(1, n);
     // SAFETY: the caller's promise; a function pointer is as wide as a data pointer on all supported machines.
     let body = unsafe { std::mem::transmute::<*mut u8, Body>(func) };
-    let (next, status) = (AtomicI64::new(0), AtomicI32::new(0));
+    let (next, status) = (Default::default(), AtomicI32::new(0));
     let watch = run.watch(func.addr(), WORKER.get().is_some(), n, grain);
-    let mut job = Job { run, body, frame, n, grain, dealt: None, next, status, watch: watch.as_ref() };
+    let mut job = Job { run, body, frame, n, grain, dealt: None, shares: 1, next, status, watch: watch.as_ref() };
     // SAFETY: the caller's promise.
     unsafe {
         match (WORKER.get(), run.team()) {
             (None, Some((team, pool))) if n > grain => {
                 job.dealt = run.deals().then_some(run.workers() as i64);
-                team.work(pool, &job, ((n - 1) / grain) as usize);
+                let helpers = ((n - 1) / grain) as usize;
+                job.shares = helpers.saturating_add(1).min(run.workers()).clamp(1, SHARES);
+                team.work(pool, &job, helpers);
             }
             (None, None) if n > grain => job.work_as(0),
             (worker, _) => job.work(worker.unwrap_or(0)),

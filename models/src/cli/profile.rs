@@ -44,15 +44,16 @@ impl ProfileNetwork {
     }
 }
 
-/// A line for each stage, in the order of the stages.
+/// A line for each stage, in the order of the stages: time of all workers, share, the busiest worker over the mean, runs.
 fn text(profile: &Profile) -> String {
     let busy: f64 = profile.pipelines.iter().map(|p| p.total_busy_ms()).sum();
-    let mut text = format!("{:>9} {:>6} {:>6} {:>7}  stage\n", "ms", "%", "runs", "pieces");
+    let mut text = format!("{:>9} {:>6} {:>9} {:>6} {:>7}  stage\n", "busy ms", "%", "uneven", "runs", "pieces");
     for stage in &profile.pipelines {
         let ms = stage.total_busy_ms();
         let share = 100.0 * ms / busy.max(f64::MIN_POSITIVE);
         let fused = stage.fused.join(", ");
-        let _ = writeln!(text, "{ms:9.3} {share:6.1} {:6} {:7}  {}: {fused}", stage.runs, stage.items, stage.name);
+        let (uneven, runs, pieces, name) = (stage.imbalance(), stage.runs, stage.items, &stage.name);
+        let _ = writeln!(text, "{ms:9.3} {share:6.1} {uneven:9.2} {runs:6} {pieces:7}  {name}: {fused}");
     }
     let _ = writeln!(text, "{:9.3} ms, of which {:.3} between stages", profile.outputs.run_ms, profile.serial_ms);
     text

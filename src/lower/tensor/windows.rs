@@ -38,7 +38,7 @@ struct Shape {
 impl Shape {
     /// Cycles of `rows` x channels x filters multiply-adds of which `bytes` are weights.
     fn products(&self, rows: u64, times: u64, bytes: u64) -> f64 {
-        let vectors = self.filters.next_multiple_of(self.lanes) / self.lanes;
+        let vectors = self.filters.div_ceil(self.lanes);
         let compute = (rows * times * self.channels * vectors) as f64 / 2.0 / PRODUCTS;
         let read = if bytes > self.cache / 2 { bytes as f64 / FAR_BYTES } else { 0.0 };
         compute.max(read) + read / 4.0
