@@ -17,6 +17,7 @@ pub fn fold(call: &Call) -> Fallible<Option<Vec<Known>>> {
         "Constant" => Some(vec![constant(call)?]),
         "Shape" => one(shape(call)?),
         "Size" => one(size(call)),
+        "Split" => split(call)?,
         name => match text::ROWS.iter().find(|(row, _)| *row == name) {
             Some((_, write)) => Some(write(call)?),
             None => one(folded(call)?),
@@ -309,6 +310,29 @@ fn concat(call: &Call, parts: &[&Known]) -> Fallible<Option<Known>> {
         }
     }
     Ok(Some(result))
+}
+
+/// Of a vector, which is what shapes are.
+fn split(call: &Call) -> Fallible<Option<Vec<Known>>> {
+    let Some(x) = call.value(0)?.elements().filter(|x| x.shape.len() == 1 && !x.items.is_empty()) else {
+        return Ok(None);
+    };
+    let count = call.int("num_outputs", call.proto.output.len() as i64).clamp(1, x.items.len() as i64) as usize;
+    let each = x.items.len().div_ceil(count);
+    let sizes = match call.ints_from("split", 1)? {
+        Some(sizes) => sizes.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>(),
+        None => Ok((0..count).map(|i| each.min(x.items.len().saturating_sub(i * each))).collect()),
+    };
+    let sizes = sizes.map_err(|_| "a part of negative size")?;
+    if sizes.iter().try_fold(0usize, |all, &n| all.checked_add(n)) != Some(x.items.len()) {
+        return Err(format!("parts of {sizes:?} do not make {}", x.items.len()));
+    }
+    let mut rest = x.items.into_iter();
+    let part = |n: usize| Known {
+        given: x.given.clone(),
+        ..Known::new(x.scalar, vec![n as u64], rest.by_ref().take(n).collect())
+    };
+    Ok(Some(sizes.into_iter().map(part).collect()))
 }
 
 fn squeeze(call: &Call, x: &Known, axes: Option<&&Known>) -> Fallible<Option<Known>> {

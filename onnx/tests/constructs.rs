@@ -205,3 +205,60 @@ fn branches_have_tensors_of_their_own() {
     assert_eq!(found[0].2, [1.0, 2.0]);
     assert_eq!(found[1].2, [10.0, 11.0]);
 }
+
+#[test]
+fn bits_are_those_of_twos_complement() {
+    let direction = |way: &str| AttributeProto {
+        name: Some("direction".into()),
+        s: Some(way.as_bytes().to_vec()),
+        r#type: Some(3),
+        ..Default::default()
+    };
+    let narrow = |name: &str, to: &str| node("Cast", &[name], &[to], vec![attribute::int("to", 3)]);
+    let wide = |name: &str, to: &str| node("Cast", &[name], &[to], vec![attribute::int("to", 7)]);
+    let nodes = vec![
+        narrow("x", "a"),
+        narrow("y", "b"),
+        node("BitShift", &["a", "b"], &["l"], vec![direction("LEFT")]),
+        node("BitShift", &["a", "b"], &["r"], vec![direction("RIGHT")]),
+        node("BitwiseXor", &["a", "b"], &["e"], vec![]),
+        node("BitwiseAnd", &["a", "b"], &["c"], vec![]),
+        node("BitwiseOr", &["a", "b"], &["d"], vec![]),
+        node("BitwiseNot", &["a"], &["n"], vec![]),
+    ];
+    let names = [("l", "left"), ("r", "right"), ("e", "xor"), ("c", "and"), ("d", "or"), ("n", "not")];
+    let nodes = nodes.into_iter().chain(names.map(|(from, to)| wide(from, to))).collect();
+    let inputs = vec![common::int_port("x", &["7"]), common::int_port("y", &["7"])];
+    let graph = graph(nodes, vec![], inputs, &names.map(|(_, to)| to));
+    let (a, b) = ([5i8, -5, 127, -128, 1, -1, 64], [1i8, 1, 1, 7, 8, -1, 0]);
+    let tensor = |values: [i8; 7]| common::ints(&values.map(i64::from), &[7]);
+    let mut found = run(&model(graph), &Options::default(), &[("x", tensor(a)), ("y", tensor(b))]).unwrap();
+    let mut check = |name: &str, f: fn(i8, i8) -> i8| {
+        let expected: Vec<i64> = a.iter().zip(&b).map(|(a, b)| f(*a, *b).into()).collect();
+        assert_eq!(found.remove(name).unwrap().as_slice::<i64>().unwrap(), expected, "{name}");
+    };
+    check("left", |a, b| if (0..8).contains(&b) { ((i32::from(a)) << b) as i8 } else { 0 });
+    check("right", |a, b| if (0..8).contains(&b) { a >> b } else { a >> 7 });
+    check("xor", |a, b| a ^ b);
+    check("and", |a, b| a & b);
+    check("or", |a, b| a | b);
+    check("not", |a, _| !a);
+}
+
+#[test]
+fn a_transform_comes_back() {
+    let axis = int_tensor("axis", &[], &[1]);
+    let there = node("DFT", &["x", "", "axis"], &["f"], vec![attribute::int("onesided", 1)]);
+    let back =
+        node("DFT", &["f", "", "axis"], &["y"], vec![attribute::int("onesided", 1), attribute::int("inverse", 1)]);
+    let mut proto = model(graph(vec![there, back], vec![axis], vec![port("x", &["1", "6", "1"])], &["f", "y"]));
+    proto.opset_import[0].version = Some(20);
+    let x = [1.0, -2.0, 3.5, 0.0, 4.0, -1.0];
+    let mut found = run(&proto, &Options::default(), &[("x", floats(&x, &[1, 6, 1]))]).unwrap();
+    let f = found.remove("f").unwrap();
+    assert_eq!(f.shape(), [1, 4, 2]);
+    assert!((f.as_slice::<f32>().unwrap()[0] - x.iter().sum::<f32>()).abs() < 1e-5);
+    for (found, expected) in found.remove("y").unwrap().as_slice::<f32>().unwrap().iter().zip(x) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+}

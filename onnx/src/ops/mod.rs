@@ -1,6 +1,7 @@
 //! What every operator becomes: a composition of operations of the graph.
 
 mod attention;
+mod bits;
 mod conv;
 mod elementwise;
 mod index;
@@ -55,7 +56,8 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Recurrent", rows: recurrent::ROWS },
     Family { title: "Attention", rows: attention::ROWS },
     Family { title: "Losses", rows: loss::ROWS },
-    Family { title: "Windows", rows: signal::ROWS },
+    Family { title: "Bits", rows: bits::ROWS },
+    Family { title: "Signals and grids", rows: signal::ROWS },
     Family { title: "Training", rows: training::ROWS },
 ];
 
