@@ -262,3 +262,13 @@ fn a_transform_comes_back() {
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
     }
 }
+
+#[test]
+fn an_image_between_its_pixels() {
+    // From corner to corner: the centre of four pixels, a pixel, and a place half outside.
+    let sample = node("GridSample", &["x", "g"], &["y"], vec![attribute::int("align_corners", 1)]);
+    let g = tensor("g", &[1, 1, 3, 2], &[0.0, 0.0, 1.0, -1.0, 2.0, 1.0]);
+    let outer = graph(vec![sample], vec![g], vec![port("x", &["1", "1", "2", "2"])], &["y"]);
+    let found = results(outer, &[("x", floats(&[1.0, 2.0, 3.0, 4.0], &[1, 1, 2, 2]))]);
+    assert_eq!(found[0], ("y".into(), vec![1, 1, 1, 3], vec![2.5, 2.0, 2.0]));
+}

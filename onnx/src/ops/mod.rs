@@ -13,6 +13,7 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 mod scatter;
 mod shape;
 mod signal;
@@ -52,6 +53,7 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Poolings", rows: pool::ROWS },
     Family { title: "Normalisation", rows: norm::ROWS },
     Family { title: "Resizing", rows: resize::ROWS },
+    Family { title: "Sampling", rows: sample::ROWS },
     Family { title: "Quantisation", rows: quantize::ROWS },
     Family { title: "Recurrent", rows: recurrent::ROWS },
     Family { title: "Attention", rows: attention::ROWS },
