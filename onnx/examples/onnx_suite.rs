@@ -7,8 +7,8 @@ use clap::Parser;
 use prost::Message;
 use quearn::data::Tensor;
 use quearn::{Session, Tensors};
-use quearn_onnx::proto::{ModelProto, TensorProto};
-use quearn_onnx::tensor::{self, Number};
+use quearn_onnx::proto::{ModelProto, TensorProto, ValueInfoProto, type_proto};
+use quearn_onnx::tensor::{self, Number, Texts};
 use quearn_onnx::{FAMILIES, FOLDED, Options, decode, import};
 use quearn_stage::graph::Scalar;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,7 +118,7 @@ fn file_name(path: &Path) -> String {
 fn outcome(kind: &'static str, name: String, path: &Path, run: impl Fn(&ModelProto) -> Result<(), String>) -> Outcome {
     let model = fs::read(path).map_err(|e| e.to_string()).and_then(|b| decode(&b).map_err(|e| e.to_string()));
     let operators: BTreeSet<String> = match &model {
-        Ok(model) => model.graph.iter().flat_map(|g| &g.node).map(|n| n.op_type().to_owned()).collect(),
+        Ok(model) => model.graph.iter().flat_map(|g| &g.node).map(quearn_onnx::name).collect(),
         Err(_) => BTreeSet::new(),
     };
     let operator = if operators.len() == 1 { operators.into_iter().next() } else { None };
@@ -127,29 +127,92 @@ fn outcome(kind: &'static str, name: String, path: &Path, run: impl Fn(&ModelPro
     Outcome { kind, name, operator: operator.unwrap_or_default(), result }
 }
 
-fn proto(path: &Path) -> Result<TensorProto, String> {
+fn decoded<M: Message + Default>(path: &Path) -> Result<M, String> {
     let bytes = fs::read(path).map_err(|e| e.to_string())?;
-    TensorProto::decode(bytes.as_slice()).map_err(|e| e.to_string())
+    M::decode(bytes.as_slice()).map_err(|e| e.to_string())
 }
 
-fn read(path: &Path) -> Result<Tensor, String> {
-    tensor::read(&proto(path)?, None).map_err(|e| e.to_string())
+/// A list of values in a file of the suite; of what it may hold, tensors and lists of tensors.
+#[derive(Clone, PartialEq, Message)]
+struct ListProto {
+    #[prost(message, repeated, tag = "3")]
+    tensors: Vec<TensorProto>,
+    #[prost(message, repeated, tag = "5")]
+    lists: Vec<ListProto>,
+}
+
+/// A value that may be missing.
+#[derive(Clone, PartialEq, Message)]
+struct OptionalProto {
+    #[prost(message, optional, tag = "3")]
+    tensor: Option<TensorProto>,
+    #[prost(message, optional, tag = "5")]
+    list: Option<ListProto>,
+}
+
+/// The tensors and texts of a case by name; those of a list `s` are `s.0`, `s.1` and so on.
+#[derive(Default)]
+struct Data {
+    tensors: BTreeMap<String, Tensor>,
+    texts: BTreeMap<String, Texts>,
+}
+
+impl Data {
+    fn add(&mut self, name: &str, proto: &TensorProto) -> Result<(), String> {
+        match tensor::read_texts(proto).map_err(|e| e.to_string())? {
+            Some(texts) => drop(self.texts.insert(name.to_owned(), texts)),
+            None => {
+                let tensor = tensor::read(proto, None).map_err(|e| e.to_string())?;
+                self.tensors.insert(name.to_owned(), tensor);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_list(&mut self, name: &str, list: &ListProto) -> Result<(), String> {
+        if !list.lists.is_empty() {
+            return Err("lists of lists are not supported".into());
+        }
+        list.tensors.iter().enumerate().try_for_each(|(i, tensor)| self.add(&format!("{name}.{i}"), tensor))
+    }
+
+    /// Adds what a file holds, which is of the type of a port.
+    fn read(&mut self, port: &ValueInfoProto, path: &Path) -> Result<(), String> {
+        let name = port.name();
+        match port.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+            Some(type_proto::Value::SequenceType(_)) => self.add_list(name, &decoded(path)?),
+            Some(type_proto::Value::OptionalType(_)) => {
+                let OptionalProto { tensor, list } = decoded(path)?;
+                tensor.map_or(Ok(()), |tensor| self.add(name, &tensor))?;
+                list.map_or(Ok(()), |list| self.add_list(name, &list))
+            }
+            _ => self.add(name, &decoded(path)?),
+        }
+    }
 }
 
 fn case(model: &ModelProto, folder: &Path, tolerances: [f64; 2]) -> Result<(), String> {
     let graph = model.graph.as_ref().ok_or("no graph")?;
     let weights: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
-    let names: Vec<&str> = graph.input.iter().map(|p| p.name()).filter(|n| !weights.contains(n)).collect();
+    let ports: Vec<&ValueInfoProto> = graph.input.iter().filter(|p| !weights.contains(p.name())).collect();
     let sets = sorted(folder).map_err(|e| e.to_string())?;
     for set in sets.iter().filter(|p| file_name(p).starts_with("test_data_set")) {
-        let mut inputs = Tensors::new();
-        for (i, name) in names.iter().enumerate() {
-            inputs.insert((*name).to_owned(), read(&set.join(format!("input_{i}.pb")))?);
+        let (mut inputs, mut expected) = (Data::default(), Data::default());
+        for (i, port) in ports.iter().enumerate() {
+            inputs.read(port, &set.join(format!("input_{i}.pb")))?;
         }
-        let outputs = run(model, Some(folder), inputs)?;
         for (i, port) in graph.output.iter().enumerate() {
-            let expected = read(&set.join(format!("output_{i}.pb")))?;
-            compare(port.name(), outputs.get(port.name()), &expected, tolerances)?;
+            expected.read(port, &set.join(format!("output_{i}.pb")))?;
+        }
+        let found = run(model, Some(folder), inputs)?;
+        if found.texts != expected.texts {
+            return Err(format!("WRONG: {:?}, expected {:?}", found.texts, expected.texts));
+        }
+        if let Some(name) = found.tensors.keys().find(|name| !expected.tensors.contains_key(*name)) {
+            return Err(format!("WRONG: there is an output {name}"));
+        }
+        for (name, expected) in &expected.tensors {
+            compare(name, found.tensors.get(name), expected, tolerances)?;
         }
     }
     Ok(())
@@ -158,31 +221,35 @@ fn case(model: &ModelProto, folder: &Path, tolerances: [f64; 2]) -> Result<(), S
 /// Models without weights to speak of, on numbers that count up to 1.
 fn light(model: &ModelProto, expected: &Path) -> Result<(), String> {
     let shapes = import(model, None, &Options::default()).map_err(|e| e.to_string())?;
-    let mut inputs = Tensors::new();
+    let mut inputs = Data::default();
     for port in &shapes.inputs {
         let shape: Vec<u64> = port.shape.iter().map(|d| d.as_const().unwrap_or(1)).collect();
         let count: u64 = shape.iter().product();
         let values = (0..count).map(|i| (i as f64 / count as f64) as f32).collect();
         let tensor = Tensor::from_vec::<f32>(values, &shape).map_err(|e| e.to_string())?;
-        inputs.insert(port.name.clone(), tensor);
+        inputs.tensors.insert(port.name.clone(), tensor);
     }
-    let outputs = run(model, None, inputs)?;
-    let (name, found) = outputs.iter().next().ok_or("no output")?;
-    compare(name, Some(found), &read(expected)?, [1e-3, 1e-7])
+    let found = run(model, None, inputs)?;
+    let (name, found) = found.tensors.iter().next().ok_or("no output")?;
+    let expected = tensor::read(&decoded(expected)?, None).map_err(|e| e.to_string())?;
+    compare(name, Some(found), &expected, [1e-3, 1e-7])
 }
 
-fn run(model: &ModelProto, folder: Option<&Path>, inputs: Tensors) -> Result<BTreeMap<String, Tensor>, String> {
-    let options = Options {
-        shapes: inputs.iter().map(|(name, t)| (name.clone(), t.shape().to_vec())).collect(),
-        values: inputs.iter().map(|(name, t)| (name.clone(), t.clone())).collect(),
-        ..Options::default()
-    };
+fn run(model: &ModelProto, folder: Option<&Path>, Data { tensors, texts }: Data) -> Result<Data, String> {
+    let shapes = tensors.iter().map(|(name, t)| (name.clone(), t.shape().to_vec())).collect();
+    let values = tensors.clone();
+    let options = Options { shapes, values, texts, ..Options::default() };
     let model = import(model, folder, &options).map_err(|e| e.to_string())?;
+    let texts = model.texts.clone();
+    if model.graph.outputs().is_empty() {
+        return Ok(Data { tensors: model.empty, texts });
+    }
     let mut session = Session::builder().threads(1).build().map_err(|e| e.to_string())?;
     model.load(&mut session);
     let program = session.compile(&model.graph).map_err(|e| e.to_string())?;
+    let inputs: Tensors = tensors.into_iter().filter(|(name, _)| model.reads(name)).collect();
     let outputs = program.run_with(&session, &inputs).map_err(|e| e.to_string())?;
-    model.results(&outputs).map_err(|e| e.to_string())
+    Ok(Data { tensors: model.results(&outputs).map_err(|e| e.to_string())?, texts })
 }
 
 fn compare(name: &str, found: Option<&Tensor>, expected: &Tensor, [rtol, atol]: [f64; 2]) -> Result<(), String> {
@@ -230,7 +297,33 @@ fn tables(outcomes: &[Outcome]) -> String {
     let missing: BTreeSet<&str> =
         outcomes.iter().map(|o| o.operator.as_str()).filter(|o| !o.is_empty() && !known.contains(o)).collect();
     let _ = writeln!(text, "\nNot supported: {}.", missing.iter().map(|n| shown(n)).collect::<Vec<_>>().join(", "));
+    text + &failures(outcomes)
+}
+
+/// Operators with the errors that their cases give, and how often.
+fn failures(outcomes: &[Outcome]) -> String {
+    let mut errors: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
+    for outcome in outcomes {
+        if let Err(error) = &outcome.result {
+            let operator = if outcome.operator.is_empty() { "(expanded)" } else { &outcome.operator };
+            *errors.entry(operator).or_default().entry(generic(error)).or_default() += 1;
+        }
+    }
+    let mut text = "\n| operator | errors of the cases that do not pass |\n|---|---|\n".to_owned();
+    for (operator, errors) in errors {
+        let shown = |(error, count): (&String, &usize)| format!("{error} ({count})");
+        let _ = writeln!(text, "| {operator} | {} |", errors.iter().map(shown).collect::<Vec<_>>().join("; "));
+    }
     text
+}
+
+/// An error without the names of the case: what stands in quotes, and the node.
+fn generic(error: &str) -> String {
+    let mut text: String = error.split('"').step_by(2).collect::<Vec<_>>().join("_").replace('|', " ");
+    if let Some(rest) = text.strip_prefix("node _ (") {
+        text = rest.replacen("): ", ": ", 1);
+    }
+    text.trim_start_matches("tensor _: ").to_owned()
 }
 
 /// Cases that passed must pass again.

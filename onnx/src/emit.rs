@@ -8,6 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A result, or what is wrong with a node.
 pub type Fallible<T> = Result<T, String>;
 
+/// Operations of a program: what a model is spelt out into fits in memory.
+const MOST_NODES: usize = 1 << 20;
+
+/// Elements of a tensor, so that sizes and places in it are numbers of 64 bits.
+const MOST_ELEMENTS: u64 = 1 << 48;
+
+/// Elements of a tensor that the importer makes up.
+const MOST_MADE_UP: u64 = 1 << 22;
+
+/// May the importer make a tensor of this shape?
+pub fn made_up(shape: &[u64]) -> Fallible<()> {
+    let count = shape.iter().try_fold(1u64, |all, &n| all.checked_mul(n)).filter(|n| *n <= MOST_MADE_UP);
+    count.map(drop).ok_or_else(|| format!("a constant of the shape {shape:?} would be too large"))
+}
+
 /// A graph under construction, with the weights that it names.
 #[derive(Default)]
 pub struct Emit {
@@ -17,13 +32,23 @@ pub struct Emit {
     pub weights: BTreeMap<String, Tensor>,
     /// Names of the file, which made-up ones must not be.
     pub taken: BTreeSet<String>,
+    /// Names of the inputs.
+    pub inputs: BTreeSet<String>,
     made: usize,
 }
 
 impl Emit {
     /// A node.
     pub fn op(&mut self, op: Op, inputs: &[Node]) -> Fallible<Node> {
-        self.graph.add(op, inputs).map_err(|e| e.to_string())
+        if self.graph.len() >= MOST_NODES {
+            return Err(format!("the program takes more than {MOST_NODES} operations"));
+        }
+        let node = self.graph.add(op, inputs).map_err(|e| e.to_string())?;
+        let count = self.shape(node).iter().filter_map(Dim::as_const).try_fold(1u64, u64::checked_mul);
+        match count.filter(|n| *n <= MOST_ELEMENTS) {
+            Some(_) => Ok(node),
+            None => Err(format!("a result of the type {} is too large", self.graph.ty(node))),
+        }
     }
 
     /// Extents of a node.
@@ -59,8 +84,11 @@ impl Emit {
         self.op(Op::Input { name: name.to_owned(), ty, weight }, &[])
     }
 
-    /// A weight of this value.
+    /// A weight of this value. Graphs inside others may have tensors of the same name as theirs.
     pub fn weight(&mut self, name: &str, tensor: &Tensor) -> Fallible<Node> {
+        if self.inputs.contains(name) || self.weights.get(name).is_some_and(|other| other != tensor) {
+            return self.constant(tensor);
+        }
         let shape = tensor.shape().iter().map(|&n| Dim::Const(n)).collect();
         let node = self.bound(name, tensor.scalar(), shape, true)?;
         self.weights.insert(name.to_owned(), tensor.clone());
@@ -73,6 +101,11 @@ impl Emit {
             let value = crate::tensor::numbers(tensor).remove(0);
             return self.number(tensor.scalar(), &value);
         }
+        self.constant(tensor)
+    }
+
+    /// A weight under a name of its own.
+    fn constant(&mut self, tensor: &Tensor) -> Fallible<Node> {
         loop {
             let name = format!("constant{}", self.made);
             self.made += 1;
@@ -96,6 +129,7 @@ impl Emit {
 
     /// A vector of integers.
     pub fn ints(&mut self, shape: &[u64], values: impl IntoIterator<Item = u64>) -> Fallible<Node> {
+        made_up(shape)?;
         let numbers: Vec<Number> = values.into_iter().map(|x| Number::Int(x as i64)).collect();
         self.numbers(Scalar::I64, shape, &numbers)
     }

@@ -1,7 +1,8 @@
 //! Arithmetic on constants and shapes while a model is read: what exporters leave behind of the shapes of their models.
 
 use crate::emit::Fallible;
-use crate::tensor::{self, Number};
+use crate::tensor::{self, Number, Texts};
+use crate::text;
 use crate::value::{Call, Known};
 use quearn_stage::graph::{Dim, Scalar};
 use std::collections::BTreeSet;
@@ -9,14 +10,22 @@ use std::collections::BTreeSet;
 /// Results with more elements are not computed at import.
 const MOST: u64 = 1 << 16;
 
-/// The result of a node, if it is one that is computed at import from values that are known.
-pub fn fold(call: &Call) -> Fallible<Option<Known>> {
-    match call.proto.op_type() {
-        "Constant" => return constant(call).map(Some),
-        "Shape" => return shape(call),
-        "Size" => return Ok(size(call)),
-        _ => {}
-    }
+/// The results of a node, if it is one that is computed at import from values that are known.
+pub fn fold(call: &Call) -> Fallible<Option<Vec<Known>>> {
+    let one = |known: Option<Known>| known.map(|known| vec![known]);
+    Ok(match call.proto.op_type() {
+        "Constant" => Some(vec![constant(call)?]),
+        "Shape" => one(shape(call)?),
+        "Size" => one(size(call)),
+        "Split" => split(call)?,
+        name => match text::ROWS.iter().find(|(row, _)| *row == name) {
+            Some((_, write)) => Some(write(call)?),
+            None => one(folded(call)?),
+        },
+    })
+}
+
+fn folded(call: &Call) -> Fallible<Option<Known>> {
     let inputs: Option<Vec<Option<Known>>> =
         call.inputs.iter().map(|v| v.as_ref().map_or(Some(None), |v| v.elements().map(Some))).collect();
     let Some(inputs) = inputs.filter(|i| !i.is_empty()) else { return Ok(None) };
@@ -64,6 +73,9 @@ pub fn fold(call: &Call) -> Fallible<Option<Known>> {
 
 fn constant(call: &Call) -> Fallible<Known> {
     if let Some(proto) = call.tensor("value") {
+        if let Some(texts) = tensor::read_texts(proto).map_err(|e| e.to_string())? {
+            return Ok(Known::of_texts(texts));
+        }
         let tensor = tensor::read(proto, call.folder).map_err(|e| e.to_string())?;
         return Ok(Known::new(tensor.scalar(), tensor.shape().to_vec(), tensor::numbers(&tensor)));
     }
@@ -71,6 +83,13 @@ fn constant(call: &Call) -> Fallible<Known> {
     Ok(match (floats, ints) {
         (Some(x), _) => Known::new(Scalar::F32, vec![x.len() as u64], x.into_iter().map(Number::Float).collect()),
         (_, Some(x)) => Known::new(Scalar::I64, vec![x.len() as u64], x.into_iter().map(Number::Int).collect()),
+        _ if call.has_attribute("value_string") => {
+            Known::new(Scalar::String, vec![], vec![Number::Text(call.text("value_string", ""))])
+        }
+        _ if call.has_attribute("value_strings") => {
+            let items = call.texts("value_strings").unwrap_or_default();
+            Known::of_texts(Texts { shape: vec![items.len() as u64], items })
+        }
         _ if call.has_attribute("value_int") => {
             Known::new(Scalar::I64, vec![], vec![Number::Int(call.int("value_int", 0))])
         }
@@ -115,6 +134,7 @@ fn cast(call: &Call, x: &Known) -> Option<Known> {
         _ if to.is_float() => Some(Number::Float(n.float()?)),
         Number::Int(i) => Some(Number::Int(*i)),
         Number::Float(x) => (x.abs() < 9e15).then_some(Number::Int(*x as i64)),
+        Number::Text(_) => None,
     };
     let cast = map(x, item)?;
     Some(Known { scalar: to, ..cast })
@@ -122,6 +142,9 @@ fn cast(call: &Call, x: &Known) -> Option<Known> {
 
 fn two(op: &str, a: &Number, b: &Number) -> Option<Number> {
     let truth = |t: bool| Some(Number::Int(i64::from(t)));
+    if let (Number::Text(a), Number::Text(b)) = (a, b) {
+        return if op == "Equal" { truth(a == b) } else { None };
+    }
     if let (Number::Float(_), _) | (_, Number::Float(_)) = (a, b) {
         let (x, y) = (a.float()?, b.float()?);
         return Some(Number::Float(match op {
@@ -172,7 +195,7 @@ fn two(op: &str, a: &Number, b: &Number) -> Option<Number> {
 }
 
 /// Elementwise with broadcasting. An operand without items has only its shape.
-fn zip(operands: &[&Known], f: impl Fn(&[&Number]) -> Option<Number>) -> Option<(Vec<u64>, Vec<Number>)> {
+pub fn zip(operands: &[&Known], f: impl Fn(&[&Number]) -> Option<Number>) -> Option<(Vec<u64>, Vec<Number>)> {
     let rank = operands.iter().map(|k| k.shape.len()).max()?;
     let mut shape = vec![1u64; rank];
     for operand in operands {
@@ -287,6 +310,29 @@ fn concat(call: &Call, parts: &[&Known]) -> Fallible<Option<Known>> {
         }
     }
     Ok(Some(result))
+}
+
+/// Of a vector, which is what shapes are.
+fn split(call: &Call) -> Fallible<Option<Vec<Known>>> {
+    let Some(x) = call.value(0)?.elements().filter(|x| x.shape.len() == 1 && !x.items.is_empty()) else {
+        return Ok(None);
+    };
+    let count = call.int("num_outputs", call.proto.output.len() as i64).clamp(1, x.items.len() as i64) as usize;
+    let each = x.items.len().div_ceil(count);
+    let sizes = match call.ints_from("split", 1)? {
+        Some(sizes) => sizes.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>(),
+        None => Ok((0..count).map(|i| each.min(x.items.len().saturating_sub(i * each))).collect()),
+    };
+    let sizes = sizes.map_err(|_| "a part of negative size")?;
+    if sizes.iter().try_fold(0usize, |all, &n| all.checked_add(n)) != Some(x.items.len()) {
+        return Err(format!("parts of {sizes:?} do not make {}", x.items.len()));
+    }
+    let mut rest = x.items.into_iter();
+    let part = |n: usize| Known {
+        given: x.given.clone(),
+        ..Known::new(x.scalar, vec![n as u64], rest.by_ref().take(n).collect())
+    };
+    Ok(Some(sizes.into_iter().map(part).collect()))
 }
 
 fn squeeze(call: &Call, x: &Known, axes: Option<&&Known>) -> Fallible<Option<Known>> {

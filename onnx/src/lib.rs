@@ -8,16 +8,22 @@
 //! Shapes are known when the program is made, but for one named leading dimension (the batch). Where a shape depends on
 //! the *value* of an input, that value has to be given ([`Options::values`]), and the program holds for it only.
 
+mod control;
 mod emit;
+mod empty;
 mod error;
 mod fold;
+mod gradient;
 mod import;
 mod ops;
 pub mod proto;
 mod run;
+mod scope;
+mod sequence;
 pub mod tensor;
+mod text;
 mod value;
 
 pub use error::{Error, Result};
 pub use import::{Model, Options, Port, decode, import, read};
-pub use ops::{FAMILIES, FOLDED, Family};
+pub use ops::{FAMILIES, FOLDED, Family, name};

@@ -36,19 +36,49 @@ fn width(scalar: Scalar) -> u64 {
     }
 }
 
+/// A tensor of texts. Programs have none: they are known when a model is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Texts {
+    /// Extents, outermost first.
+    pub shape: Vec<u64>,
+    /// The texts in row-major order.
+    pub items: Vec<String>,
+}
+
+/// The extents of a tensor message, and how many elements they make.
+fn extents(proto: &TensorProto) -> std::result::Result<(Vec<u64>, u64), String> {
+    let shape = proto.dims.iter().map(|&n| u64::try_from(n)).collect::<std::result::Result<Vec<u64>, _>>();
+    let shape = shape.map_err(|_| format!("the shape {:?} has a negative extent", proto.dims))?;
+    let count = shape.iter().try_fold(1u64, |all, &n| all.checked_mul(n));
+    let count = count.ok_or_else(|| format!("the shape {shape:?} is too large"))?;
+    Ok((shape, count))
+}
+
+/// The texts of a tensor message; `None` if its elements are no texts.
+pub fn read_texts(proto: &TensorProto) -> Result<Option<Texts>> {
+    if proto.data_type() != DataType::String as i32 {
+        return Ok(None);
+    }
+    let fail = |message: String| Error::Tensor { name: proto.name().to_owned(), message };
+    let (shape, count) = extents(proto).map_err(fail)?;
+    if count != proto.string_data.len() as u64 {
+        return Err(fail(format!("its shape {shape:?} has {count} elements, found {}", proto.string_data.len())));
+    }
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(|_| fail("a text is not UTF-8".into()));
+    Ok(Some(Texts { shape, items: proto.string_data.iter().map(text).collect::<Result<_>>()? }))
+}
+
 /// The value of a tensor message; `folder` is where its model lies.
 pub fn read(proto: &TensorProto, folder: Option<&Path>) -> Result<Tensor> {
     let fail = |message: String| Error::Tensor { name: proto.name().to_owned(), message };
     let scalar = scalar_of(proto.data_type()).map_err(fail)?;
-    let shape = proto.dims.iter().map(|&n| u64::try_from(n)).collect::<std::result::Result<Vec<u64>, _>>();
-    let shape = shape.map_err(|_| fail(format!("the shape {:?} has a negative extent", proto.dims)))?;
-    let count = shape.iter().try_fold(1u64, |all, &n| all.checked_mul(n));
-    let bytes = count.and_then(|n| n.checked_mul(width(scalar))).filter(|n| *n <= isize::MAX as u64);
+    let (shape, count) = extents(proto).map_err(fail)?;
+    let bytes = count.checked_mul(width(scalar)).filter(|n| *n <= isize::MAX as u64);
     let bytes = bytes.ok_or_else(|| fail(format!("the shape {shape:?} is too large")))?;
     let data = match (proto.data_location() == DataLocation::External, &proto.raw_data) {
         (true, _) => external(proto, folder, bytes).map_err(fail)?,
         (false, Some(raw)) if !raw.is_empty() || bytes == 0 => raw.to_vec(),
-        _ => typed(proto, scalar, count.unwrap_or(0)).map_err(fail)?,
+        _ => typed(proto, scalar, count).map_err(fail)?,
     };
     if data.len() as u64 != bytes {
         return Err(fail(format!("the shape {shape:?} of {scalar} takes {bytes} bytes, found {}", data.len())));
@@ -152,6 +182,8 @@ pub enum Number {
     Float(f64),
     /// An extent that is known when the program runs.
     Extent(String),
+    /// A text.
+    Text(String),
 }
 
 impl Number {
@@ -160,8 +192,13 @@ impl Number {
         match self {
             Number::Int(i) => Some(*i as f64),
             Number::Float(x) => Some(*x),
-            Number::Extent(_) => None,
+            Number::Extent(_) | Number::Text(_) => None,
         }
+    }
+
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<String> {
+        if let Number::Text(text) = self { Some(text.clone()) } else { None }
     }
 
     /// The number as an integer.

@@ -2,7 +2,7 @@
 
 use crate::emit::{Emit, Fallible};
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
-use crate::tensor::{self, Number};
+use crate::tensor::{self, Number, Texts};
 use quearn::data::Tensor;
 use quearn_stage::graph::{Dim, Node, Scalar};
 use std::cell::{Cell, RefCell};
@@ -32,6 +32,11 @@ impl Known {
         Known { scalar, shape, items, given: BTreeSet::new() }
     }
 
+    /// Texts.
+    pub fn of_texts(texts: Texts) -> Known {
+        Known::new(Scalar::String, texts.shape, texts.items.into_iter().map(Number::Text).collect())
+    }
+
     fn of(tensor: &Tensor) -> Option<Known> {
         let small = tensor.len() <= MOST_KNOWN;
         small.then(|| Known::new(tensor.scalar(), tensor.shape().to_vec(), tensor::numbers(tensor)))
@@ -42,55 +47,117 @@ impl Known {
 pub struct Value {
     /// Its name in the file.
     pub name: String,
+    what: What,
+    /// Its node, once there is one.
     node: Cell<Option<Node>>,
+}
+
+enum What {
+    /// What a node of the graph gives, and its elements if they are known all the same.
+    Made(Option<Known>),
     /// A tensor of the file.
-    tensor: Option<Tensor>,
-    known: Option<Known>,
-    /// Why there is no node, where its elements are known but could not be computed when the program runs.
-    missing: Option<String>,
+    Tensor(Tensor),
+    /// Computed at import; a reason where it can not be computed when the program runs.
+    Known(Known, Option<String>),
+    /// A sequence, whose length is always known.
+    List(Vec<Rc<Value>>),
+    /// An optional without an element.
+    Nothing,
 }
 
 impl Value {
+    fn new(name: &str, what: What, node: Option<Node>) -> Rc<Value> {
+        Rc::new(Value { name: name.to_owned(), what, node: Cell::new(node) })
+    }
+
     /// What a node of the graph gives.
     pub fn node(name: &str, node: Node, known: Option<Known>) -> Rc<Value> {
-        let (name, node) = (name.to_owned(), Cell::new(Some(node)));
-        Rc::new(Value { name, node, tensor: None, known, missing: None })
+        Value::new(name, What::Made(known), Some(node))
     }
 
     /// A tensor of the file, which becomes a weight if a node needs it.
     pub fn tensor(name: &str, tensor: Tensor) -> Rc<Value> {
-        let name = name.to_owned();
-        Rc::new(Value { name, node: Cell::new(None), tensor: Some(tensor), known: None, missing: None })
+        Value::new(name, What::Tensor(tensor), None)
     }
 
     /// What was computed at import.
     pub fn known(name: &str, known: Known, missing: Option<String>) -> Rc<Value> {
-        Rc::new(Value { name: name.to_owned(), node: Cell::new(None), tensor: None, known: Some(known), missing })
+        Value::new(name, What::Known(known, missing), None)
+    }
+
+    /// A sequence.
+    pub fn list(name: &str, parts: Vec<Rc<Value>>) -> Rc<Value> {
+        Value::new(name, What::List(parts), None)
+    }
+
+    /// An optional without an element.
+    pub fn nothing(name: &str) -> Rc<Value> {
+        Value::new(name, What::Nothing, None)
+    }
+
+    /// The same under another name.
+    pub fn named(self: &Rc<Value>, name: &str) -> Rc<Value> {
+        let what = match &self.what {
+            What::Made(known) => What::Made(known.clone()),
+            What::Known(known, missing) => What::Known(known.clone(), missing.clone()),
+            What::List(parts) => What::List(parts.clone()),
+            What::Nothing => What::Nothing,
+            // Its name is that of the weight.
+            What::Tensor(_) => return Rc::clone(self),
+        };
+        Value::new(name, what, self.node.get())
+    }
+
+    /// The elements of a sequence.
+    pub fn parts(&self) -> Fallible<&[Rc<Value>]> {
+        match &self.what {
+            What::List(parts) => Ok(parts),
+            _ => Err(format!("{:?} is no sequence", self.name)),
+        }
+    }
+
+    /// Is it a sequence?
+    pub fn is_list(&self) -> bool {
+        matches!(self.what, What::List(_))
+    }
+
+    /// Is it an optional without an element?
+    pub fn is_nothing(&self) -> bool {
+        matches!(self.what, What::Nothing)
     }
 
     /// Its elements, if they are known.
     pub fn elements(&self) -> Option<Known> {
-        match &self.tensor {
-            Some(tensor) => Known::of(tensor),
-            None => self.known.clone(),
+        match &self.what {
+            What::Tensor(tensor) => Known::of(tensor),
+            What::Made(known) => known.clone(),
+            What::Known(known, _) => Some(known.clone()),
+            What::List(_) | What::Nothing => None,
         }
+    }
+
+    /// Its elements, if no node of a program can give them: it has none, or they are texts.
+    pub fn outside(&self) -> Option<Known> {
+        self.elements().filter(|known| known.scalar == Scalar::String || known.shape.contains(&0))
     }
 
     /// Type of its elements.
     pub fn scalar(&self, emit: &Emit) -> Option<Scalar> {
-        match (self.node.get(), &self.tensor, &self.known) {
-            (Some(node), ..) => Some(emit.scalar(node)),
-            (None, Some(tensor), _) => Some(tensor.scalar()),
-            (None, None, known) => known.as_ref().map(|known| known.scalar),
+        match (self.node.get(), &self.what) {
+            (Some(node), _) => Some(emit.scalar(node)),
+            (None, What::Tensor(tensor)) => Some(tensor.scalar()),
+            (None, What::Known(known, _)) => Some(known.scalar),
+            _ => None,
         }
     }
 
     /// Its extents, if they are known at import, and names of others.
     pub fn shape(&self, emit: &Emit) -> Option<Vec<Dim>> {
-        match (self.node.get(), &self.tensor, &self.known) {
-            (Some(node), ..) => Some(emit.shape(node)),
-            (None, Some(tensor), _) => Some(tensor.shape().iter().map(|&n| Dim::Const(n)).collect()),
-            (None, None, Some(known)) => Some(known.shape.iter().map(|&n| Dim::Const(n)).collect()),
+        let known = |shape: &[u64]| Some(shape.iter().map(|&n| Dim::Const(n)).collect());
+        match (self.node.get(), &self.what) {
+            (Some(node), _) => Some(emit.shape(node)),
+            (None, What::Tensor(tensor)) => known(tensor.shape()),
+            (None, What::Known(k, _)) => known(&k.shape),
             _ => None,
         }
     }
@@ -100,16 +167,19 @@ impl Value {
         if let Some(node) = self.node.get() {
             return Ok(node);
         }
-        if let Some(missing) = &self.missing {
-            return Err(missing.clone());
-        }
-        let node = match (&self.tensor, &self.known) {
-            (Some(tensor), _) if tensor.is_empty() => return Err(format!("{:?} has no elements", self.name)),
-            (Some(tensor), _) if !tensor.shape().is_empty() => emit.weight(&self.name, tensor)?,
-            (Some(tensor), _) => emit.tensor(tensor)?,
-            (None, Some(known)) if known.items.is_empty() => return Err(format!("{:?} has no elements", self.name)),
-            (None, Some(known)) => emit.numbers(known.scalar, &known.shape, &known.items)?,
-            (None, None) => return Err(format!("{:?} has no value", self.name)),
+        let empty = || Err(format!("{:?} has no elements", self.name));
+        let node = match &self.what {
+            What::Known(_, Some(missing)) => return Err(missing.clone()),
+            What::Known(known, _) if known.scalar == Scalar::String => {
+                return Err(format!("{:?} holds texts, which are known at import only", self.name));
+            }
+            What::Tensor(tensor) if tensor.is_empty() => return empty(),
+            What::Known(known, _) if known.items.is_empty() => return empty(),
+            What::Tensor(tensor) if !tensor.shape().is_empty() => emit.weight(&self.name, tensor)?,
+            What::Tensor(tensor) => emit.tensor(tensor)?,
+            What::Known(known, _) => emit.numbers(known.scalar, &known.shape, &known.items)?,
+            What::List(_) => return Err(format!("{:?} is a sequence, expected a tensor", self.name)),
+            What::Made(_) | What::Nothing => return Err(format!("{:?} has no value", self.name)),
         };
         self.node.set(Some(node));
         Ok(node)

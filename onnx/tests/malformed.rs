@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{graph, model, node, port, tensor};
+use common::{attribute, graph, int_tensor, model, node, port, tensor};
 use prost::Message;
-use quearn_onnx::proto::{GraphProto, StringStringEntryProto, TensorProto};
+use quearn_onnx::proto::{AttributeProto, GraphProto, StringStringEntryProto, TensorProto};
 use quearn_onnx::{Options, decode, import, read};
 
 fn error(graph: GraphProto) -> String {
@@ -58,6 +58,40 @@ fn wrong_graphs() {
     assert!(error(types).contains("node \"y\" (Add)"));
 }
 
+#[test]
+fn names_are_unique() {
+    let twice = vec![tensor("w", &[1], &[1.0]), tensor("w", &[1], &[2.0])];
+    let weights = graph(vec![node("Relu", &["w"], &["y"], vec![])], twice, vec![], &["y"]);
+    assert_eq!(error(weights), "tensor \"w\": there are two tensors of this name");
+    let shadow = graph(vec![node("Relu", &["x"], &["x"], vec![])], vec![], vec![port("x", &["2"])], &["x"]);
+    assert_eq!(error(shadow), "node \"x\" (Relu): \"x\" is made twice");
+}
+
+#[test]
+fn sizes_that_nothing_holds() {
+    let with = |op: &str, attributes: Vec<_>, shape: &[&str], constants: Vec<TensorProto>| {
+        let mut inputs = vec!["x"];
+        inputs.extend(constants.iter().map(|c| c.name.as_deref().unwrap()).collect::<Vec<_>>());
+        let node = node(op, &inputs, &["y"], attributes);
+        error(graph(vec![node], constants.clone(), vec![port("x", shape)], &["y"]))
+    };
+    let wide = int_tensor("to", &[2], &[1 << 31, 1 << 31]);
+    let expanded = with("Expand", vec![], &["1"], vec![wide]);
+    assert!(expanded.contains("node \"y\" (Expand)") && expanded.contains("too large"), "{expanded}");
+    let pads = int_tensor("pads", &[2], &[1 << 62, 1 << 62]);
+    let mode = AttributeProto { name: Some("mode".into()), s: Some(b"reflect".to_vec()), ..Default::default() };
+    let padded = with("Pad", vec![mode], &["3"], vec![pads]);
+    assert!(padded.contains("node \"y\" (Pad)") && padded.contains("too large"), "{padded}");
+    let parts = with("Split", vec![attribute::int("num_outputs", i64::MAX)], &["3"], vec![]);
+    assert!(parts.contains("node \"y\" (Split)") && parts.contains("too large"), "{parts}");
+    let eye = with("EyeLike", vec![attribute::int("dtype", 1)], &["1048576", "1048576"], vec![]);
+    assert!(eye.contains("node \"y\" (EyeLike)") && eye.contains("too large"), "{eye}");
+    let w = tensor("w", &[1, 1, 1], &[1.0]);
+    let r = tensor("r", &[1, 1, 1], &[1.0]);
+    let steps = with("RNN", vec![attribute::int("hidden_size", 1)], &["4294967296", "1", "1"], vec![w, r]);
+    assert!(steps.contains("node \"y\" (RNN)") && steps.contains("at most"), "{steps}");
+}
+
 fn weight(proto: TensorProto) -> String {
     error(graph(vec![node("Relu", &["w"], &["y"], vec![])], vec![proto], vec![], &["y"]))
 }
@@ -70,8 +104,12 @@ fn wrong_tensors() {
     assert!(weight(huge).contains("is too large"));
     let negative = tensor("w", &[-1], &[]);
     assert!(weight(negative).contains("negative"));
+    let small = TensorProto { data_type: Some(17), ..tensor("w", &[1], &[]) };
+    assert!(weight(small).contains("tensor \"w\": elements of type FLOAT8E4M3FN are not supported"));
     let text = TensorProto { data_type: Some(8), ..tensor("w", &[1], &[]) };
-    assert!(weight(text).contains("elements of type STRING are not supported"));
+    assert!(weight(text).contains("its shape [1] has 1 elements, found 0"));
+    let text = TensorProto { data_type: Some(8), string_data: vec![b"a".to_vec()], ..tensor("w", &[1], &[]) };
+    assert!(weight(text).contains("node \"y\" (Relu): \"w\" holds texts"));
     let raw = TensorProto { raw_data: Some(vec![0; 3]), ..tensor("w", &[1], &[]) };
     assert!(weight(raw).contains("takes 4 bytes, found 3"));
     let port = graph(vec![], vec![], vec![port("x", &["9223372036854775807", "16"])], &["x"]);

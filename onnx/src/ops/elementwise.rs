@@ -93,12 +93,11 @@ pub(super) const ROWS: &[(&str, Write)] = &[
     ("Sqrt", |c| unary(c, UnaryOp::Sqrt)),
     ("Sub", |c| binary(c, BinaryOp::Sub)),
     ("Sum", |c| variadic(c, BinaryOp::Add)),
-    ("Swish", |c| {
-        let (x, alpha) = (c.x(0)?, c.float("alpha", 1.0));
-        let scaled = c.emit.times(x, alpha)?;
-        let gate = c.emit.unary(UnaryOp::Sigmoid, scaled)?;
-        one(c.emit.mul(x, gate))
+    ("SwiGLU", |c| {
+        let (gate, x) = (swish(c)?, c.x(1)?);
+        one(c.emit.mul(gate, x))
     }),
+    ("Swish", |c| one(swish(c))),
     ("Tan", |c| {
         let x = c.x(0)?;
         let (sin, cos) = (c.emit.unary(UnaryOp::Sin, x)?, c.emit.unary(UnaryOp::Cos, x)?);
@@ -394,6 +393,13 @@ fn half_powers(e: &mut Emit, x: Node, minus: bool) -> Fallible<Node> {
     let (up, down) = (e.unary(UnaryOp::Exp, x)?, e.unary(UnaryOp::Exp, away)?);
     let sum = if minus { e.sub(up, down)? } else { e.add(up, down)? };
     e.times(sum, 0.5)
+}
+
+fn swish(c: &mut Call) -> Fallible<Node> {
+    let (x, alpha) = (c.x(0)?, c.float("alpha", 1.0));
+    let scaled = c.emit.times(x, alpha)?;
+    let gate = c.emit.unary(UnaryOp::Sigmoid, scaled)?;
+    c.emit.mul(x, gate)
 }
 
 fn cosh(e: &mut Emit, x: Node) -> Fallible<Node> {

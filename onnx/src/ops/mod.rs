@@ -1,6 +1,7 @@
 //! What every operator becomes: a composition of operations of the graph.
 
 mod attention;
+mod bits;
 mod conv;
 mod elementwise;
 mod index;
@@ -12,11 +13,14 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
 mod scatter;
 mod shape;
 mod signal;
+mod training;
 
 use crate::emit::Fallible;
+use crate::proto::NodeProto;
 use crate::value::Call;
 use quearn_stage::graph::Node;
 
@@ -49,23 +53,59 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Poolings", rows: pool::ROWS },
     Family { title: "Normalisation", rows: norm::ROWS },
     Family { title: "Resizing", rows: resize::ROWS },
+    Family { title: "Sampling", rows: sample::ROWS },
     Family { title: "Quantisation", rows: quantize::ROWS },
     Family { title: "Recurrent", rows: recurrent::ROWS },
     Family { title: "Attention", rows: attention::ROWS },
     Family { title: "Losses", rows: loss::ROWS },
-    Family { title: "Windows", rows: signal::ROWS },
+    Family { title: "Bits", rows: bits::ROWS },
+    Family { title: "Signals and grids", rows: signal::ROWS },
+    Family { title: "Training", rows: training::ROWS },
 ];
 
-/// Operators whose result must be known at import.
-pub const FOLDED: &[&str] = &["Constant", "If", "Range", "Shape", "Size"];
+/// Operators whose result must be known at import, or that are written out then.
+pub const FOLDED: &[&str] = &[
+    "ConcatFromSequence",
+    "Constant",
+    "If",
+    "Loop",
+    "Optional",
+    "OptionalGetElement",
+    "OptionalHasElement",
+    "Range",
+    "Scan",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SequenceLength",
+    "SequenceMap",
+    "Shape",
+    "Size",
+    "SplitToSequence",
+    "StringConcat",
+    "StringNormalizer",
+    "StringSplit",
+    "ai.onnx.preview.training.Gradient",
+];
+
+/// The name of an operator; that of another domain than the standard's begins with it.
+pub fn name(proto: &NodeProto) -> String {
+    match proto.domain() {
+        "" | "ai.onnx" => proto.op_type().to_owned(),
+        domain => format!("{domain}.{}", proto.op_type()),
+    }
+}
 
 /// The outputs of a node.
 pub fn emit(call: &mut Call) -> Fallible<Vec<Node>> {
-    let name = call.proto.op_type();
+    let name = name(call.proto);
     let row = FAMILIES.iter().flat_map(|f| f.rows).find(|(known, _)| *known == name);
     match row {
         Some((_, write)) => write(call),
-        None if FOLDED.contains(&name) => Err("its inputs must be known at import".into()),
-        None => Err("the operator is not supported".into()),
+        None if FOLDED.contains(&&*name) => Err("its inputs must be known at import".into()),
+        None if call.proto.domain().is_empty() => Err("the operator is not supported".into()),
+        None => Err(format!("the operator is not supported in the domain {:?}", call.proto.domain())),
     }
 }

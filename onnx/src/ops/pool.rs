@@ -2,7 +2,7 @@
 
 use super::Write;
 use super::conv::{Window, image};
-use crate::emit::{Emit, Fallible};
+use crate::emit::{Emit, Fallible, made_up};
 use crate::value::Call;
 use quearn_stage::graph::literal::int_range;
 use quearn_stage::graph::{BinaryOp, Node, Op, Pool2d, PoolKind, ReduceOp, UnaryOp};
@@ -86,7 +86,7 @@ fn pool(c: &mut Call, kind: PoolKind) -> Fallible<Vec<Node>> {
     }
     let mut sum = slide(e, x, &window, &out, BinaryOp::Add, 0.0)?;
     for axis in 0..size.len() {
-        let counted = counted(&window, axis, size[axis], out[axis], padding_counts);
+        let counted = counted(&window, axis, size[axis], out[axis], padding_counts)?;
         let mut shape = vec![1; size.len() + 2];
         shape[axis + 2] = out[axis];
         let counted = e.floats(e.scalar(x), &shape, &counted)?;
@@ -113,7 +113,8 @@ fn planes(e: &mut Emit, x: Node, window: &Window, kind: PoolKind, ceil: bool) ->
 }
 
 /// Elements that each window along an axis is the mean of.
-fn counted(window: &Window, axis: usize, size: u64, out: u64, padding_counts: bool) -> Vec<f64> {
+fn counted(window: &Window, axis: usize, size: u64, out: u64, padding_counts: bool) -> Fallible<Vec<f64>> {
+    made_up(&[out, window.kernel[axis]])?;
     let [before, after] = window.pads[axis];
     let inside = match padding_counts {
         true => -before..size as i64 + after,
@@ -124,7 +125,7 @@ fn counted(window: &Window, axis: usize, size: u64, out: u64, padding_counts: bo
         let places = (0..window.kernel[axis]).map(|k| first(i) + (k * window.dilations[axis]) as i64);
         places.filter(|p| inside.contains(p)).count() as f64
     };
-    (0..out).map(|i| hits(i).max(1.0)).collect()
+    Ok((0..out).map(|i| hits(i).max(1.0)).collect())
 }
 
 /// Folds windows, one axis after the other; `nothing` is what padding counts as.

@@ -8,7 +8,19 @@ use quearn_stage::graph::{CompareOp, Node, Op, ReduceOp, Scalar, UnaryOp};
 pub(super) const ROWS: &[(&str, Write)] = &[
     ("ArgMax", |c| arg(c, false)),
     ("ArgMin", |c| arg(c, true)),
-    ("CumSum", cum_sum),
+    ("CumProd", |c| {
+        cumulative(c, 1.0, |e, x, axis| {
+            let (mut products, mut last) = (vec![], None);
+            for at in 0..e.extent(x, axis)? {
+                let next = e.slice(x, axis, at, 1, 1)?;
+                let product = last.map_or(Ok(next), |last| e.mul(last, next))?;
+                products.push(product);
+                last = Some(product);
+            }
+            e.concat(&products, axis)
+        })
+    }),
+    ("CumSum", |c| cumulative(c, 0.0, |e, x, axis| e.op(Op::CumSum { axis }, &[x]))),
     ("ReduceL1", |c| composed(c, Some(|e, x| e.unary(UnaryOp::Abs, x)), None)),
     ("ReduceL2", |c| composed(c, Some(|e, x| e.mul(x, x)), Some(root))),
     ("ReduceLogSum", |c| composed(c, None, Some(|e, x| e.unary(UnaryOp::Log, x)))),
@@ -123,7 +135,8 @@ fn arg(c: &mut Call, smallest: bool) -> Fallible<Vec<Node>> {
     Ok(vec![if keep { e.insert_axis(at, axis)? } else { at }])
 }
 
-fn cum_sum(c: &mut Call) -> Fallible<Vec<Node>> {
+/// `fold` of the elements up to each one; `nothing` is what it gives for none.
+fn cumulative(c: &mut Call, nothing: f64, fold: fn(&mut Emit, Node, usize) -> Fallible<Node>) -> Fallible<Vec<Node>> {
     let mut x = c.x(0)?;
     let axis = c.axis(c.known_number(1)? as i64, c.emit.rank(x))?;
     let (reverse, exclusive) = (c.int("reverse", 0) != 0, c.int("exclusive", 0) != 0);
@@ -133,10 +146,10 @@ fn cum_sum(c: &mut Call) -> Fallible<Vec<Node>> {
         x = e.reverse(x, axis)?;
     }
     if exclusive {
-        let zero = e.like(x, 0.0)?;
-        x = e.pad(x, axis, [1, -1], zero)?;
+        let nothing = e.like(x, nothing)?;
+        x = e.pad(x, axis, [1, -1], nothing)?;
     }
-    let sum = e.op(Op::CumSum { axis }, &[x])?;
-    let sum = e.cast(sum, scalar)?;
-    Ok(vec![if reverse { e.reverse(sum, axis)? } else { sum }])
+    let folded = fold(e, x, axis)?;
+    let folded = e.cast(folded, scalar)?;
+    Ok(vec![if reverse { e.reverse(folded, axis)? } else { folded }])
 }

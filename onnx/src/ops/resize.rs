@@ -1,7 +1,7 @@
 //! Resizing: every axis on its own, by a matrix that holds the weights of its old elements for each new one.
 
 use super::Write;
-use crate::emit::Fallible;
+use crate::emit::{Fallible, made_up};
 use crate::value::Call;
 use quearn_stage::graph::{Node, Op, Scalar};
 
@@ -206,6 +206,7 @@ impl Line<'_> {
     /// `[to, from]` weights.
     fn weights(&self, mode: &str) -> Fallible<Vec<f64>> {
         let from = self.from as i64;
+        made_up(&[self.to, self.from])?;
         let mut weights = vec![0.0; (self.to * self.from) as usize];
         for at in 0..self.to {
             let row = &mut weights[(at * self.from) as usize..][..self.from as usize];

@@ -1,7 +1,7 @@
 //! Operators that move elements and compute none.
 
 use super::Write;
-use crate::emit::Fallible;
+use crate::emit::{Fallible, made_up};
 use crate::fold::bounds;
 use crate::tensor::{self, Number};
 use crate::value::Call;
@@ -76,7 +76,7 @@ fn dims(c: &mut Call, input: usize) -> Fallible<Vec<Dim>> {
     let dim = |n: &Number| match n {
         Number::Int(n) => u64::try_from(*n).map(Dim::Const).map_err(|_| format!("an extent of {n}")),
         Number::Extent(name) => Ok(Dim::Named(name.clone())),
-        Number::Float(_) => Err("a shape of floats".into()),
+        Number::Float(_) | Number::Text(_) => Err("a shape must be integers".into()),
     };
     c.known(input)?.items.iter().map(dim).collect()
 }
@@ -101,7 +101,7 @@ fn reshape(c: &mut Call) -> Fallible<Vec<Node>> {
             }
             Number::Int(n) => Dim::Const(u64::try_from(*n).map_err(|_| format!("an extent of {n}"))?),
             Number::Extent(name) => Dim::Named(name.clone()),
-            Number::Float(_) => return Err("a shape of floats".into()),
+            Number::Float(_) | Number::Text(_) => return Err("a shape must be integers".into()),
         });
     }
     if let Some(open) = open {
@@ -215,6 +215,7 @@ fn split(c: &mut Call) -> Fallible<Vec<Node>> {
         Some(sizes) => sizes.into_iter().map(|n| u64::try_from(n).unwrap_or(0)).collect(),
         None => {
             let parts = c.int("num_outputs", c.proto.output.len() as i64).max(1) as u64;
+            made_up(&[parts])?;
             let each = extent.div_ceil(parts);
             (0..parts).map(|i| each.min(extent.saturating_sub(i * each))).collect()
         }
@@ -287,6 +288,8 @@ fn pad(c: &mut Call) -> Fallible<Vec<Node>> {
 fn mirrored(c: &mut Call, x: Node, axis: usize, around: [i64; 2], mode: &str) -> Fallible<Node> {
     let e = &mut *c.emit;
     let n = e.extent(x, axis)? as i64;
+    let places = around.iter().try_fold(n, |all, more| all.checked_add(*more));
+    made_up(&[places.and_then(|n| u64::try_from(n).ok()).ok_or("its pads are too large")?])?;
     let source = |at: i64| match mode {
         "edge" => Ok(at.clamp(0, n - 1)),
         "wrap" => Ok(at.rem_euclid(n)),

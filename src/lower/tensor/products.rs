@@ -237,9 +237,12 @@ impl Planner<'_, '_> {
     pub(super) fn product(&mut self, node: Node, root: Node, out: Spec, tile: Option<Tile>) -> Result<Gemm> {
         let prim = self.product_prim(node)?;
         let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
+        if self.plan.home(x).is_none() {
+            self.stored(x)?;
+        }
+        // A result of the program is kept in its own type, which may be narrower than the kernel's.
         let a = match self.ready(x, prim) {
             Some(spec) => spec.clone(),
-            None if self.plan.home(x).is_none() => self.stored(x)?,
             None => self.copy(x, Layout::RowMajor)?,
         };
         let (rank, row) = (out.axes.len(), a.axes.len() - 2);
@@ -287,9 +290,11 @@ impl Planner<'_, '_> {
     /// A right operand with its columns adjacent.
     pub(super) fn columns(&mut self, w: Node, prim: Prim) -> Result<Spec> {
         let adjacent = |spec: &Spec| spec.axes.last().is_some_and(|a| a.stride == spec.elem_bytes());
+        if self.plan.home(w).is_none() && !self.images.contains(&w) {
+            self.stored(w)?;
+        }
         match self.ready(w, prim) {
             Some(spec) if adjacent(spec) => Ok(spec.clone()),
-            None if self.plan.home(w).is_none() && !self.images.contains(&w) => self.stored(w),
             _ => self.copy(w, Layout::Apart),
         }
     }
