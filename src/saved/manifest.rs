@@ -24,8 +24,8 @@ pub struct Manifest {
     pub cpu: String,
     /// What it needs of the processor.
     pub features: Vec<String>,
-    /// Milliseconds that compiling it took.
-    pub compile_ms: f64,
+    /// Microseconds that compiling it took; whole, as fractions may change on their way through text.
+    pub compile_us: u64,
     /// Values of the parameters.
     pub parameters: Vec<Option<i128>>,
     /// Symbols of the functions, and whether they run on a frame.

@@ -68,7 +68,7 @@ impl Source<'_> {
             triple: target.triple,
             cpu: target.cpu,
             features: target.features,
-            compile_ms: self.compile_ms,
+            compile_us: (self.compile_ms * 1e3).round() as u64,
             parameters: self.parameters.to_vec(),
             functions: functions.into_iter().map(|f| (f.symbol, f.on_frame)).collect(),
             interface: self.executable.interface.clone(),
@@ -117,7 +117,7 @@ impl Saved {
             true => Origin::Graph(origin::read(text)?),
             false => Origin::Text(text.to_owned()),
         };
-        let (parameters, compile_ms) = (manifest.parameters, manifest.compile_ms);
+        let (parameters, compile_ms) = (manifest.parameters, manifest.compile_us as f64 / 1e3);
         Ok(Saved { origin, interface, code, parameters, compile_ms })
     }
 
