@@ -9,6 +9,7 @@ use super::kernel::Tile;
 use super::nest::{Nest, Vectors};
 use super::plan::{Kind, Place};
 use super::planner::{Planner, Result};
+use super::products::Rows;
 use super::reduce::Softmax;
 use super::spec::{AxisSpec, BufferId, Size, Spec};
 use quearn_stage::graph::{Node, Op, Scalar};
@@ -163,7 +164,7 @@ impl Planner<'_, '_> {
         let axes = sizes.into_iter().enumerate().map(|(i, size)| AxisSpec { size, stride: stride(i) }).collect();
         let spec = Spec { buffer: block, offset: 0, elem: Scalar::F32, axes, halo: [0, 0] };
 
-        let scored = self.product(product, scores, spec.clone(), None)?;
+        let scored = self.product(product, scores, spec.clone(), Rows::Apart(None))?;
         let size = spec.axes[rank - 1].size.clone();
         let nest = Nest::new(&spec, &[rank - 1], Vectors::No);
         let normalised = Softmax { node: softmax, x: scores, axis: rank - 1, size, out: spec.clone(), nest };
@@ -174,7 +175,7 @@ impl Planner<'_, '_> {
         let height = scored.tile.rows[0];
         let room = (u64::from(self.plan.target.registers) - 1) / (height + 1);
         let vectors = room.clamp(1, self.extent(mix, rank - 1).div_ceil(lanes));
-        let mixed = self.product(mix, root, out.clone(), Some(Tile { rows: [height, 1], vectors }))?;
+        let mixed = self.product(mix, root, out.clone(), Rows::Apart(Some(Tile { rows: [height, 1], vectors })))?;
         let attention = Attention { scores: scored, softmax: normalised, mix: mixed, block, row };
         let mut nodes = self.epilogue_nodes(product, scores);
         nodes.push(softmax);

@@ -228,13 +228,15 @@ impl Planner<'_, '_> {
 
     pub(super) fn matmul(&mut self, node: Node, root: Node) -> Result<()> {
         let out = self.destination(root, true)?;
-        let gemm = self.product(node, root, out.clone(), None)?;
+        let w = self.inputs(node)[1];
+        let shared = self.constant.contains(&w) && self.rank(w) == 2;
+        let gemm = self.product(node, root, out.clone(), if shared { Rows::Joined } else { Rows::Apart(None) })?;
         self.finish(node, root, out, "matmul", Kind::Gemm(Box::new(gemm)));
         Ok(())
     }
 
-    /// A matrix product with its epilogue into `out`, in register tiles of a given shape or of the best one.
-    pub(super) fn product(&mut self, node: Node, root: Node, out: Spec, tile: Option<Tile>) -> Result<Gemm> {
+    /// A matrix product with its epilogue into `out`.
+    pub(super) fn product(&mut self, node: Node, root: Node, out: Spec, how: Rows) -> Result<Gemm> {
         let prim = self.product_prim(node)?;
         let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
         if self.plan.home(x).is_none() {
@@ -248,8 +250,13 @@ impl Planner<'_, '_> {
         let (rank, row) = (out.axes.len(), a.axes.len() - 2);
         let (depth, cols) = (self.extent(w, self.rank(w) - 2), self.extent(w, self.rank(w) - 1));
         let rows = Loop { size: a.axes[row].size.clone(), a: a.axes[row].stride, b: 0, coord: Some((rank - 2, 1)) };
-        let best = || self.tile(prim, [rows.size.now().unwrap_or(TALL), 1], cols, depth);
-        let tile = tile.unwrap_or_else(best);
+        let joined = if how == Rows::Joined { self.joined_rows(node, root, &out, &a) } else { None };
+        let is_joined = joined.is_some();
+        let rows = joined.unwrap_or(rows);
+        let tile = match how {
+            Rows::Apart(Some(tile)) => tile,
+            _ => self.tile(prim, [rows.size.now().unwrap_or(TALL), 1], cols, depth),
+        };
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
         let (right, b_row, b_panel) = if self.constant.contains(&w) && self.rank(w) == 2 {
             (self.pack(w, 1, 1, &[0], tile.vectors, prim)?, b_row, b_panel)
@@ -266,7 +273,7 @@ impl Planner<'_, '_> {
             a_offset: 0,
             b_row,
             b_panel,
-            outer: batch_loops(&out, &a, &right),
+            outer: if is_joined { vec![] } else { batch_loops(&out, &a, &right) },
             right,
             rows: [rows, Loop { size: Size::Now(1), a: 0, b: 0, coord: None }],
             k: vec![KAxis { extent: depth, a: a.axes[row + 1].stride }],
@@ -277,6 +284,25 @@ impl Planner<'_, '_> {
             out,
             a,
         })
+    }
+
+    /// All rows of all matrices of a batch as one axis, where they follow each other without a gap in everything that the
+    /// product and its epilogue touch: weights are then run through once for the whole batch.
+    fn joined_rows(&self, node: Node, root: Node, out: &Spec, a: &Spec) -> Option<Loop> {
+        let rank = out.axes.len();
+        let follows = |spec: &Spec| spec.axes.len() == rank && (0..rank - 2).all(|i| spec.merges(i, i + 1));
+        let count = out.axes[..rank - 1].iter().try_fold(1, |n, axis| Some(n * axis.size.now()?))?;
+        let same = |spec: &Spec| (0..rank - 1).all(|i| spec.axes[i].size == out.axes[i].size);
+        let operands = self.epilogue_nodes(node, root).into_iter().skip(1).flat_map(|n| self.inputs(n).to_vec());
+        let mut operands = operands.filter(|o| !self.inside.contains(o) || !self.depends(*o, node));
+        let fits = |n: Node| match self.plan.home(n) {
+            _ if self.rank(n) < 2 => true,
+            Some(spec) => follows(spec) && same(spec),
+            None => false,
+        };
+        let joins = follows(a) && same(a) && follows(out) && operands.all(fits);
+        let row = Loop { size: Size::Now(count), a: a.axes[rank - 2].stride, b: 0, coord: Some((rank - 2, 1)) };
+        joins.then_some(row)
     }
 
     /// Is it this stage's turn to run through the weights backwards?
@@ -298,6 +324,15 @@ impl Planner<'_, '_> {
             _ => self.copy(w, Layout::Apart),
         }
     }
+}
+
+/// How the rows of a batch of products are run through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rows {
+    /// As one axis, where that can be.
+    Joined,
+    /// Matrix by matrix, in register tiles of a given shape or of the best one.
+    Apart(Option<Tile>),
 }
 
 /// Rows that a matrix of unknown height is taken to have when a tile is chosen.
