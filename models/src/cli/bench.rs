@@ -2,39 +2,30 @@
 
 use super::machine::Machine;
 use super::measure::{Measured, Runs, measure_beside};
-use super::network::{self, Case};
+use super::network::{Case, Which};
 use super::unwritten;
 use quearn::{Program, Session};
 use quearn_models::check::{Difference, TOLERANCE};
-use quearn_models::networks::Network;
 use quearn_models::{Error, Result};
 use quearn_tpch::host;
 use quearn_tpch::times::{elapsed_ms, rounded};
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// `bench`.
 #[derive(clap::Args)]
 pub struct Bench {
-    /// The network.
-    #[arg(long, value_parser = network::model(), default_value = "squeezenet1_1")]
-    model: &'static Network,
-    /// Items in a batch.
-    #[arg(long, default_value = "1")]
-    batch: NonZeroU64,
+    #[command(flatten)]
+    which: Which,
     #[command(flatten)]
     machine: Machine,
     /// Timed runs, after the first; by default as many as fit into four seconds, 10 to 500.
     #[arg(long)]
     runs: Option<NonZeroUsize>,
-    /// Folder with `MODEL.safetensors` and `MODEL.bBATCH.io.safetensors`; by default $NN_DATA or ~/.cache/quearn/nn where
-    /// they hold the model, else seeded weights and inputs.
-    #[arg(long)]
-    data: Option<PathBuf>,
     /// File that the measurements are appended to, as one line of JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -53,7 +44,7 @@ impl Bench {
     /// Measures the network. Fails, after writing, if its outputs are not as expected.
     pub fn run(self) -> Result<()> {
         let start = Instant::now();
-        let case = Case::found(self.model, self.data.clone(), self.batch.get())?;
+        let case = self.which.case()?;
         let session = case.session(&self.machine)?;
         let load_ms = elapsed_ms(start);
         let (program, program_load_ms) = self.program(&session, &case)?;

@@ -10,12 +10,38 @@ use quearn_models::weights::{self, Weights};
 use quearn_models::{Error, Result};
 use quearn_stage::graph::Graph;
 use std::env;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 /// Reads the name of a network.
 pub fn model() -> impl TypedValueParser<Value = &'static Network> {
     PossibleValuesParser::new(NETWORKS.iter().map(|network| network.name))
         .try_map(|name| Network::find(&name).ok_or("no network has this name"))
+}
+
+/// Which network is to run, on which data.
+#[derive(clap::Args)]
+pub struct Which {
+    /// The network.
+    #[arg(long, value_parser = model(), default_value = "squeezenet1_1")]
+    pub model: &'static Network,
+    /// Items in a batch.
+    #[arg(long, default_value = "1")]
+    batch: NonZeroU64,
+    /// Folder with `MODEL.safetensors` and `MODEL.bBATCH.io.safetensors`; by default $NN_DATA or ~/.cache/quearn/nn where
+    /// they hold the model, else seeded weights and inputs.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+impl Which {
+    /// The network with its weights and inputs.
+    pub fn case(&self) -> Result<Case> {
+        match self.data.clone().or_else(|| exported_folder(self.model)) {
+            Some(folder) => Case::exported(self.model, &folder, self.batch.get()),
+            None => Case::seeded(self.model, self.batch.get()),
+        }
+    }
 }
 
 /// A network with all that it takes to run and to check it.
@@ -48,14 +74,6 @@ impl Case {
         let unknown = Reference::unknown(network, batch)?;
         let known = references(network)?.into_iter().find(|known| shapes(known) == shapes(&unknown));
         Case::new(network, None, known.unwrap_or(unknown))
-    }
-
-    /// The files in `folder`, or where the peers' files usually are; else seeded weights and inputs.
-    pub fn found(network: &'static Network, folder: Option<PathBuf>, batch: u64) -> Result<Case> {
-        match folder.or_else(|| exported_folder(network)) {
-            Some(folder) => Case::exported(network, &folder, batch),
-            None => Case::seeded(network, batch),
-        }
     }
 
     /// A case in a folder of files as the peers export them: `M.safetensors` and `M.bB.io.safetensors`.

@@ -1,44 +1,35 @@
 //! `profile`: where the time of a network goes, stage by stage.
 
 use super::machine::Machine;
-use super::network::{self, Case};
+use super::network::Which;
 use quearn::profile::Profile;
-use quearn_models::networks::Network;
 use quearn_models::{Error, Result};
 use std::fmt::Write as _;
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
 
 /// `profile`.
 #[derive(clap::Args)]
 pub struct ProfileNetwork {
-    /// The network.
-    #[arg(long, value_parser = network::model(), default_value = "squeezenet1_1")]
-    model: &'static Network,
-    /// Items in a batch.
-    #[arg(long, default_value = "1")]
-    batch: NonZeroU64,
+    #[command(flatten)]
+    which: Which,
     #[command(flatten)]
     machine: Machine,
     /// Runs, of which the middle one is shown; the first is not among them.
     #[arg(long, default_value = "9")]
     runs: NonZeroUsize,
-    /// Folder with the network's files, see `bench`.
-    #[arg(long)]
-    data: Option<PathBuf>,
 }
 
 impl ProfileNetwork {
     /// Prints the profile.
     pub fn run(self) -> Result<()> {
-        let case = Case::found(self.model, self.data.clone(), self.batch.get())?;
+        let case = self.which.case()?;
         let session = case.session(&self.machine)?;
         let program = session.compile(&case.graph)?;
         program.run(&session)?;
         let profiles = (0..self.runs.get()).map(|_| Ok(program.profile(&session)?));
         let mut profiles = profiles.collect::<Result<Vec<Profile>>>()?;
         profiles.sort_by(|a, b| a.outputs.run_ms.total_cmp(&b.outputs.run_ms));
-        let missing = || Error::NoExpectation { what: self.model.name.to_owned() };
+        let missing = || Error::NoExpectation { what: self.which.model.name.to_owned() };
         let middle = profiles.get((profiles.len() - 1) / 2).ok_or_else(missing)?;
         super::print(text(middle))
     }

@@ -53,10 +53,9 @@ fn take(e: &mut Emit, x: Node, places: Node) -> Fallible<Node> {
     e.op(Op::Gather, &[flat, places])
 }
 
-fn gather_elements(c: &mut Call) -> Fallible<Vec<Node>> {
-    let (x, at) = (c.x(0)?, c.x(1)?);
-    let axis = c.axis(c.int("axis", 0), c.emit.rank(x))?;
-    let e = &mut *c.emit;
+/// Where the elements of `x` lie, counted row by row, that numbers `at` along an axis choose, each at its own index along
+/// the others.
+pub(super) fn places_along(e: &mut Emit, x: Node, at: Node, axis: usize) -> Fallible<Node> {
     let (extents, wanted) = (e.extents(x)?, e.extents(at)?);
     if extents.len() != wanted.len() {
         return Err("data and indices differ in rank".into());
@@ -70,6 +69,14 @@ fn gather_elements(c: &mut Call) -> Fallible<Vec<Node>> {
         let offsets = e.ints(&shape, (0..wanted[i]).map(|j| j * stride(i)))?;
         place = e.add(place, offsets)?;
     }
+    Ok(place)
+}
+
+fn gather_elements(c: &mut Call) -> Fallible<Vec<Node>> {
+    let (x, at) = (c.x(0)?, c.x(1)?);
+    let axis = c.axis(c.int("axis", 0), c.emit.rank(x))?;
+    let e = &mut *c.emit;
+    let place = places_along(e, x, at, axis)?;
     Ok(vec![take(e, x, place)?])
 }
 

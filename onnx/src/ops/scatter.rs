@@ -1,7 +1,7 @@
 //! Operators that put elements at places: one choice an update, in the order of the updates.
 
 use super::Write;
-use super::index::from_front;
+use super::index::{from_front, places_along};
 use crate::emit::{Emit, Fallible};
 use crate::value::Call;
 use quearn_stage::graph::{BinaryOp, CompareOp, Node};
@@ -46,20 +46,8 @@ fn elements(c: &mut Call) -> Fallible<Vec<Node>> {
     let (x, at, updates, fold) = (c.x(0)?, c.x(1)?, c.x(2)?, fold(c)?);
     let axis = c.axis(c.int("axis", 0), c.emit.rank(x))?;
     let e = &mut *c.emit;
-    let (extents, wanted) = (e.extents(x)?, e.extents(at)?);
-    if extents.len() != wanted.len() {
-        return Err("data and indices differ in rank".into());
-    }
-    let stride = |i: usize| extents[i + 1..].iter().product::<u64>();
-    let at = from_front(e, at, extents[axis])?;
-    let mut place = e.times(at, stride(axis) as f64)?;
-    for i in (0..wanted.len()).filter(|&i| i != axis) {
-        let mut shape = vec![1; wanted.len()];
-        shape[i] = wanted[i];
-        let offsets = e.ints(&shape, (0..wanted[i]).map(|j| j * stride(i)))?;
-        place = e.add(place, offsets)?;
-    }
-    let (places, count) = (extents.iter().product(), wanted.iter().product());
+    let (extents, place) = (e.extents(x)?, places_along(e, x, at, axis)?);
+    let (places, count) = (extents.iter().product(), e.extents(at)?.iter().product());
     let flat = e.reshape_to(x, &[places, 1])?;
     let place = e.reshape_to(place, &[count])?;
     let updates = e.reshape_to(updates, &[count, 1])?;

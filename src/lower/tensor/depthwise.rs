@@ -50,10 +50,6 @@ pub fn choose_tile(target: Target, kernel: [u64; 2], rows: [u64; 2]) -> [u64; 2]
 }
 
 impl Depthwise {
-    fn lanes(&self, target: Target) -> u16 {
-        target.vector_bytes / self.prim.bytes() as u16
-    }
-
     fn extent(&self, axis: usize) -> i64 {
         self.out.axes[axis].size.now().unwrap_or(1) as i64
     }
@@ -86,19 +82,11 @@ impl Depthwise {
 
     /// All channels of a tile, a vector at a time.
     fn channels<'b>(&self, ev: &Eval<'_, 'b>, [image, y, x]: [V<'b>; 3]) {
-        let (b, lanes, n) = (ev.b, self.lanes(ev.plan.target), self.extent(1));
-        let whole = n / i64::from(lanes) * i64::from(lanes);
-        let at =
-            |c: V<'b>, mask| At { coords: vec![image.into(), c.into(), y.into(), x.into()], vec: Some(1), lanes, mask };
-        b.for_carry(b.i64(0), b.i64(whole), lanes.into(), &[], |c, _| {
-            self.tile(ev, &at(c, None));
-            vec![]
+        let (b, lanes) = (ev.b, ev.plan.target.lanes_of(self.prim));
+        ev.vectors_of(lanes, b.i64(0), b.i64(self.extent(1)), |c, mask| {
+            let coords = vec![image.into(), c.into(), y.into(), x.into()];
+            self.tile(ev, &At { coords, vec: Some(1), lanes, mask });
         });
-        if whole < n {
-            let left = b.int(Ty::vector(Prim::I32, lanes), i128::from(n - whole));
-            let mask = b.iota(left.ty()).lt(left);
-            self.tile(ev, &at(b.i64(whole), Some(mask)));
-        }
     }
 
     /// One vector of channels of a tile.
@@ -139,10 +127,7 @@ impl Depthwise {
                     continue;
                 }
                 let offset = iy * self.x.axes[2].stride + ix * self.x.axes[3].stride;
-                let value = match at.mask {
-                    Some(mask) => b.masked_load(ty, first.at(offset), mask, ev.env.invariant(self.x.buffer)),
-                    None => b.load_invariant(ty, first, offset),
-                };
+                let value = ev.read(ty, first.at(offset), at.mask, ev.env.invariant(self.x.buffer));
                 for (o, ky, kx) in users {
                     sums[o as usize] = value.fma(filter(ky, kx), sums[o as usize]);
                 }

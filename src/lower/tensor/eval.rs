@@ -282,12 +282,7 @@ impl<'a, 'b> Eval<'a, 'b> {
         }
         let ty = Ty::vector(prim, at.lanes);
         if stride == spec.elem_bytes() {
-            let loaded = match at.mask {
-                Some(mask) => self.b.masked_load(ty, address, mask, invariant),
-                None if invariant => self.b.load_invariant(ty, address, 0),
-                None => self.b.load(ty, address, 0),
-            };
-            return widen(loaded, spec.elem);
+            return widen(self.read(ty, address, at.mask, invariant), spec.elem);
         }
         let lanes = self.b.iota(Ty::vector(Prim::I64, at.lanes));
         self.load_lanes(spec, address, lanes * stride, at)
@@ -309,8 +304,7 @@ impl<'a, 'b> Eval<'a, 'b> {
         let stride = at.vec.map_or(0, |v| spec.axes[v].stride);
         match (at.lanes, at.mask) {
             (1, _) => self.b.store(address, 0, value),
-            (_, None) if stride == spec.elem_bytes() => self.b.store(address, 0, value),
-            (_, Some(mask)) if stride == spec.elem_bytes() => self.b.masked_store(address, mask, value),
+            (_, mask) if stride == spec.elem_bytes() => self.write(address, mask, value),
             (lanes, None) => (0..lanes).for_each(|i| self.b.store(address, stride * i64::from(i), value.extract(i))),
             (lanes, Some(mask)) => (0..lanes).for_each(|i| {
                 self.b.if_(mask.extract(i), || self.b.store(address, stride * i64::from(i), value.extract(i)));
@@ -340,21 +334,48 @@ impl<'a, 'b> Eval<'a, 'b> {
     }
 
     /// Runs `body(i, mask)` for vectors of neighbours that cover `lo..hi`; the last one may be masked.
-    pub fn vectors(&self, lo: V<'b>, hi: V<'b>, mut body: impl FnMut(V<'b>, Option<V<'b>>)) {
-        let lanes = i64::from(self.lanes());
+    pub fn vectors(&self, lo: V<'b>, hi: V<'b>, body: impl FnMut(V<'b>, Option<V<'b>>)) {
+        self.vectors_of(self.lanes(), lo, hi, body);
+    }
+
+    /// The same for vectors of so many lanes.
+    pub fn vectors_of(&self, lanes: u16, lo: V<'b>, hi: V<'b>, mut body: impl FnMut(V<'b>, Option<V<'b>>)) {
+        let count = lanes;
+        let lanes = i64::from(lanes);
         let whole = (hi - lo).bin(quearn_stage::low::BinOp::AShr, self.b.i64(lanes.ilog2().into())) * lanes;
         let main_end = lo + whole;
         self.b.for_carry(lo, main_end, lanes, &[], |i, _| {
             body(i, None);
             vec![]
         });
-        self.b.if_(main_end.lt(hi), || body(main_end, Some(self.lanes_below(hi - main_end))));
+        self.b.if_(main_end.lt(hi), || body(main_end, Some(self.first_lanes(count, hi - main_end))));
     }
 
     /// The mask of the lanes below `count`.
     pub fn lanes_below(&self, count: V<'b>) -> V<'b> {
-        let ty = Ty::vector(Prim::I32, self.lanes());
-        self.b.iota(ty).lt(count.sext(Prim::I32).splat(self.lanes()))
+        self.first_lanes(self.lanes(), count)
+    }
+
+    /// The same in vectors of so many lanes.
+    fn first_lanes(&self, lanes: u16, count: V<'b>) -> V<'b> {
+        self.b.iota(Ty::vector(Prim::I32, lanes)).lt(count.sext(Prim::I32).splat(lanes))
+    }
+
+    /// Neighbouring elements in memory, those that the mask has.
+    pub fn read(&self, ty: Ty, address: V<'b>, mask: Option<V<'b>>, invariant: bool) -> V<'b> {
+        match mask {
+            Some(mask) => self.b.masked_load(ty, address, mask, invariant),
+            None if invariant => self.b.load_invariant(ty, address, 0),
+            None => self.b.load(ty, address, 0),
+        }
+    }
+
+    /// Writes them.
+    pub fn write(&self, address: V<'b>, mask: Option<V<'b>>, value: V<'b>) {
+        match mask {
+            Some(mask) => self.b.masked_store(address, mask, value),
+            None => self.b.store(address, 0, value),
+        }
     }
 }
 

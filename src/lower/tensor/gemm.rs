@@ -88,7 +88,7 @@ const FEW: u64 = 4;
 
 impl Gemm {
     fn lanes(&self, ev: &Eval<'_, '_>) -> u16 {
-        ev.plan.target.vector_bytes / self.prim.bytes() as u16
+        ev.plan.target.lanes_of(self.prim)
     }
 
     fn panels(&self, ev_lanes: u16) -> u64 {
@@ -116,7 +116,7 @@ impl Gemm {
         if blocks == u64::MAX {
             return most;
         }
-        let panels = self.panels(target.vector_bytes / self.prim.bytes() as u16);
+        let panels = self.panels(target.lanes_of(self.prim));
         let others = self.outer.iter().map(|l| l.size.now().unwrap_or(1)).product::<u64>() * panels;
         let groups = blocks.div_ceil(most).max(PIECES.div_ceil(others)).min(blocks);
         blocks.div_ceil(groups)
@@ -130,7 +130,7 @@ impl Gemm {
 
     /// Number of work items, and the floating-point operations of one.
     pub fn work<'b>(&self, target: Target, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
-        let lanes = target.vector_bytes / self.prim.bytes() as u16;
+        let lanes = target.lanes_of(self.prim);
         let groups = self.groups(target, size(&self.rows[0].size)) * self.panels(lanes) as i64;
         let items = self.outer.iter().fold(groups, |n, l| n * size(&l.size));
         let k: u64 = self.k.iter().map(|k| k.extent).product();

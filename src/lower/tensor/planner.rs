@@ -455,6 +455,12 @@ impl<'g> Planner<'_, 'g> {
         (node.0..=root.0).map(Node).filter(|n| *n == node || between(n)).collect()
     }
 
+    /// What an epilogue reads beside the result of its heavy node.
+    pub(super) fn epilogue_operands(&self, node: Node, root: Node) -> Vec<Node> {
+        let operands = self.epilogue_nodes(node, root).into_iter().skip(1).flat_map(|n| self.inputs(n));
+        operands.copied().filter(|o| !self.inside.contains(o) || !self.depends(*o, node)).collect()
+    }
+
     pub(super) fn depends(&self, node: Node, on: Node) -> bool {
         node == on || node > on && self.inputs(node).iter().any(|&i| self.inside.contains(&i) && self.depends(i, on))
     }

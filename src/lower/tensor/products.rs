@@ -123,7 +123,7 @@ impl Planner<'_, '_> {
     }
 
     pub(super) fn tile(&self, prim: Prim, rows: [u64; 2], cols: u64, depth: u64) -> Tile {
-        kernel::choose_tile(self.plan.target, self.plan.target.vector_bytes / prim.bytes() as u16, rows, cols, depth)
+        kernel::choose_tile(self.plan.target, self.plan.target.lanes_of(prim), rows, cols, depth)
     }
 
     /// Bytes of one row of a packed panel, and of the panel.
@@ -157,8 +157,6 @@ impl Planner<'_, '_> {
     pub(super) fn flatten_rows(&self, node: Node, root: Node, out: &Spec, rows: [Loop; 2]) -> [Loop; 2] {
         let (Some(h), Some(w)) = (rows[0].size.now(), rows[1].size.now()) else { return rows };
         let dense = rows[0].a == rows[1].a * w as i64 && out.merges(2, 3);
-        let operands = self.epilogue_nodes(node, root).into_iter().skip(1).flat_map(|n| self.inputs(n).to_vec());
-        let operands: Vec<Node> = operands.filter(|o| !self.inside.contains(o) || !self.depends(*o, node)).collect();
         let uniform = |n: &Node| match (self.plan.home(*n), self.rank(*n)) {
             (_, 0 | 1) | (None, _) => self.is_uniform(*n),
             (Some(spec), 4) => {
@@ -166,7 +164,7 @@ impl Planner<'_, '_> {
             }
             _ => self.is_uniform(*n),
         };
-        if !dense || !operands.iter().all(uniform) {
+        if !dense || !self.epilogue_operands(node, root).iter().all(uniform) {
             return rows;
         }
         let [_, row] = rows;
@@ -293,14 +291,12 @@ impl Planner<'_, '_> {
         let follows = |spec: &Spec| spec.axes.len() == rank && (0..rank - 2).all(|i| spec.merges(i, i + 1));
         let count = out.axes[..rank - 1].iter().try_fold(1, |n, axis| Some(n * axis.size.now()?))?;
         let same = |spec: &Spec| (0..rank - 1).all(|i| spec.axes[i].size == out.axes[i].size);
-        let operands = self.epilogue_nodes(node, root).into_iter().skip(1).flat_map(|n| self.inputs(n).to_vec());
-        let mut operands = operands.filter(|o| !self.inside.contains(o) || !self.depends(*o, node));
-        let fits = |n: Node| match self.plan.home(n) {
-            _ if self.rank(n) < 2 => true,
+        let fits = |n: &Node| match self.plan.home(*n) {
+            _ if self.rank(*n) < 2 => true,
             Some(spec) => follows(spec) && same(spec),
             None => false,
         };
-        let joins = follows(a) && same(a) && follows(out) && operands.all(fits);
+        let joins = follows(a) && same(a) && follows(out) && self.epilogue_operands(node, root).iter().all(fits);
         let row = Loop { size: Size::Now(count), a: a.axes[rank - 2].stride, b: 0, coord: Some((rank - 2, 1)) };
         joins.then_some(row)
     }

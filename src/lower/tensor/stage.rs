@@ -215,11 +215,7 @@ fn has_planes(spec: &Spec) -> bool {
 fn zero<'b>(ev: &Eval<'_, 'b>, at: V<'b>, bytes: V<'b>) {
     let nothing = ev.b.zero(Ty::vector(Prim::I32, ev.lanes()));
     ev.vectors(ev.b.i64(0), bytes.lshr(2), |i, mask| {
-        let at = at.index(i, 4);
-        match mask {
-            Some(mask) => ev.b.masked_store(at, mask, nothing),
-            None => ev.b.store(at, 0, nothing),
-        }
+        ev.write(at.index(i, 4), mask, nothing);
     });
 }
 

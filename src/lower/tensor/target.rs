@@ -1,5 +1,6 @@
 //! What the kernels have to know about the processor.
 
+use quearn_stage::low::Prim;
 use std::sync::OnceLock;
 
 /// Vector unit of the processor that the program will run on.
@@ -46,5 +47,10 @@ impl Target {
     /// Lanes of 4 bytes in a vector register.
     pub fn lanes(self) -> u16 {
         self.vector_bytes / 4
+    }
+
+    /// Lanes of a type in a vector register.
+    pub fn lanes_of(self, prim: Prim) -> u16 {
+        self.vector_bytes / prim.bytes() as u16
     }
 }

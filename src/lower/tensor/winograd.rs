@@ -184,20 +184,6 @@ impl Tiles {
     }
 }
 
-/// Runs `body(channel, mask)` for all vectors of channels.
-fn channels<'b>(ev: &Eval<'_, 'b>, ty: Ty, count: V<'b>, body: impl Fn(V<'b>, Option<V<'b>>)) {
-    let (b, lanes) = (ev.b, i64::from(ty.lanes));
-    let whole = count.bin(quearn_stage::low::BinOp::AShr, b.i64(lanes.ilog2().into())) * lanes;
-    b.for_carry(b.i64(0), whole, lanes, &[], |c, _| {
-        body(c, None);
-        vec![]
-    });
-    b.if_(whole.lt(count), || {
-        let left = (count - whole).sext(Prim::I32).splat(ty.lanes);
-        body(whole, Some(b.iota(left.ty()).lt(left)));
-    });
-}
-
 /// Transforms the tiles of an image.
 #[derive(Clone, Debug)]
 pub struct ImageTransform {
@@ -221,7 +207,7 @@ impl ImageTransform {
     /// result depends on it.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         let (b, number) = (ev.b, |n: i64| ev.env.number(n));
-        let ty = Ty::vector(self.tiles.prim, ev.plan.target.vector_bytes / self.tiles.prim.bytes() as u16);
+        let ty = Ty::vector(self.tiles.prim, ev.plan.target.lanes_of(self.tiles.prim));
         let (edge, window) = (self.tiles.how.edge() as i64, self.tiles.how.window() as i64);
         let [image, line, pixel] = [0, 2, 3].map(|i: usize| number(self.x.axes[i].stride));
         let last = [0, 1].map(|i| {
@@ -238,25 +224,14 @@ impl ImageTransform {
             let lines: Vec<V<'b>> = (0..window).map(|i| (y * edge + i).min(last[0]) * line).collect();
             let pixels: Vec<V<'b>> = (0..window).map(|i| (x * edge + i).min(last[1]) * pixel).collect();
             let (base, to) = (base.index(at * image, 1), out.index(t * row, 1));
-            channels(ev, ty, count, |c, mask| {
+            ev.vectors_of(ty.lanes, b.i64(0), count, |c, mask| {
                 let base = base.index(c, ty.prim.bytes() as i64);
-                let load = |line: &V<'b>, pixel: &V<'b>| {
-                    let at = base.index(*line + *pixel, 1);
-                    match mask {
-                        Some(mask) => b.masked_load(ty, at, mask, invariant),
-                        None if invariant => b.load_invariant(ty, at, 0),
-                        None => b.load(ty, at, 0),
-                    }
-                };
+                let load = |line: &V<'b>, pixel: &V<'b>| ev.read(ty, base.index(*line + *pixel, 1), mask, invariant);
                 let values: Vec<V<'b>> = lines.iter().flat_map(|l| pixels.iter().map(|p| load(l, p))).collect();
                 let to = to.index(c, ty.prim.bytes() as i64);
                 let transformed = square(&values, window as usize, |line| image_line(self.tiles.how, line));
                 for (e, value) in (0..).zip(transformed) {
-                    let at = to.index(plane * e, 1);
-                    match mask {
-                        Some(mask) => b.masked_store(at, mask, value),
-                        None => b.store(at, 0, value),
-                    }
+                    ev.write(to.index(plane * e, 1), mask, value);
                 }
             });
         });
@@ -289,7 +264,7 @@ impl ResultTransform {
     /// Writes the code for tiles `lo..hi`.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         let (b, number) = (ev.b, |n: i64| ev.env.number(n));
-        let ty = Ty::vector(self.tiles.prim, ev.plan.target.vector_bytes / self.tiles.prim.bytes() as u16);
+        let ty = Ty::vector(self.tiles.prim, ev.plan.target.lanes_of(self.tiles.prim));
         let (edge, window) = (self.tiles.how.edge() as i64, self.tiles.how.window() as usize);
         let extent = |axis: usize| self.out.axes[axis].size.now().unwrap_or(1) as i64;
         let products = ev.env.buffer(self.products.buffer);
@@ -303,16 +278,10 @@ impl ResultTransform {
             let [y, x] = [ty_ * edge, tx * edge];
             let [height, width] = [(y, 2), (x, 3)].map(|(at, axis)| (b.i64(extent(axis)) - at).min(b.i64(edge)));
             let from = products.index(t * row, 1);
-            channels(ev, ty, count, |c, mask| {
+            ev.vectors_of(ty.lanes, b.i64(0), count, |c, mask| {
                 let from = from.index(c, ty.prim.bytes() as i64);
-                let values = (0..(window * window) as i64).map(|e| {
-                    let at = from.index(plane * e, 1);
-                    match mask {
-                        Some(mask) => b.masked_load(ty, at, mask, true),
-                        None => b.load_invariant(ty, at, 0),
-                    }
-                });
-                let values: Vec<V<'b>> = values.collect();
+                let places = 0..(window * window) as i64;
+                let values: Vec<V<'b>> = places.map(|e| ev.read(ty, from.index(plane * e, 1), mask, true)).collect();
                 let results = square(&values, window, |line| result_line(self.tiles.how, line));
                 (0..).zip(results).for_each(|(i, result)| b.store(pixels, i * bytes, result));
                 let channel = At { coords: vec![c.into()], vec: Some(0), lanes: ty.lanes, mask };

@@ -367,6 +367,9 @@ pub enum Op {
     /// `(a, b)`: matrix product of the last two dimensions, leading ones broadcast: [.., m, k] x [.., k, n].
     MatMul,
     /// `(x, w[, bias])`: `x [n, c, h, w]`, `w [o, c / groups, kh, kw]`, `bias [o]` gives `[n, o, oh, ow]` (cross-correlation).
+    ///
+    /// Filters of 3 x 3 may be multiplied by Winograd's algorithm, which costs a few bits, and by which an infinite or NaN
+    /// pixel may make up to 3 pixels around those that see it NaN as well.
     Conv2d(Conv2d),
     /// `(x)`: x [n, c, h, w].
     Pool2d(Pool2d),
