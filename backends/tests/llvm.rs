@@ -311,6 +311,10 @@ fn conversions() {
         b.store(f, OUT, b.load(Ty::vector(Prim::F64, 4), f, IN).cast(CastOp::FpToSi, Prim::I32));
     });
     assert_eq!(saturated, [i32::MAX, i32::MIN, 0, -2]);
+    let widest = output::<i128, 4>(&f64s(&[1e39, -1e39, f64::NAN, -2.9]), |b, f| {
+        b.store(f, OUT, b.load(Ty::vector(Prim::F64, 4), f, IN).cast(CastOp::FpToSi, Prim::I128));
+    });
+    assert_eq!(widest, [i128::MAX, i128::MIN, 0, -2]);
 }
 
 #[test]

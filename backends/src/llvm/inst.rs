@@ -236,14 +236,16 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
         let Some(bits) = to.prim.int_bits() else { return self.float_to_int(a, value_type(self.cx, to)) };
         let limit = |value: f64| constant(self.cx, from, Const::Float(value.to_bits())).into_vector_value();
         let number = |value: i128| constant(self.cx, to, Const::Int(value));
-        let end = (1i128 << (bits - 1)) as f64;
+        let (smallest, largest) = (i128::MIN >> (128 - bits), i128::MAX >> (128 - bits));
+        // A power of two, so exact in both float types.
+        let end = -(smallest as f64);
         let x = a.into_vector_value();
         let converted = builder.build_cast(InstructionOpcode::FPToSI, a, value_type(self.cx, to), "")?;
         let high = builder.build_float_compare(FloatPredicate::OGE, x, limit(end), "")?;
         let low = builder.build_float_compare(FloatPredicate::OLT, x, limit(-end), "")?;
         let nan = builder.build_float_compare(FloatPredicate::UNO, x, x, "")?;
-        let value = builder.build_select(high, number((1 << (bits - 1)) - 1), converted, "")?;
-        let value = builder.build_select(low, number(-(1 << (bits - 1))), value, "")?;
+        let value = builder.build_select(high, number(largest), converted, "")?;
+        let value = builder.build_select(low, number(smallest), value, "")?;
         Ok(builder.build_select(nan, number(0), value, "")?)
     }
 

@@ -10,7 +10,7 @@ use super::nest::{Nest, Vectors};
 use super::plan::{Kind, Place};
 use super::planner::{Planner, Result};
 use super::products::Rows;
-use super::reduce::Softmax;
+use super::reduce::{Along, Lines};
 use super::spec::{AxisSpec, BufferId, Size, Spec};
 use quearn_stage::graph::{Node, Op, Scalar};
 use quearn_stage::low::V;
@@ -26,7 +26,7 @@ pub struct Attention {
     /// Products of queries and keys, with what follows up to the softmax.
     pub scores: Gemm,
     /// Softmax of each row of scores, in place.
-    pub softmax: Softmax,
+    pub softmax: Lines,
     /// Products of the weights with the values.
     pub mix: Gemm,
     /// The block of scores. Its address is such that the rows' own numbers find their places.
@@ -93,7 +93,7 @@ impl Attention {
                 let mut coords: Vec<Coord<'b>> = coords.clone();
                 let axis = coords.len() - 2;
                 coords[axis] = row.into();
-                self.softmax.line_in_vectors(&ev, &At { coords, vec: None, lanes: 1, mask: None });
+                self.softmax.softmax_in_vectors(&ev, &At { coords, vec: None, lanes: 1, mask: None });
             });
             self.mix.emit_rows(&ev, outer, block);
         });
@@ -167,7 +167,8 @@ impl Planner<'_, '_> {
         let scored = self.product(product, scores, spec.clone(), Rows::Apart(None))?;
         let size = spec.axes[rank - 1].size.clone();
         let nest = Nest::new(&spec, &[rank - 1], Vectors::No);
-        let normalised = Softmax { node: softmax, x: scores, axis: rank - 1, size, out: spec.clone(), nest };
+        let (along, axis, out) = (Along::Softmax, rank - 1, spec.clone());
+        let normalised = Lines { along, node: softmax, x: scores, axis, size, out, nest };
         self.plan.homes.insert(scores, spec.clone());
         self.plan.homes.insert(softmax, spec);
         let out = self.destination(root, true)?;

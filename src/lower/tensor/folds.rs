@@ -5,7 +5,7 @@ use super::places::slice;
 use super::plan::Kind;
 use super::planner::{Planner, Result};
 use super::pool::Pool;
-use super::reduce::{ArgMax, CumSum, Reduce, Softmax};
+use super::reduce::{Along, Lines, Reduce};
 use super::spec::{Size, Spec};
 use quearn_stage::graph::{self, Node, Pool2d};
 
@@ -44,34 +44,21 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn softmax(&mut self, node: Node, axis: usize) -> Result<()> {
+    pub(super) fn lines(&mut self, node: Node, axis: usize, along: Along) -> Result<()> {
         let x = self.inputs(node)[0];
         let size = self.sizes(x)?[axis].clone();
-        let out = self.destination(node, !self.images.contains(&x))?;
-        let nest = Nest::new(&out, &[axis], (out.unit_axis() != Some(axis)).into());
-        let softmax = Softmax { node, x, axis, size, out: out.clone(), nest };
-        self.finish(node, node, out, "softmax", Kind::Softmax(Box::new(softmax)));
-        Ok(())
-    }
-
-    pub(super) fn cum_sum(&mut self, node: Node, axis: usize) -> Result<()> {
-        let x = self.inputs(node)[0];
-        let size = self.sizes(x)?[axis].clone();
-        let out = self.destination(node, true)?;
-        let nest = Nest::new(&out, &[axis], (out.unit_axis() != Some(axis)).into());
-        let cum_sum = CumSum { node, x, axis, size, out: out.clone(), nest };
-        self.finish(node, node, out, "cum_sum", Kind::CumSum(Box::new(cum_sum)));
-        Ok(())
-    }
-
-    pub(super) fn arg_max(&mut self, node: Node, axis: usize) -> Result<()> {
-        let x = self.inputs(node)[0];
-        let size = self.sizes(x)?[axis].clone();
-        let out = self.destination(node, true)?;
-        let unit = self.plan.home(x).and_then(Spec::unit_axis);
-        let nest = Nest::new(&out, &[], unit.is_some_and(|u| u != axis).into());
-        let arg_max = ArgMax { node, x, axis, size, out: out.clone(), nest };
-        self.finish(node, node, out, "arg_max", Kind::ArgMax(Box::new(arg_max)));
+        let out = self.destination(node, along != Along::Softmax || !self.images.contains(&x))?;
+        let (fixed, unit) = match along {
+            Along::ArgMax => (None, self.plan.home(x).and_then(Spec::unit_axis)),
+            _ => (Some(axis), out.unit_axis()),
+        };
+        let in_vectors = match along {
+            Along::ArgMax => unit.is_some_and(|unit| unit != axis),
+            _ => unit != Some(axis),
+        };
+        let nest = Nest::new(&out, fixed.as_slice(), in_vectors.into());
+        let lines = Lines { along, node, x, axis, size, out: out.clone(), nest };
+        self.finish(node, node, out, along.name(), Kind::Lines(Box::new(lines)));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::depthwise::Depthwise;
 use super::gemm::{Gemm, Pack};
 use super::nest::Nest;
 use super::pool::Pool;
-use super::reduce::{ArgMax, CumSum, Reduce, Softmax};
+use super::reduce::{Lines, Reduce};
 use super::spec::{BufferId, Size, Spec, storage};
 use super::target::Target;
 use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
@@ -105,12 +105,8 @@ pub enum Kind {
     Pool(Box<Pool>),
     /// A reduction.
     Reduce(Box<Reduce>),
-    /// A softmax.
-    Softmax(Box<Softmax>),
-    /// A position of the maximum.
-    ArgMax(Box<ArgMax>),
-    /// Running sums.
-    CumSum(Box<CumSum>),
+    /// A softmax, running sums, or positions of maxima.
+    Lines(Box<Lines>),
     /// The zeros around an image.
     Halo(Spec),
     /// Packing of a weight.

@@ -4,6 +4,7 @@ use super::attention;
 use super::nest::{Nest, Vectors};
 use super::places::Layout;
 use super::plan::{Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
+use super::reduce::Along;
 use super::spec::{AxisSpec, BufferId, Size, Spec, row_major};
 use super::target::Target;
 use crate::lower::error::LowerError;
@@ -441,9 +442,9 @@ impl<'g> Planner<'_, 'g> {
             },
             Op::Pool2d(pool) => self.pool2d(node, root, pool),
             Op::Reduce { op, axes, keep } => self.reduce(node, root, *op, axes, *keep),
-            Op::Softmax { axis } => self.softmax(node, *axis),
-            Op::ArgMax { axis } => self.arg_max(node, *axis),
-            Op::CumSum { axis } => self.cum_sum(node, *axis),
+            Op::Softmax { axis } => self.lines(node, *axis, Along::Softmax),
+            Op::ArgMax { axis } => self.lines(node, *axis, Along::ArgMax),
+            Op::CumSum { axis } => self.lines(node, *axis, Along::CumSum),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Stack => self.stack(node),
             op => Err(self.plan.unsupported(node, op.name())),

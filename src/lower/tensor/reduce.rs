@@ -158,14 +158,38 @@ fn keep_nan<'b>(acc: V<'b>, value: V<'b>, folded: V<'b>, of: Scalar) -> V<'b> {
     acc.ne(acc).select(acc, value.ne(value).select(value, folded))
 }
 
-/// A softmax along one axis.
+/// What is done along each line of a tensor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Along {
+    /// Softmax.
+    Softmax,
+    /// Running sums.
+    CumSum,
+    /// The position of the first largest element.
+    ArgMax,
+}
+
+impl Along {
+    /// Name of the stage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Along::Softmax => "softmax",
+            Along::CumSum => "cum_sum",
+            Along::ArgMax => "arg_max",
+        }
+    }
+}
+
+/// An operation along one axis.
 #[derive(Clone, Debug)]
-pub struct Softmax {
-    /// The softmax.
+pub struct Lines {
+    /// What is done.
+    pub along: Along,
+    /// The node.
     pub node: Node,
     /// Operand.
     pub x: Node,
-    /// Axis.
+    /// Axis of the operand.
     pub axis: usize,
     /// Extent of the axis.
     pub size: Size,
@@ -175,19 +199,20 @@ pub struct Softmax {
     pub nest: Nest,
 }
 
-impl Softmax {
+impl Lines {
     /// Work of one item, in elements, about.
     pub fn elements(&self) -> u64 {
-        16 * self.nest.elements() * self.size.now().unwrap_or(4096)
+        let each = if self.along == Along::Softmax { 16 } else { 1 };
+        each * self.nest.elements() * self.size.now().unwrap_or(4096)
     }
 
     /// Writes the code for work items `lo..hi`.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
-        self.nest.emit(ev, lo, hi, &mut |at| {
-            if at.lanes == 1 {
-                return self.line_in_vectors(ev, at);
-            }
-            self.lines(ev, at);
+        self.nest.emit(ev, lo, hi, &mut |at| match self.along {
+            Along::Softmax if at.lanes == 1 => self.softmax_in_vectors(ev, at),
+            Along::Softmax => self.softmax(ev, at),
+            Along::CumSum => self.cum_sum(ev, at),
+            Along::ArgMax => self.arg_max(ev, at),
         });
     }
 
@@ -197,8 +222,8 @@ impl Softmax {
         at
     }
 
-    /// A vector of neighbouring lines at once.
-    fn lines<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+    /// Softmax of a vector of neighbouring lines at once.
+    fn softmax<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
         let b = ev.b;
         let ty = ev.ty(self.node, at.lanes);
         let (zero, n) = (b.i64(0), ev.env.size(&self.size));
@@ -223,8 +248,8 @@ impl Softmax {
         ev.load_written(&self.out, at)
     }
 
-    /// One line, in vectors along it.
-    pub fn line_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+    /// Softmax of one line, in vectors along it.
+    pub fn softmax_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
         let b = ev.b;
         let ty = ev.ty(self.node, ev.lanes());
         let n = ev.env.size(&self.size);
@@ -264,99 +289,47 @@ impl Softmax {
         let rest = || vec![body(whole, Some(ev.lanes_below(n - whole)), acc)];
         b.if_else(whole.lt(n), rest, || vec![acc])[0]
     }
-}
 
-/// Running sums along one axis.
-#[derive(Clone, Debug)]
-pub struct CumSum {
-    /// The node.
-    pub node: Node,
-    /// Operand.
-    pub x: Node,
-    /// Axis.
-    pub axis: usize,
-    /// Extent of the axis.
-    pub size: Size,
-    /// Where the result goes.
-    pub out: Spec,
-    /// How the lines along the axis are visited.
-    pub nest: Nest,
-}
-
-impl CumSum {
-    /// Elements of one work item, about.
-    pub fn elements(&self) -> u64 {
-        self.nest.elements() * self.size.now().unwrap_or(4096)
-    }
-
-    /// Writes the code for work items `lo..hi`.
-    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+    /// Running sums of a line, or of a vector of neighbouring lines.
+    fn cum_sum<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
         let b = ev.b;
-        self.nest.emit(ev, lo, hi, &mut |at| {
-            let n = ev.env.size(&self.size);
-            b.for_carry(b.i64(0), n, 1, &[b.zero(ev.ty(self.node, at.lanes))], |i, acc| {
-                let mut at = at.clone();
-                at.coords[self.axis] = i.into();
-                let value = ev.eval(self.x, &at);
-                let sum = match ev.plan.scalar(self.x).is_float() {
-                    true => acc[0] + value,
-                    false => {
-                        let value = value.sext(Prim::I64);
-                        let message = ev.plan.describe(self.node);
-                        fail_if(b, acc[0].overflows(OvfOp::Add, value), at.mask, FailKind::Overflow, &message);
-                        acc[0] + value
-                    }
-                };
-                ev.store_as(self.node, &self.out, &at, sum);
-                vec![sum]
-            });
+        let n = ev.env.size(&self.size);
+        b.for_carry(b.i64(0), n, 1, &[b.zero(ev.ty(self.node, at.lanes))], |i, acc| {
+            let mut at = at.clone();
+            at.coords[self.axis] = i.into();
+            let value = ev.eval(self.x, &at);
+            let sum = match ev.plan.scalar(self.x).is_float() {
+                true => acc[0] + value,
+                false => {
+                    let value = value.sext(Prim::I64);
+                    let message = ev.plan.describe(self.node);
+                    fail_if(b, acc[0].overflows(OvfOp::Add, value), at.mask, FailKind::Overflow, &message);
+                    acc[0] + value
+                }
+            };
+            ev.store_as(self.node, &self.out, &at, sum);
+            vec![sum]
         });
     }
-}
 
-/// The position of the first largest element along an axis.
-#[derive(Clone, Debug)]
-pub struct ArgMax {
-    /// The node.
-    pub node: Node,
-    /// Operand.
-    pub x: Node,
-    /// Axis of `x`.
-    pub axis: usize,
-    /// Extent of the axis.
-    pub size: Size,
-    /// Where the result goes.
-    pub out: Spec,
-    /// How the result is visited.
-    pub nest: Nest,
-}
-
-impl ArgMax {
-    /// Elements of `x` that one work item reads, about.
-    pub fn elements(&self) -> u64 {
-        self.nest.elements() * self.size.now().unwrap_or(4096)
-    }
-
-    /// Writes the code for work items `lo..hi`.
-    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+    /// The position of the first largest element of a line, or of each of a vector of neighbouring lines.
+    fn arg_max<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
         let b = ev.b;
-        self.nest.emit(ev, lo, hi, &mut |at| {
-            let mut coords = at.coords.clone();
-            coords.insert(self.axis, b.i64(0).into());
-            let vec = at.vec.map(|v| if v >= self.axis { v + 1 } else { v });
-            let first = At { coords, vec, ..at.clone() };
-            let best = ev.eval(self.x, &first);
-            let zero = b.zero(Ty::vector(Prim::I64, at.lanes));
-            let n = ev.env.size(&self.size);
-            let found = b.for_carry(b.i64(1), n, 1, &[best, zero], |i, acc| {
-                let mut at = first.clone();
-                at.coords[self.axis] = i.into();
-                let x = ev.eval(self.x, &at);
-                // A NaN counts as the largest, and stays.
-                let better = x.gt(acc[0]) | (x.ne(x) & acc[0].eq(acc[0]));
-                vec![better.select(x, acc[0]), better.select(i.splat(at.lanes), acc[1])]
-            });
-            ev.store_as(self.node, &self.out, at, found[1]);
+        let mut coords = at.coords.clone();
+        coords.insert(self.axis, b.i64(0).into());
+        let vec = at.vec.map(|v| if v >= self.axis { v + 1 } else { v });
+        let first = At { coords, vec, ..at.clone() };
+        let best = ev.eval(self.x, &first);
+        let zero = b.zero(Ty::vector(Prim::I64, at.lanes));
+        let n = ev.env.size(&self.size);
+        let found = b.for_carry(b.i64(1), n, 1, &[best, zero], |i, acc| {
+            let mut at = first.clone();
+            at.coords[self.axis] = i.into();
+            let x = ev.eval(self.x, &at);
+            // A NaN counts as the largest, and stays.
+            let better = x.gt(acc[0]) | (x.ne(x) & acc[0].eq(acc[0]));
+            vec![better.select(x, acc[0]), better.select(i.splat(at.lanes), acc[1])]
         });
+        ev.store_as(self.node, &self.out, at, found[1]);
     }
 }

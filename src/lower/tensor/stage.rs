@@ -176,9 +176,7 @@ fn emit<'b>(
         Kind::Attention(attention) => attention.emit(&ev, lo, hi),
         Kind::Pool(pool) => pool.emit(&ev, lo, hi),
         Kind::Reduce(reduce) => reduce.emit(&ev, lo, hi),
-        Kind::Softmax(softmax) => softmax.emit(&ev, lo, hi),
-        Kind::ArgMax(arg_max) => arg_max.emit(&ev, lo, hi),
-        Kind::CumSum(cum_sum) => cum_sum.emit(&ev, lo, hi),
+        Kind::Lines(lines) => lines.emit(&ev, lo, hi),
         Kind::Halo(spec) => halo(&ev, spec, lo, hi),
         Kind::Pack(pack) => pack.emit(&ev, lo, hi),
     }
@@ -247,9 +245,7 @@ impl Stage {
             }
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
-            Kind::Softmax(softmax) => nest(&softmax.nest, softmax.elements()),
-            Kind::ArgMax(arg_max) => nest(&arg_max.nest, arg_max.elements()),
-            Kind::CumSum(cum_sum) => nest(&cum_sum.nest, cum_sum.elements()),
+            Kind::Lines(lines) => nest(&lines.nest, lines.elements()),
             Kind::Halo(spec) if has_planes(spec) => (size(&spec.axes[0].size) * size(&spec.axes[1].size), 64),
             Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
             Kind::Pack(pack) => (one * pack.work(plan.target.vector_bytes) as i64, 1),
@@ -268,9 +264,7 @@ impl Stage {
             Kind::Attention(attention) => attention.mix.out.buffer,
             Kind::Pool(pool) => pool.out.buffer,
             Kind::Reduce(reduce) => reduce.out.buffer,
-            Kind::Softmax(softmax) => softmax.out.buffer,
-            Kind::ArgMax(arg_max) => arg_max.out.buffer,
-            Kind::CumSum(cum_sum) => cum_sum.out.buffer,
+            Kind::Lines(lines) => lines.out.buffer,
             Kind::Halo(spec) => spec.buffer,
             Kind::Pack(pack) => pack.out,
         }
