@@ -172,6 +172,10 @@ impl<'b> Generator<'b, '_> {
     }
 
     fn int_unary(&self) -> V<'b> {
+        if self.choose(8) == 0 {
+            let ty = self.ty_of(&[Prim::I32]);
+            return self.value(ty).dot4(self.value(ty), self.value(ty));
+        }
         let ops = [UnOp::Neg, UnOp::Not, UnOp::Abs, UnOp::Ctz, UnOp::Clz, UnOp::Popcnt];
         self.value(self.ty_of(&INTS)).un(self.pick(&ops))
     }

@@ -273,6 +273,30 @@ fn an_overflow_test_after_an_inner_use_does_not_reach_into_it() {
 }
 
 #[test]
+fn products_of_bytes() {
+    fn expected(sum: i32, b: i32, c: i32) -> i32 {
+        let products = b.to_le_bytes().into_iter().zip(c.to_le_bytes());
+        products.fold(sum, |sum, (b, c)| sum.wrapping_add(i32::from(b) * i32::from(c as i8)))
+    }
+    // The largest products of both signs, sums that wrap, and what is in no order.
+    let sums = [i32::MAX, i32::MIN, 0, 0, 1, -1, 7, 1000, -5, 6, 12, 13, 14, 15, 16, 17];
+    let b: Vec<i32> = (0..16).map(|i: i32| if i < 3 { -1 } else { i.wrapping_mul(0x9E37_79B9_u32 as i32) }).collect();
+    let c: Vec<i32> = (0..16).map(|i: i32| [0x7F7F_7F7F, i32::MIN, -1][i as usize % 3] ^ (i / 3 * 0x0102_0304)).collect();
+    let input: Vec<u8> = sums.iter().chain(&b).chain(&c).flat_map(|x| x.to_ne_bytes()).collect();
+    for lanes in [1, 2, 4, 8, 16] {
+        let values = output::<i32, 16>(&input, |builder, f| {
+            let ty = Ty::vector(Prim::I32, lanes);
+            for i in (0..16).step_by(lanes.into()) {
+                let at = |operand: i64| builder.load(ty, f, IN + 64 * operand + 4 * i);
+                builder.store(f, OUT + 4 * i, at(0).dot4(at(1), at(2)));
+            }
+        });
+        let expected: Vec<i32> = (0..16).map(|i| expected(sums[i], b[i], c[i])).collect();
+        assert_eq!(values[..], expected, "{lanes} lanes");
+    }
+}
+
+#[test]
 fn wide_integers() {
     let (x, y) = (-170_141_183_460_469_231_731_687_303_715_884_i128, 1_000_000_007_i128);
     let input = bytes_of(&[x, y], i128::to_ne_bytes);
@@ -311,6 +335,12 @@ fn conversions() {
         b.store(f, OUT, b.load(Ty::vector(Prim::F64, 4), f, IN).cast(CastOp::FpToSi, Prim::I32));
     });
     assert_eq!(saturated, [i32::MAX, i32::MIN, 0, -2]);
+    let clamped = output::<i32, 4>(&f64s(&[1e10, -1e10, f64::NAN, -2.9]), |b, f| {
+        let x = b.load(Ty::vector(Prim::F64, 4), f, IN);
+        let x = x.max(b.float(x.ty(), -7.5)).min(b.float(x.ty(), 1e9));
+        b.store(f, OUT, x.cast(CastOp::FpToSi, Prim::I32));
+    });
+    assert_eq!(clamped, [1_000_000_000, -7, -7, -2]);
     let widest = output::<i128, 4>(&f64s(&[1e39, -1e39, f64::NAN, -2.9]), |b, f| {
         b.store(f, OUT, b.load(Ty::vector(Prim::F64, 4), f, IN).cast(CastOp::FpToSi, Prim::I128));
     });

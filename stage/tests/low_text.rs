@@ -175,6 +175,7 @@ rejects! {
         "v11: i64x4 = add v5, v1",
         "v11: i64 = select v3, v1, v2",
         "v11: f64 = fma v4, v4, v1",
+        "v11: i32 = dot4 v2, v2, v1",
         "v11: i64 = atomic add v0, v2",
     }
     arithmetic_class: "operands are integers, f32 or f64" {

@@ -237,6 +237,12 @@ pub fn fma(prim: Prim) -> Option<Fn3> {
     floats!(prim, T => Some(|a, b, c| T::of(a).mul_add(T::of(b), T::of(c)).cell()))
 }
 
+/// `a + sum(b[i] * c[i])` over four bytes, those of `b` unsigned and those of `c` signed, wrapping.
+pub fn dot4(a: Cell, b: Cell, c: Cell) -> Cell {
+    let products = (0..4).map(|i| i32::from((b >> (8 * i)) as u8) * i32::from((c >> (8 * i)) as i8));
+    products.fold(i32::of(a), i32::wrapping_add).cell()
+}
+
 /// The operation by which a reduction joins two lanes.
 pub fn reduce(op: ReduceOp, prim: Prim) -> Option<Fn2> {
     let op = match op {

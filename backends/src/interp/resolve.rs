@@ -106,6 +106,7 @@ impl<'a> Resolver<'a> {
             Op::Fma(a, b, c) => {
                 Step::Map3 { f: lanes::fma(ty.prim).ok_or(NO_RULE)?, to, a: place(a), b: place(b), c: place(c), n }
             }
+            Op::Dot4(a, b, c) => Step::Map3 { f: lanes::dot4, to, a: place(a), b: place(b), c: place(c), n },
             Op::Splat(a) => Step::Splat { to, a: place(a), n },
             Op::Extract(a, lane) => Step::Copy(Move { from: place(a) + *lane as usize, to, n: 1 }),
             Op::Insert(a, scalar, lane) => {

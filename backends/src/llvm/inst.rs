@@ -47,6 +47,7 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
             Op::Cast(op, a) => self.cast(op, a, ty),
             Op::Select(c, a, b) => self.select(c, a, b),
             Op::Fma(a, b, c) => self.math("llvm.fma", &[self.get(a)?, self.get(b)?, self.get(c)?]),
+            Op::Dot4(a, b, c) => self.dot4(ty, [a, b, c]),
             Op::Splat(a) => self.splat(self.get(a)?, ty),
             Op::Extract(a, lane) => {
                 let lane = self.cx.i32_type().const_int(lane.into(), false);
@@ -205,9 +206,9 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
         })
     }
 
-    fn cast(&self, op: CastOp, a: Value, to: Ty) -> Result<BasicValueEnum<'ctx>> {
-        let from = self.func.ty(a).prim;
-        let a = self.get(a)?;
+    fn cast(&self, op: CastOp, value: Value, to: Ty) -> Result<BasicValueEnum<'ctx>> {
+        let from = self.func.ty(value).prim;
+        let a = self.get(value)?;
         let ty = value_type(self.cx, to);
         let opcode = match op {
             CastOp::SExt => InstructionOpcode::SExt,
@@ -215,6 +216,7 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
             CastOp::Trunc => InstructionOpcode::Trunc,
             CastOp::SiToFp => InstructionOpcode::SIToFP,
             CastOp::UiToFp => InstructionOpcode::UIToFP,
+            CastOp::FpToSi if self.fits(value, to.prim) => InstructionOpcode::FPToSI,
             CastOp::FpToSi if to.is_vector() => return self.floats_to_ints(a, Ty::vector(from, to.lanes), to),
             CastOp::FpToSi => return self.float_to_int(a, ty),
             CastOp::FpExt => InstructionOpcode::FPExt,
@@ -224,6 +226,13 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
             CastOp::Bitcast => InstructionOpcode::BitCast,
         };
         Ok(self.builder.build_cast(opcode, a, ty, "")?)
+    }
+
+    /// Was a float clamped to what an integer type holds?
+    fn fits(&self, value: Value, to: Prim) -> bool {
+        let (Some([low, high]), Some(bits)) = (self.func.clamp(value), to.int_bits()) else { return false };
+        let end = (bits as f64 - 1.0).exp2();
+        -end <= low && high < end
     }
 
     fn float_to_int(&self, a: BasicValueEnum<'ctx>, ty: BasicTypeEnum<'ctx>) -> Result<BasicValueEnum<'ctx>> {

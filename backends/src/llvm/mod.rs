@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `types` | low types and constants as LLVM's |
 //! | `module`, `func` | the walk over modules, functions and blocks |
-//! | `inst`, `memory`, `control` | the translation of instructions |
+//! | `inst`, `dot`, `memory`, `control` | the translation of instructions |
 //! | `target` | the host, the optimisation levels, and what differs between LLVM's versions |
 //! | `compile` | parts of a module through LLVM, in parallel |
 //! | `jit`, `builtins` | loading of object code and what it may call |
@@ -15,6 +15,7 @@
 mod builtins;
 mod compile;
 mod control;
+mod dot;
 mod error;
 mod func;
 mod inst;

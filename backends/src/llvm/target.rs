@@ -85,7 +85,17 @@ pub(super) fn check(made: &MadeFor, here: &MadeFor) -> std::result::Result<(), B
 
 /// Does the host have 512-bit registers, which some processors use only when told to?
 pub(super) fn has_avx512() -> bool {
-    host().is_ok_and(|h| h.features.split(',').any(|f| f == "+avx512vl"))
+    has_feature("avx512vl")
+}
+
+/// Has the host a feature, by LLVM's name?
+pub(super) fn has_feature(name: &str) -> bool {
+    host().is_ok_and(|h| h.features.split(',').any(|f| f.strip_prefix('+') == Some(name)))
+}
+
+/// Has the host products of small integers in vectors of 128 and 256 bits?
+pub(super) fn has_vnni() -> bool {
+    has_feature("avxvnni") || has_feature("avx512vnni") && has_avx512()
 }
 
 /// Are the lanes of a vector packed best by [`COMPRESS`] and a masked store? A processor may take over a hundred

@@ -230,6 +230,9 @@ fn float_to_float<'b>(x: V<'b>, to: Scalar, target: Prim) -> V<'b> {
 fn float_to_int<'b>(x: V<'b>, to: Scalar, target: Prim, place: Place<'_, 'b>) -> V<'b> {
     let b = x.builder();
     let (lo, hi) = literal::int_range(to).unwrap_or((0, 0));
+    if x.clamp().is_some_and(|[low, high]| lo as f64 <= low && high < (hi + 1) as f64) {
+        return x.cast(CastOp::FpToSi, target);
+    }
     // The bounds are exact floats: lo is 0 or -2^k, hi + 1 is 2^k.
     let below = math::like(x, lo as f64 - 1.0);
     let small = if lo == 0 || x.ty().prim == Prim::F64 && lo > i64::MIN.into() || lo > -(1 << 24) {

@@ -595,6 +595,11 @@ impl<'b> V<'b> {
         }
     }
 
+    /// The constants between which the value is kept, if it is a float that was clamped ([`Func::clamp`]).
+    pub fn clamp(self) -> Option<[f64; 2]> {
+        self.b.state.borrow().func.clamp(self.id)
+    }
+
     /// A constant of this value's type.
     pub fn same(self, value: i64) -> V<'b> {
         let ty = self.ty();
@@ -659,6 +664,12 @@ impl<'b> V<'b> {
     /// `self * b + c` with one rounding.
     pub fn fma(self, b: V<'b>, c: V<'b>) -> V<'b> {
         self.b.emit(Op::Fma(self.id, b.id, c.id), self.ty())
+    }
+
+    /// `self + sum(b[i] * c[i])` over the four bytes of each lane, those of `b` unsigned, those of `c` signed; all are `i32`,
+    /// sums wrap.
+    pub fn dot4(self, b: V<'b>, c: V<'b>) -> V<'b> {
+        self.b.emit(Op::Dot4(self.id, b.id, c.id), self.ty())
     }
 
     /// The scalar in every lane; unchanged for one lane.

@@ -258,6 +258,9 @@ pub enum Op {
     Select(Value, Value, Value),
     /// Fused `a * b + c` with one rounding.
     Fma(Value, Value, Value),
+    /// Products of small integers, four to a lane: `a + sum(b[i] * c[i])`, wrapping, where the operands are `i32` and the
+    /// four bytes of a lane of `b` count as unsigned, those of `c` as signed.
+    Dot4(Value, Value, Value),
     /// The scalar in every lane.
     Splat(Value),
     /// One lane of a vector.
@@ -514,15 +517,32 @@ impl Func {
         &self.blocks[block.index()]
     }
 
-    /// The constant behind a value, if it is one.
-    pub fn as_const(&self, value: Value) -> Option<Const> {
+    /// The operation whose only result a value is.
+    fn source(&self, value: Value) -> Option<&Op> {
         match self.values[value.index()].def {
-            ValueDef::Result(inst, _) => match self.inst(inst).op {
-                Op::Const(c) => Some(c),
-                _ => None,
-            },
+            ValueDef::Result(inst, 0) => Some(&self.inst(inst).op),
             _ => None,
         }
+    }
+
+    /// The constant behind a value, if it is one.
+    pub fn as_const(&self, value: Value) -> Option<Const> {
+        match self.source(value)? {
+            Op::Const(c) => Some(*c),
+            _ => None,
+        }
+    }
+
+    /// The constants between which a float is kept, so that it is no NaN either: `min(max(x, low), high)`.
+    pub fn clamp(&self, value: Value) -> Option<[f64; 2]> {
+        let number = |value: &Value| match self.as_const(*value)? {
+            Const::Float(bits) => Some(f64::from_bits(bits)),
+            Const::Int(_) => None,
+        };
+        let Op::Bin(BinOp::Min, x, high) = self.source(value)? else { return None };
+        let Op::Bin(BinOp::Max, _, low) = self.source(*x)? else { return None };
+        let ends = [number(low)?, number(high)?];
+        (ends[0] <= ends[1]).then_some(ends)
     }
 }
 
@@ -633,6 +653,7 @@ impl Op {
             | Op::Cast(..)
             | Op::Select(..)
             | Op::Fma(..)
+            | Op::Dot4(..)
             | Op::Splat(_)
             | Op::Extract(..)
             | Op::Insert(..)
@@ -658,7 +679,7 @@ impl Op {
                 vec![*a]
             }
             Op::Bin(_, a, b) | Op::Cmp(_, a, b) | Op::Ovf(_, a, b) | Op::Insert(a, b, _) => vec![*a, *b],
-            Op::Select(a, b, c) | Op::Fma(a, b, c) => vec![*a, *b, *c],
+            Op::Select(a, b, c) | Op::Fma(a, b, c) | Op::Dot4(a, b, c) => vec![*a, *b, *c],
             Op::PtrAdd { base, index, .. } => std::iter::once(*base).chain(*index).collect(),
             Op::Load { ptr, .. } => vec![*ptr],
             Op::Store { ptr, value, .. } => vec![*ptr, *value],

@@ -489,6 +489,7 @@ impl Body<'_> {
             "reduce" => Op::Reduce(self.p.op_name("a reduction", ReduceOp::ALL, ReduceOp::name)?, self.value()?),
             "select" => Op::Select(self.value()?, self.comma_value()?, self.comma_value()?),
             "fma" => Op::Fma(self.value()?, self.comma_value()?, self.comma_value()?),
+            "dot4" => Op::Dot4(self.value()?, self.comma_value()?, self.comma_value()?),
             "splat" => Op::Splat(self.value()?),
             "extract" => Op::Extract(self.value()?, self.lane()?),
             "insert" => Op::Insert(self.value()?, self.comma_value()?, self.lane()?),

@@ -180,6 +180,7 @@ impl<'a> Printer<'a> {
             Op::Cast(op, _) => write!(f, "{} {operands}", op.name()),
             Op::Select(..) => write!(f, "select {operands}"),
             Op::Fma(..) => write!(f, "fma {operands}"),
+            Op::Dot4(..) => write!(f, "dot4 {operands}"),
             Op::Splat(_) => write!(f, "splat {operands}"),
             Op::Extract(_, lane) => write!(f, "extract {operands}, {lane}"),
             Op::Insert(_, _, lane) => write!(f, "insert {operands}, {lane}"),

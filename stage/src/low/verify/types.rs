@@ -14,6 +14,7 @@ const FLOAT: Class = (is_float, "f32 or f64");
 const NUMBER: Class = (|p| is_int(p) || is_float(p), "integers, f32 or f64");
 const EQUAL: Class = (|p| !is_storage(p), "not f16 or bf16");
 const UNSIGNED: Class = (|p| p.is_int() || p == Prim::Ptr, "integers, bool or pointers");
+const I32: Class = (|p| p == Prim::I32, "i32");
 const INDEX: Class = (|p| matches!(p, Prim::I32 | Prim::I64), "i32 or i64");
 const WORD: Class = (|p| is_int(p) || p == Prim::Ptr, "integers or pointers");
 
@@ -65,6 +66,7 @@ fn lanewise(op: &Op, ty: &impl Fn(Value) -> Ty, result: Ty) -> Option<Rule> {
         Op::Un(op, a) => same(&[ty(a), result]).and_then(|()| class(result, un_class(op))),
         Op::Bin(op, a, b) => same(&[ty(a), ty(b), result]).and_then(|()| class(result, bin_class(op))),
         Op::Fma(a, b, c) => same(&[ty(a), ty(b), ty(c), result]).and_then(|()| class(result, FLOAT)),
+        Op::Dot4(a, b, c) => same(&[ty(a), ty(b), ty(c), result]).and_then(|()| class(result, I32)),
         Op::Cmp(op, a, b) => test([ty(a), ty(b)], result, cmp_class(op)),
         Op::Ovf(_, a, b) => test([ty(a), ty(b)], result, INT),
         Op::Cast(op, a) => cast(op, ty(a), result),
