@@ -7,22 +7,44 @@ use super::value::{Datum, EvalTensor};
 use quearn_stage::graph::literal::int_range;
 use quearn_stage::graph::{Conv2d, Elem, Pool2d, PoolKind, ReduceOp, Scalar};
 use quearn_stage::low::FailKind;
+use std::borrow::Cow;
+
+/// The elements of an operand of a product, and the type of the sums.
+fn factors(x: &EvalTensor) -> (Cow<'_, [f64]>, Scalar) {
+    match x.elem().scalar {
+        Scalar::U8 | Scalar::I8 => {
+            let number = |i| if let Datum::Int(x) = x.get(i) { x as f64 } else { f64::NAN };
+            let count = x.shape().iter().product();
+            ((0..count).map(number).collect(), Scalar::I32)
+        }
+        scalar => (x.as_floats().into(), scalar),
+    }
+}
+
+/// Sums of products; sums of small integers are exact.
+fn sums(scalar: Scalar, shape: &[usize], data: Vec<f64>) -> EvalTensor {
+    match scalar {
+        Scalar::I32 => EvalTensor::ints(scalar, shape, data.into_iter().map(|x| x as i128)),
+        _ => EvalTensor::floats(scalar, shape, data),
+    }
+}
 
 /// `MatMul`.
 pub fn matmul(a: &EvalTensor, b: &EvalTensor) -> EvalTensor {
     let ([a_batch @ .., m, k], [b_batch @ .., _, n]) = (a.shape(), b.shape()) else { unreachable!("matrices") };
     let mut shape = broadcast_shape([a_batch, b_batch].into_iter());
     let (a_steps, b_steps) = (broadcast_strides(a_batch, &shape), broadcast_strides(b_batch, &shape));
+    let ((a, scalar), (b, _)) = (factors(a), factors(b));
     let mut data = Vec::new();
     for_each_index(&shape, |index| {
-        let left = &a.as_floats()[dot(index, &a_steps) * m * k..];
-        let right = &b.as_floats()[dot(index, &b_steps) * k * n..];
+        let left = &a[dot(index, &a_steps) * m * k..];
+        let right = &b[dot(index, &b_steps) * k * n..];
         for i in 0..*m {
             data.extend((0..*n).map(|j| (0..*k).map(|l| left[i * k + l] * right[l * n + j]).sum::<f64>()));
         }
     });
     shape.extend([*m, *n]);
-    EvalTensor::floats(a.elem().scalar, &shape, data)
+    sums(scalar, &shape, data)
 }
 
 /// Where a window's element lies along an axis of `size` elements; `None` in the padding.
@@ -36,7 +58,7 @@ pub fn conv2d(conv: &Conv2d, x: &EvalTensor, w: &EvalTensor, bias: Option<&EvalT
     let (&[_, channels, height, width], &[out_channels, per_group, kh, kw]) = (x.shape(), w.shape()) else {
         unreachable!("images and filters")
     };
-    let (image, weights) = (x.as_floats(), w.as_floats());
+    let ((image, scalar), (weights, _)) = (factors(x), factors(w));
     let filters_per_group = out_channels / conv.groups as usize;
     let mut data = Vec::new();
     for_each_index(to, |index| {
@@ -57,7 +79,7 @@ pub fn conv2d(conv: &Conv2d, x: &EvalTensor, w: &EvalTensor, bias: Option<&EvalT
         }
         data.push(sum);
     });
-    EvalTensor::floats(x.elem().scalar, to, data)
+    sums(scalar, to, data)
 }
 
 /// `Pool2d`; `to` is the shape of the result.

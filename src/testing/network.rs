@@ -28,8 +28,9 @@ impl Maker {
     }
 
     fn layer(&mut self, x: Node) -> Node {
-        match self.rng.below(8) {
+        match self.rng.below(9) {
             0..3 => self.conv(x),
+            8 => self.byte_conv(x),
             3 => self.pool(x),
             4 => self.batch_norm(x),
             5 => {
@@ -68,6 +69,26 @@ impl Maker {
         let stride = [self.rng.below(2) as u64 + 1, self.rng.below(2) as u64 + 1];
         let padding = [self.rng.below(2) as u64, self.rng.below(2) as u64];
         self.add(Op::Conv2d(Conv2d { stride, padding, dilation, groups: groups as u64 }), &inputs)
+    }
+
+    /// The image as unsigned bytes, convolved with signed ones.
+    fn byte_conv(&mut self, x: Node) -> Node {
+        let channels = self.extents(x)[1];
+        let [scale, zero, low, high] = [16.0, 100.0, 0.0, 255.0].map(|value| self.float(Scalar::F32, value));
+        let mut y = self.add(Op::Binary(BinaryOp::Mul), &[x, scale]);
+        y = self.add(Op::Unary(UnaryOp::Round), &[y]);
+        y = self.add(Op::Binary(BinaryOp::Add), &[y, zero]);
+        y = self.add(Op::Binary(BinaryOp::Max), &[y, low]);
+        y = self.add(Op::Binary(BinaryOp::Min), &[y, high]);
+        y = self.add(Op::Cast(Scalar::U8), &[y]);
+        let shape = [self.rng.below(20) + 1, channels, 1, 1];
+        let weights = (0..shape.iter().product()).map(|_| i128::from(self.rng.within(-128, 127)));
+        let weights = EvalTensor::ints(Scalar::I8, &shape, weights.collect::<Vec<_>>());
+        let w = self.input(weights, true);
+        let sums = self.add(Op::Conv2d(Conv2d::default()), &[y, w]);
+        let sums = self.add(Op::Cast(Scalar::F32), &[sums]);
+        let unit = self.float(Scalar::F32, 1.0 / 4096.0);
+        self.add(Op::Binary(BinaryOp::Mul), &[sums, unit])
     }
 
     fn conv_1x1(&mut self, x: Node) -> Node {

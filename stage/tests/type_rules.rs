@@ -43,6 +43,11 @@ v35: interval = scalar.const 3m0d0us:interval
 v36: f32? = scalar.const null:f32
 v37: [5, 3] f32 = tensor.transpose v25 perm [1, 0]
 v38: [2, 3] bool = scalar.lt v24, v24
+v80: [2, 3] u8 = tensor.input "ub"
+v81: [3, 5] i8 = tensor.input "ib" weight
+v82: [2, 99999] u8 = tensor.input "long"
+v83: [99999, 5] i8 = tensor.input "deep" weight
+v84: [7, 3, 5] i8 = tensor.input "many" weight
 "#;
 
 fn add(line: &str) -> Result<Graph, String> {
@@ -311,6 +316,7 @@ fn products_and_convolutions() {
     gives(&[
         "[2, 5] f32 = tensor.matmul v24, v25",
         "[rows(v0), 5] f32 = tensor.matmul v7, v25",
+        "[2, 5] i32 = tensor.matmul v80, v81",
         "[n, 6, 4, 4] f32 = tensor.conv2d v20, v21, v22 stride [2, 2] padding [1, 1] dilation [1, 1] groups 1",
         "[n, 6, 4, 4] f32 = tensor.conv2d v20, v21 stride [1, 1] padding [0, 0] dilation [2, 2] groups 1",
     ]);
@@ -318,6 +324,12 @@ fn products_and_convolutions() {
         ("tensor.matmul v25, v24", "tensor \"k\" has 5 columns, tensor \"m\" has 2 rows"),
         ("tensor.matmul v22, v24", "needs two matrices [.., m, k] and [.., k, n], found [6] and [2, 3]"),
         ("tensor.matmul v26, v25", "tensor \"k\" must be f64 as tensor \"md\" is, found [3, 5] f32"),
+        ("tensor.matmul v80, v84", "tensor \"many\" must be one matrix of bytes [k, n], found [7, 3, 5] i8"),
+        ("tensor.matmul v81, v81", "tensor \"ib\" must be a float, found [3, 5] i8"),
+        (
+            "tensor.matmul v82, v83",
+            "sums of more than 65793 products of bytes, or of an unknown number, may not fit i32",
+        ),
         ("tensor.matmul v27, v25", "tensor \"mi\" must be a float, found [2, 3] i32"),
         (
             "tensor.conv2d v20, v21, v23 stride [1, 1] padding [0, 0] dilation [1, 1] groups 1",

@@ -6,11 +6,11 @@
 //! overlaps its neighbour and writes the same values again: one kernel serves all tiles.
 
 use super::eval::{At, Coord, Eval};
-use super::kernel::{Ahead, KAxis, Kernel, Reads, Tile};
+use super::kernel::{Ahead, KAxis, Kernel, Reads, Tile, elements_of_step};
 use super::spec::{BufferId, Size, Spec};
 use super::target::Target;
 use quearn_stage::graph::Node;
-use quearn_stage::low::{Prim, Ty, V};
+use quearn_stage::low::{BinOp, Prim, Ty, V};
 
 /// A loop around the kernel, or one axis of its rows.
 #[derive(Clone, Debug)]
@@ -57,13 +57,13 @@ pub struct Gemm {
     pub outer: Vec<Loop>,
     /// Rows; only the first axis may have an extent that is not known now, and then the second is 1.
     pub rows: [Loop; 2],
-    /// Inner dimension.
+    /// Inner dimension, in steps of the kernel.
     pub k: Vec<KAxis>,
     /// Number of columns, for each step of the outer loops.
     pub cols: u64,
     /// Coordinate of the result that counts columns.
     pub col_axis: usize,
-    /// Element type of the products.
+    /// Type of the sums.
     pub prim: Prim,
     /// Register tile.
     pub tile: Tile,
@@ -355,7 +355,7 @@ pub fn divide<'b>(t: V<'b>, by: V<'b>) -> (V<'b>, V<'b>) {
     if by.as_int() == Some(1) {
         return (t, t.same(0));
     }
-    let quotient = t.bin(quearn_stage::low::BinOp::UDiv, by);
+    let quotient = t.bin(BinOp::UDiv, by);
     (quotient, t - quotient * by)
 }
 
@@ -436,9 +436,12 @@ pub struct Pack {
     pub k: Vec<(u64, i64)>,
     /// Vectors of columns in a panel.
     pub vectors: u64,
-    /// Element type of the panels.
+    /// Type of the sums: for bytes, a lane holds four elements that follow each other along the last axis of `k`.
     pub prim: Prim,
 }
+
+/// Most axes of an inner dimension: two of a window, channels, and the four bytes of a step where none of them fits.
+const K_AXES: usize = 4;
 
 impl Pack {
     fn panels(&self, lanes: u16) -> u64 {
@@ -452,8 +455,9 @@ impl Pack {
 
     /// Size of all panels.
     pub fn bytes(&self, vector_bytes: u16) -> u64 {
-        let k: u64 = self.k.iter().map(|k| k.0).product();
-        self.work(vector_bytes) * k * self.vectors * u64::from(vector_bytes)
+        let (last, outer) = self.k.split_last().map_or(((1, 0), &[][..]), |(last, outer)| (*last, outer));
+        let steps = outer.iter().map(|k| k.0).product::<u64>() * last.0.div_ceil(elements_of_step(self.prim));
+        self.work(vector_bytes) * steps * self.vectors * u64::from(vector_bytes)
     }
 
     /// Number of work items: panels.
@@ -465,15 +469,17 @@ impl Pack {
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         let (b, number) = (ev.b, |n: i64| ev.env.number(n));
         let lanes = self.lanes(ev.plan.target.vector_bytes);
-        let mut k = self.k.clone();
-        k.resize(3, (1, 0));
+        let missing = K_AXES.saturating_sub(self.k.len());
+        let k: Vec<(u64, i64)> = std::iter::repeat_n((1, 0), missing).chain(self.k.iter().copied()).collect();
         let panels = number(self.panels(lanes) as i64);
         let (cols, col_step) = (number(self.cols.0 as i64), number(self.cols.1));
         let (group_step, vectors) = (number(self.groups.1), number(self.vectors as i64));
         let k: Vec<(V<'b>, V<'b>)> = k.iter().map(|&(n, step)| (number(n as i64), number(step))).collect();
         let [source, out] = [ev.env.buffer(self.source.buffer), ev.env.buffer(self.out)];
         let source = source.index(number(self.source.offset), 1);
-        let rows = k[0].0 * k[1].0 * k[2].0;
+        let each = elements_of_step(self.prim) as i64;
+        let steps = (k[3].0 + (each - 1)) / each;
+        let rows = k[0].0 * k[1].0 * k[2].0 * steps;
         let offsets = b.iota(Ty::vector(Prim::I64, lanes)) * col_step.splat(lanes);
         let vector = i64::from(lanes) * self.prim.bytes() as i64;
         b.for_(lo, hi, |t| {
@@ -481,15 +487,29 @@ impl Pack {
             let from = source.index(group * group_step, 1);
             let to = out.index(t * rows * vectors, vector);
             b.for_(b.i64(0), rows, |row| {
-                let (rest, k2) = divide(row, k[2].0);
+                let (rest, step) = divide(row, steps);
+                let (rest, k2) = divide(rest, k[2].0);
                 let (k0, k1) = divide(rest, k[1].0);
                 let from = from.index(k0 * k[0].1 + k1 * k[1].1 + k2 * k[2].1, 1);
                 b.for_(b.i64(0), vectors, |v| {
                     let column = (panel * vectors + v) * i64::from(lanes);
                     let left = (cols - column).max(b.i64(0)).min(b.i64(lanes.into()));
                     let mask = b.iota(Ty::vector(Prim::I32, lanes)).lt(left.sext(Prim::I32).splat(lanes));
-                    let at = At { coords: vec![], vec: None, lanes, mask: Some(mask) };
-                    let value = ev.load_lanes(&self.source, from.index(column * col_step, 1), offsets, &at);
+                    let from = from.index(column * col_step, 1);
+                    let element = |i: i64| {
+                        let k3 = step * each + i;
+                        let mask = if each == 1 { mask } else { mask & k3.lt(k[3].0).splat(lanes) };
+                        let at = At { coords: vec![], vec: None, lanes, mask: Some(mask) };
+                        ev.load_lanes(&self.source, from.index(k3 * k[3].1, 1), offsets, &at)
+                    };
+                    let bytes = |word: V<'b>, i: i64| {
+                        let byte = element(i) & word.same(255);
+                        word | byte.bin(BinOp::Shl, byte.same(8 * i))
+                    };
+                    let value = match each {
+                        1 => element(0),
+                        _ => (0..each).fold(b.zero(Ty::vector(self.prim, lanes)), bytes),
+                    };
                     b.store(to.index(row * vectors + v, vector), 0, value);
                 });
             });

@@ -3,16 +3,29 @@
 //! `rows` x `vectors` accumulators stay in registers while the whole inner dimension is run through. An element of A
 //! is broadcast from where it lies (no packing: the rows of the tile are at constant distances from one address);
 //! B is read as vectors of neighbouring columns.
+//!
+//! Products of bytes are summed four at a time into `i32`: a step of the inner dimension is then four bytes of A, which lie
+//! next to each other, and a vector of four bytes of each column of B.
 
 use super::target::Target;
 use quearn_stage::low::{Builder, Prim, Ty, V};
 
+/// How many elements of the inner dimension one step takes, where sums are of type `prim`.
+pub fn elements_of_step(prim: Prim) -> u64 {
+    if prim == Prim::I32 { 4 } else { 1 }
+}
+
+/// The type of A's elements where sums are of type `prim`.
+pub fn element(prim: Prim) -> Prim {
+    if prim == Prim::I32 { Prim::I8 } else { prim }
+}
+
 /// One axis of the inner dimension.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct KAxis {
-    /// Extent.
+    /// Extent, in steps.
     pub extent: u64,
-    /// Bytes from one element of A to the next along it.
+    /// Bytes of A from one step to the next along it.
     pub a: i64,
 }
 
@@ -22,7 +35,7 @@ const LINE: usize = 64;
 /// A kernel's constants.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kernel {
-    /// Element type, `F32` or `F64`.
+    /// Type of the sums: `F32`, `F64`, or `I32` for products of bytes.
     pub prim: Prim,
     /// Lanes of a vector.
     pub lanes: u16,
@@ -134,18 +147,26 @@ impl<'b> Loads<'_, 'b> {
         (whole as i64..k.extent as i64).fold(acc, done)
     }
 
-    /// One rank-1 update.
+    /// One rank-1 update, or four of bytes.
     fn step(&self, a: V<'b>, panel: V<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
         let Kernel { prim, lanes, vectors, .. } = *self.kernel;
         let ty = Ty::vector(prim, lanes);
         let columns: Vec<V<'b>> = (0..vectors).map(|v| self.column(panel, v, ty)).collect();
         let rows = self.kernel.rows.iter().enumerate();
         let updated = rows.flat_map(|(r, &offset)| {
-            let x = load(self.b, Ty::scalar(prim), a, offset, self.reads.a_invariant).splat(lanes);
+            let x = self.left(a, offset).splat(lanes);
             let acc = &acc[r * vectors..(r + 1) * vectors];
-            columns.iter().zip(acc).map(|(c, acc)| x.fma(*c, *acc)).collect::<Vec<_>>()
+            let summed = |(c, acc): (&V<'b>, &V<'b>)| if prim == Prim::I32 { acc.dot4(x, *c) } else { x.fma(*c, *acc) };
+            columns.iter().zip(acc).map(summed).collect::<Vec<_>>()
         });
         updated.collect()
+    }
+
+    /// What a row has for one step.
+    fn left(&self, a: V<'b>, offset: i64) -> V<'b> {
+        let (prim, lanes) = (element(self.kernel.prim), elements_of_step(self.kernel.prim));
+        let read = load(self.b, Ty::vector(prim, lanes as u16), a, offset, self.reads.a_invariant);
+        if lanes == 1 { read } else { read.bitcast(Ty::scalar(self.kernel.prim)) }
     }
 
     fn column(&self, panel: V<'b>, v: usize, ty: Ty) -> V<'b> {

@@ -1,11 +1,13 @@
 //! Where tensors go while a plan is made: layouts, halos, slices of concatenations, copies.
 
+use super::kernel::elements_of_step;
 use super::nest::{Nest, Vectors};
 use super::plan::{Buffer, Kind, Place, Stage, check_elem};
 use super::planner::{Planner, Result};
 use super::spec::{AxisSpec, BufferId, Size, Spec, intermediate, row_major};
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{Node, Op};
+use quearn_stage::low::Prim;
 
 impl Planner<'_, '_> {
     pub(super) fn new_buffer(&mut self, place: Place, sizes: &[Size], bytes: u64, label: String) -> BufferId {
@@ -39,7 +41,9 @@ impl Planner<'_, '_> {
             spec.halo = halo;
             bytes = sizes[0].now().unwrap_or(1) * spec.axes[0].stride as u64;
         }
-        spec.buffer = self.new_buffer(place, &sizes, bytes.max(1), self.label(node));
+        // A kernel of bytes takes so many a step, the last of a buffer too.
+        let over = if unit == 1 { elements_of_step(Prim::I32) - 1 } else { 0 };
+        spec.buffer = self.new_buffer(place, &sizes, bytes.max(1) + over, self.label(node));
         if spec.halo != [0, 0] {
             self.push(node, "halo", vec![], Kind::Halo(spec.clone()));
         }

@@ -2,7 +2,7 @@
 
 use super::depthwise::{self, Depthwise};
 use super::gemm::{Gemm, Loop, Pack, Right};
-use super::kernel::{self, KAxis, Tile};
+use super::kernel::{self, KAxis, Tile, element, elements_of_step};
 use super::places::Layout;
 use super::plan::{Kind, Place, shape_of};
 use super::planner::{Planner, Result};
@@ -11,17 +11,29 @@ use quearn_stage::graph::{Conv2d, Node, Op};
 use quearn_stage::low::Prim;
 
 impl Planner<'_, '_> {
-    /// The machine type of a product.
+    /// The machine type of a product's sums.
     pub(super) fn product_prim(&self, node: Node) -> Result<Prim> {
         match compute(self.scalar(node)) {
-            Some(prim @ (Prim::F32 | Prim::F64)) => Ok(prim),
+            Some(prim @ (Prim::F32 | Prim::F64 | Prim::I32)) => Ok(prim),
             _ => Err(self.plan.unsupported(node, format!("a product of {}", self.scalar(node)))),
         }
     }
 
-    /// Is the tensor in memory as the kernel's element type? The kernel walks forwards only.
+    /// Is the tensor in memory as the kernel takes it? The kernel walks forwards only.
     pub(super) fn ready(&self, node: Node, prim: Prim) -> Option<&Spec> {
-        self.plan.home(node).filter(|s| storage(s.elem) == Some(prim) && !s.runs_back())
+        self.plan.home(node).filter(|s| storage(s.elem) == Some(element(prim)) && !s.runs_back())
+    }
+
+    /// May a kernel that takes several elements a step read them along the last axis of a window? They must lie next to each
+    /// other, and where the last step reads too many, what it reads must be ours.
+    fn reads_in_steps(&self, spec: &Spec, window: &[(usize, KAxis)], prim: Prim) -> bool {
+        let each = elements_of_step(prim);
+        if each == 1 {
+            return true;
+        }
+        let Some((_, last)) = window.last() else { return false };
+        let ours = matches!(self.plan.buffer(spec.buffer).place, Place::Arena | Place::Prepared);
+        last.a == spec.elem_bytes() && (ours || last.extent.is_multiple_of(each))
     }
 
     pub(super) fn conv2d(&mut self, node: Node, root: Node, conv: &Conv2d) -> Result<()> {
@@ -31,13 +43,13 @@ impl Planner<'_, '_> {
             self.stored(bias)?;
         }
         let prim = self.product_prim(node)?;
-        if conv.groups > 1 && conv.groups == self.extent(x, 1) && conv.groups == self.extent(w, 0) {
+        if prim.is_float() && conv.groups > 1 && conv.groups == self.extent(x, 1) && conv.groups == self.extent(w, 0) {
             return self.depthwise(node, root, conv, prim);
         }
         if let Some(tiles) = self.filtering(node, conv, prim) {
             return self.winograd(node, root, conv, tiles);
         }
-        let a = self.conv_input(x, conv.padding, prim)?;
+        let a = self.conv_input(x, w, conv, prim)?;
         let out = self.destination(root, false)?;
         let rows = [2, 3].map(|i: usize| Loop {
             size: out.axes[i].size.clone(),
@@ -46,21 +58,21 @@ impl Planner<'_, '_> {
             coord: Some((i, 1)),
         });
         let rows = self.flatten_rows(node, root, &out, rows);
-        let window = self.window(w, conv, &a);
-        let depth = window.iter().map(|(_, k)| k.extent).product();
+        let window = self.window(w, conv, &a, prim);
+        let k = in_steps(window.iter().map(|(_, k)| *k), prim);
+        let depth = k.iter().map(|k| k.extent).product();
         let cols = self.extent(w, 0) / conv.groups;
         let tile = self.tile(prim, rows.each_ref().map(|r| r.size.now().unwrap_or(1)), cols, depth);
         let order: Vec<usize> = window.iter().map(|(axis, _)| *axis).collect();
         let right = self.pack(w, conv.groups, 0, &order, tile.vectors, prim)?;
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
-        let panels = (cols * prim.bytes() as u64).div_ceil(b_row as u64) as i64;
+        let panels = cols.div_ceil(tile.vectors * u64::from(self.plan.target.lanes_of(prim))) as i64;
         let group = a.axes[1].stride * self.extent(w, 1) as i64;
         let outer = vec![
             Loop { size: out.axes[0].size.clone(), a: a.axes[0].stride, b: 0, coord: Some((0, 1)) },
             Loop { size: Size::Now(conv.groups), a: group, b: b_panel * panels, coord: Some((1, cols)) },
         ];
         let a_offset = -(0..2).map(|i| conv.padding[i] as i64 * a.axes[2 + i].stride).sum::<i64>();
-        let k = window.into_iter().map(|(_, k)| k).collect();
         let out_spec = out.clone();
         let gemm = Gemm {
             backwards: self.takes_turn(&right),
@@ -111,13 +123,16 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// The axes of a filter that a window sums over, in the order in which the image lies in memory.
-    fn window(&self, w: Node, conv: &Conv2d, image: &Spec) -> Vec<(usize, KAxis)> {
+    /// The axes of a filter that a window sums over, in the order in which the image lies in memory, and in elements.
+    fn window(&self, w: Node, conv: &Conv2d, image: &Spec, prim: Prim) -> Vec<(usize, KAxis)> {
         let axis = |i: usize| {
             let dilation = if i == 1 { 1 } else { conv.dilation[i - 2] as i64 };
             (i, KAxis { extent: self.extent(w, i), a: image.axes[i].stride * dilation })
         };
-        let mut window: Vec<(usize, KAxis)> = [2, 3, 1].map(axis).into_iter().filter(|(_, k)| k.extent > 1).collect();
+        // Bytes are taken along an axis of neighbours, even if there is only one.
+        let taken = |k: &KAxis| elements_of_step(prim) > 1 && k.a == image.elem_bytes();
+        let counts = |(_, k): &(usize, KAxis)| k.extent > 1 || taken(k);
+        let mut window: Vec<(usize, KAxis)> = [2, 3, 1].map(axis).into_iter().filter(counts).collect();
         window.sort_by_key(|(_, k)| std::cmp::Reverse(k.a));
         window
     }
@@ -133,14 +148,19 @@ impl Planner<'_, '_> {
     }
 
     /// The image with zeros around it in memory.
-    pub(super) fn conv_input(&mut self, x: Node, padding: [u64; 2], prim: Prim) -> Result<Spec> {
-        let padded = |spec: &&Spec| spec.halo[0] >= padding[0] && spec.halo[1] >= padding[1];
-        if let Some(spec) = self.ready(x, prim).filter(padded) {
+    fn conv_input(&mut self, x: Node, w: Node, conv: &Conv2d, prim: Prim) -> Result<Spec> {
+        let fits = |spec: &&Spec| {
+            let padded = (0..2).all(|i| spec.halo[i] >= conv.padding[i]);
+            padded && self.reads_in_steps(spec, &self.window(w, conv, spec, prim), prim)
+        };
+        if let Some(spec) = self.ready(x, prim).filter(fits) {
             return Ok(spec.clone());
         }
-        // Few channels would leave most lanes empty while the copy is made; the kernel reads single elements anyway.
+        // Few channels would leave most lanes empty while the copy is made; the kernel reads single elements anyway, or bytes
+        // along a line.
         let few = self.extent(x, 1) < u64::from(self.plan.target.lanes());
-        self.copy(x, if few { Layout::Planes(padding) } else { Layout::Channels(padding) })
+        let few = few && (elements_of_step(prim) == 1 || conv.dilation[1] == 1);
+        self.copy(x, if few { Layout::Planes(conv.padding) } else { Layout::Channels(conv.padding) })
     }
 
     /// The image with zeros around it in memory, channels adjacent.
@@ -241,12 +261,18 @@ impl Planner<'_, '_> {
             self.stored(x)?;
         }
         // A result of the program is kept in its own type, which may be narrower than the kernel's.
-        let a = match self.ready(x, prim) {
+        let line = |spec: &Spec| {
+            let axis = spec.axes.len() - 1;
+            vec![(axis, KAxis { extent: self.extent(x, axis), a: spec.axes[axis].stride })]
+        };
+        let a = match self.ready(x, prim).filter(|spec| self.reads_in_steps(spec, &line(spec), prim)) {
             Some(spec) => spec.clone(),
             None => self.copy(x, Layout::RowMajor)?,
         };
         let (rank, row) = (out.axes.len(), a.axes.len() - 2);
         let (depth, cols) = (self.extent(w, self.rank(w) - 2), self.extent(w, self.rank(w) - 1));
+        let k = in_steps([KAxis { extent: depth, a: a.axes[row + 1].stride }], prim);
+        let depth = k.iter().map(|k| k.extent).product();
         let rows = Loop { size: a.axes[row].size.clone(), a: a.axes[row].stride, b: 0, coord: Some((rank - 2, 1)) };
         let joined = if how == Rows::Joined { self.joined_rows(node, root, &out, &a) } else { None };
         let is_joined = joined.is_some();
@@ -256,7 +282,8 @@ impl Planner<'_, '_> {
             _ => self.tile(prim, [rows.size.now().unwrap_or(TALL), 1], cols, depth),
         };
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
-        let (right, b_row, b_panel) = if self.constant.contains(&w) && self.rank(w) == 2 {
+        let packs = self.constant.contains(&w) || !prim.is_float();
+        let (right, b_row, b_panel) = if packs && self.rank(w) == 2 {
             (self.pack(w, 1, 1, &[0], tile.vectors, prim)?, b_row, b_panel)
         } else {
             let spec = self.columns(w, prim)?;
@@ -274,7 +301,7 @@ impl Planner<'_, '_> {
             outer: if is_joined { vec![] } else { batch_loops(&out, &a, &right) },
             right,
             rows: [rows, Loop { size: Size::Now(1), a: 0, b: 0, coord: None }],
-            k: vec![KAxis { extent: depth, a: a.axes[row + 1].stride }],
+            k,
             cols,
             col_axis: rank - 1,
             prim,
@@ -320,6 +347,16 @@ impl Planner<'_, '_> {
             _ => self.copy(w, Layout::Apart),
         }
     }
+}
+
+/// An inner dimension in steps of the kernel: those that take several elements take them along the last axis.
+fn in_steps(k: impl IntoIterator<Item = KAxis>, prim: Prim) -> Vec<KAxis> {
+    let mut k: Vec<KAxis> = k.into_iter().collect();
+    let each = elements_of_step(prim);
+    if let Some(last) = k.last_mut() {
+        *last = KAxis { extent: last.extent.div_ceil(each), a: last.a * each as i64 };
+    }
+    k
 }
 
 /// How the rows of a batch of products are run through.

@@ -192,14 +192,15 @@ fn halo<'b>(ev: &Eval<'_, 'b>, spec: &Spec, lo: V<'b>, hi: V<'b>) {
     let side = spec.halo[1] as i64 * pixel;
     let end = spec.halo[0] as i64 * row + side;
     let base = ev.env.buffer(spec.buffer);
+    let prim = if spec.elem_bytes() < 4 { Prim::I8 } else { Prim::I32 };
     let (image, end, gap) = (number(image), number(end), number(2 * side));
     let (first, row, lines) = (number(spec.offset + width * pixel), number(row), number(height - 1));
     b.for_(lo, hi, |i| {
         let at = base.index(i * image, 1);
-        zero(ev, at, end);
+        zero(ev, prim, at, end);
         let after = at.index(first, 1);
-        b.for_(b.i64(0), lines, |y| zero(ev, after.index(y * row, 1), gap));
-        zero(ev, after.index(lines * row, 1), end);
+        b.for_(b.i64(0), lines, |y| zero(ev, prim, after.index(y * row, 1), gap));
+        zero(ev, prim, after.index(lines * row, 1), end);
     });
 }
 
@@ -209,11 +210,12 @@ fn has_planes(spec: &Spec) -> bool {
     spec.axes[1].stride > spec.axes[3].stride
 }
 
-/// `bytes` zeros, a multiple of 4.
-fn zero<'b>(ev: &Eval<'_, 'b>, at: V<'b>, bytes: V<'b>) {
-    let nothing = ev.b.zero(Ty::vector(Prim::I32, ev.lanes()));
-    ev.vectors(ev.b.i64(0), bytes.lshr(2), |i, mask| {
-        ev.write(at.index(i, 4), mask, nothing);
+/// `bytes` zeros, a whole number of a type's.
+fn zero<'b>(ev: &Eval<'_, 'b>, prim: Prim, at: V<'b>, bytes: V<'b>) {
+    let (lanes, unit) = (ev.plan.target.lanes_of(prim), prim.bytes() as i64);
+    let nothing = ev.b.zero(Ty::vector(prim, lanes));
+    ev.vectors_of(lanes, ev.b.i64(0), bytes.lshr(unit.ilog2().into()), |i, mask| {
+        ev.write(at.index(i, unit), mask, nothing);
     });
 }
 

@@ -1,6 +1,6 @@
 //! Tensor operators. Their operands must not be NULL unless an operator says otherwise.
 
-use super::marker::{ElementMarker, FloatLike, I64, Summable, Tensor};
+use super::marker::{ElementMarker, FloatLike, I8, I32, I64, Summable, Tensor, U8};
 use super::stage::Rep;
 use crate::graph::{Conv2d, Dim, Op, Pool2d, PoolKind, ReduceOp, Shape};
 
@@ -234,6 +234,21 @@ impl<'s, T: ElementMarker + Summable> Rep<'s, Tensor<T>> {
     #[track_caller]
     pub fn cum_sum(self, axis: usize) -> Rep<'s, Tensor<T::Sum>> {
         self.apply(Op::CumSum { axis })
+    }
+}
+
+impl<'s> Rep<'s, Tensor<U8>> {
+    /// Matrix product with one matrix `[k, n]` of signed bytes; sums are exact, `k` is at most 65,793.
+    #[track_caller]
+    pub fn matmul_integer(self, other: Rep<'s, Tensor<I8>>) -> Rep<'s, Tensor<I32>> {
+        self.stage().make(Op::MatMul, &[self.dyn_(), other.dyn_()])
+    }
+
+    /// Convolution of images `[n, c, h, w]` with a weight `[o, c / groups, kh, kw]` of signed bytes; padding counts as 0,
+    /// sums are exact, of at most 65,793 products.
+    #[track_caller]
+    pub fn conv2d_integer(self, weight: Rep<'s, Tensor<I8>>, conv: Conv2d) -> Rep<'s, Tensor<I32>> {
+        self.stage().make(Op::Conv2d(conv), &[self.dyn_(), weight.dyn_()])
     }
 }
 

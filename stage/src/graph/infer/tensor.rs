@@ -81,9 +81,27 @@ fn shape<'a>(cx: &Cx<'a>, operand: usize) -> Result<&'a [Dim]> {
     Ok(cx.tensor(operand)?.1)
 }
 
+/// The most products of an unsigned and a signed byte whose sum always fits `i32`.
+const MOST_BYTE_PRODUCTS: u64 = i32::MAX as u64 / (255 * 128);
+
+/// The element type of sums of products: that of the operands, or `i32` for unsigned times signed bytes.
+fn product_type(cx: &Cx) -> Result<Scalar> {
+    match (cx.required(0)?.0, cx.required(1)?.0) {
+        (Scalar::U8, Scalar::I8) => Ok(Scalar::I32),
+        _ => same_float(cx),
+    }
+}
+
+/// Sums of so many products cannot overflow.
+fn check_depth(cx: &Cx, scalar: Scalar, depth: Option<u64>) -> Result<()> {
+    cx.check(scalar != Scalar::I32 || depth.is_some_and(|depth| depth <= MOST_BYTE_PRODUCTS), || {
+        format!("sums of more than {MOST_BYTE_PRODUCTS} products of bytes, or of an unknown number, may not fit i32")
+    })
+}
+
 fn matmul(cx: &Cx) -> Result<Ty> {
     cx.arity(2)?;
-    let scalar = same_float(cx)?;
+    let scalar = product_type(cx)?;
     let (a, b) = (shape(cx, 0)?, shape(cx, 1)?);
     let ([a_batch @ .., m, k], [b_batch @ .., k2, n]) = (a, b) else {
         return cx.error(format!("needs two matrices [.., m, k] and [.., k, n], found {} and {}", shown(a), shown(b)));
@@ -92,6 +110,8 @@ fn matmul(cx: &Cx) -> Result<Ty> {
         let (left, right) = (cx.dim(k), cx.dim(k2));
         format!("{} has {left} columns, {} has {right} rows", cx.operand(0), cx.operand(1))
     })?;
+    check_depth(cx, scalar, k.as_const())?;
+    cx.check(scalar != Scalar::I32 || b_batch.is_empty(), || cx.expected(1, "one matrix of bytes [k, n]"))?;
     let mut shape = cx.broadcast(&[a_batch, b_batch])?;
     shape.extend([m.clone(), n.clone()]);
     Ok(tensor(scalar, shape))
@@ -112,7 +132,8 @@ fn image<'a>(cx: &Cx<'a>, operand: usize, layout: &str) -> Result<(&'a Dim, [u64
 fn conv2d(cx: &Cx, conv: &Conv2d) -> Result<Ty> {
     let count = cx.inputs.len();
     cx.check(count == 2 || count == 3, || format!("takes (x, w) or (x, w, bias), found {count} operands"))?;
-    let scalar = same_float(cx)?;
+    let scalar = product_type(cx)?;
+    cx.check(count == 2 || scalar != Scalar::I32, || "a convolution of bytes takes no bias: add it".to_owned())?;
     let (batch, [channels, height, width]) = image(cx, 0, "[n, c, h, w]")?;
     let (filters, [per_group, kh, kw]) = image(cx, 1, "[o, c / groups, kh, kw]")?;
     let Some(out) = filters.as_const() else {
@@ -128,6 +149,7 @@ fn conv2d(cx: &Cx, conv: &Conv2d) -> Result<Ty> {
     if count == 3 {
         check_vector(cx, 2, out)?;
     }
+    check_depth(cx, scalar, per_group.checked_mul(kh).and_then(|n| n.checked_mul(kw)))?;
     cx.check(kh > 0 && kw > 0 && conv.dilation[0] > 0 && conv.dilation[1] > 0, || {
         "kernel and dilation must be positive".to_owned()
     })?;
