@@ -281,7 +281,8 @@ fn products_of_bytes() {
     // The largest products of both signs, sums that wrap, and what is in no order.
     let sums = [i32::MAX, i32::MIN, 0, 0, 1, -1, 7, 1000, -5, 6, 12, 13, 14, 15, 16, 17];
     let b: Vec<i32> = (0..16).map(|i: i32| if i < 3 { -1 } else { i.wrapping_mul(0x9E37_79B9_u32 as i32) }).collect();
-    let c: Vec<i32> = (0..16).map(|i: i32| [0x7F7F_7F7F, i32::MIN, -1][i as usize % 3] ^ (i / 3 * 0x0102_0304)).collect();
+    let c: Vec<i32> =
+        (0..16).map(|i: i32| [0x7F7F_7F7F, i32::MIN, -1][i as usize % 3] ^ (i / 3 * 0x0102_0304)).collect();
     let input: Vec<u8> = sums.iter().chain(&b).chain(&c).flat_map(|x| x.to_ne_bytes()).collect();
     for lanes in [1, 2, 4, 8, 16] {
         let values = output::<i32, 16>(&input, |builder, f| {

@@ -115,3 +115,17 @@ pub fn fold_rows(graph: &Graph, expressions: &[Node], rows: &Dim) -> bool {
     }
     false
 }
+
+/// Is the tensor made from weights and constants only?
+pub fn is_weight(graph: &Graph, node: Node) -> bool {
+    let mut seen = HashSet::new();
+    let mut stack = vec![node];
+    while let Some(node) = stack.pop() {
+        match graph.op(node) {
+            Op::Input { weight: false, .. } | Op::Param { .. } | Op::Column(_) => return false,
+            _ if seen.insert(node) => stack.extend(graph.dependencies(node)),
+            _ => {}
+        }
+    }
+    true
+}

@@ -91,6 +91,30 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(tensor::fuse_elementwise),
     },
     Rule {
+        name: "quantised_product",
+        reason: "bytes are multiplied as bytes; before scales have moved to where it does not see them",
+        required: false,
+        apply: Apply::Node(tensor::quantised_product),
+    },
+    Rule {
+        name: "pool_first",
+        reason: "bytes are pooled as bytes, and steps around a pooling meet",
+        required: false,
+        apply: Apply::Node(tensor::pool_first),
+    },
+    Rule {
+        name: "join_later",
+        reason: "what is done to a concatenation is done where its parts are made, by the loops that make them",
+        required: false,
+        apply: Apply::Node(tensor::join_later),
+    },
+    Rule {
+        name: "simplify_arithmetic",
+        reason: "numbers that follow each other are one number; after the rules that bring them together",
+        required: false,
+        apply: Apply::Node(tensor::simplify_arithmetic),
+    },
+    Rule {
         name: "merge_filters",
         reason: "one predicate per place, so that the next two rules see all its parts at once",
         required: false,

@@ -71,24 +71,59 @@ impl Maker {
         self.add(Op::Conv2d(Conv2d { stride, padding, dilation, groups: groups as u64 }), &inputs)
     }
 
-    /// The image as unsigned bytes, convolved with signed ones.
+    /// The image as unsigned bytes, convolved with signed ones; or the same as exporters write it, in floats that were bytes.
+    /// All units are powers of two, so that every order of steps rounds alike.
     fn byte_conv(&mut self, x: Node) -> Node {
         let channels = self.extents(x)[1];
-        let [scale, zero, low, high] = [16.0, 100.0, 0.0, 255.0].map(|value| self.float(Scalar::F32, value));
-        let mut y = self.add(Op::Binary(BinaryOp::Mul), &[x, scale]);
-        y = self.add(Op::Unary(UnaryOp::Round), &[y]);
-        y = self.add(Op::Binary(BinaryOp::Add), &[y, zero]);
-        y = self.add(Op::Binary(BinaryOp::Max), &[y, low]);
-        y = self.add(Op::Binary(BinaryOp::Min), &[y, high]);
-        y = self.add(Op::Cast(Scalar::U8), &[y]);
+        let zero = if self.rng.percent(50) { 0.0 } else { 100.0 };
+        let mut bytes = self.quantised(x, 16.0, zero);
         let shape = [self.rng.below(20) + 1, channels, 1, 1];
         let weights = (0..shape.iter().product()).map(|_| i128::from(self.rng.within(-128, 127)));
         let weights = EvalTensor::ints(Scalar::I8, &shape, weights.collect::<Vec<_>>());
         let w = self.input(weights, true);
-        let sums = self.add(Op::Conv2d(Conv2d::default()), &[y, w]);
-        let sums = self.add(Op::Cast(Scalar::F32), &[sums]);
-        let unit = self.float(Scalar::F32, 1.0 / 4096.0);
-        self.add(Op::Binary(BinaryOp::Mul), &[sums, unit])
+        if self.rng.percent(40) {
+            let sums = self.add(Op::Conv2d(Conv2d::default()), &[bytes, w]);
+            let sums = self.add(Op::Cast(Scalar::F32), &[sums]);
+            let unit = self.float(Scalar::F32, 1.0 / 4096.0);
+            return self.add(Op::Binary(BinaryOp::Mul), &[sums, unit]);
+        }
+        let mut y = self.dequantised(bytes, 1.0 / 16.0, zero);
+        if self.rng.percent(30) {
+            y = self.pool(y);
+            bytes = self.quantised(y, 16.0, zero);
+            y = self.dequantised(bytes, 1.0 / 16.0, zero);
+        }
+        let units = (0..shape[0]).map(|_| 0.5f64.powi(self.rng.within(7, 10) as i32)).collect();
+        let units = self.input(EvalTensor::floats(Scalar::F32, &[shape[0], 1, 1, 1], units), true);
+        let w = self.add(Op::Cast(Scalar::F32), &[w]);
+        let w = self.add(Op::Binary(BinaryOp::Mul), &[w, units]);
+        let y = self.add(Op::Conv2d(Conv2d::default()), &[y, w]);
+        let y = self.add(Op::Unary(UnaryOp::Relu), &[y]);
+        let joined = self.add(Op::Concat { axis: 1 }, &[y, y]);
+        let bytes = self.quantised(joined, 8.0, 0.0);
+        self.dequantised(bytes, 1.0 / 8.0, 0.0)
+    }
+
+    /// `x` as unsigned bytes.
+    fn quantised(&mut self, x: Node, steps: f64, zero: f64) -> Node {
+        let [unit, zero, low, high] = [1.0 / steps, zero, 0.0, 255.0].map(|value| self.float(Scalar::F32, value));
+        let mut y = self.add(Op::Binary(BinaryOp::Div), &[x, unit]);
+        y = self.add(Op::Unary(UnaryOp::Round), &[y]);
+        y = self.add(Op::Binary(BinaryOp::Add), &[y, zero]);
+        y = self.add(Op::Binary(BinaryOp::Max), &[y, low]);
+        y = self.add(Op::Binary(BinaryOp::Min), &[y, high]);
+        self.add(Op::Cast(Scalar::U8), &[y])
+    }
+
+    /// What bytes stand for.
+    fn dequantised(&mut self, bytes: Node, unit: f64, zero: f64) -> Node {
+        let mut y = self.add(Op::Cast(Scalar::F32), &[bytes]);
+        if zero != 0.0 {
+            let zero = self.float(Scalar::F32, zero);
+            y = self.add(Op::Binary(BinaryOp::Sub), &[y, zero]);
+        }
+        let unit = self.float(Scalar::F32, unit);
+        self.add(Op::Binary(BinaryOp::Mul), &[y, unit])
     }
 
     fn conv_1x1(&mut self, x: Node) -> Node {

@@ -18,7 +18,11 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
         }
     }
 
-    fn dot4_instruction(&self, name: &'static str, operands: [BasicValueEnum<'ctx>; 3]) -> Result<BasicValueEnum<'ctx>> {
+    fn dot4_instruction(
+        &self,
+        name: &'static str,
+        operands: [BasicValueEnum<'ctx>; 3],
+    ) -> Result<BasicValueEnum<'ctx>> {
         let callee = self.module.intrinsic(name, &[])?;
         let types = callee.get_type().get_param_types();
         // LLVM 22 takes vectors of bytes, LLVM 19 of words.

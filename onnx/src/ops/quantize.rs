@@ -47,12 +47,19 @@ fn quantize(e: &mut Emit, x: Node, scale: Node, zero: Option<Node>, to: Scalar) 
     e.cast(y, to)
 }
 
+/// The zero points, if there are any and they are not known to be zeros.
+fn zero_points(c: &mut Call, input: usize) -> Fallible<Option<Node>> {
+    let known = c.inputs.get(input).and_then(|value| value.as_ref()?.elements());
+    let zeros = known.is_some_and(|k| k.given.is_empty() && k.items.iter().all(|n| n.int() == Some(0)));
+    if zeros { Ok(None) } else { c.optional(input) }
+}
+
 fn quantize_linear(c: &mut Call) -> Fallible<Vec<Node>> {
-    let (x, scale, zero) = (c.x(0)?, c.x(1)?, c.optional(2)?);
+    let (x, scale, zero) = (c.x(0)?, c.x(1)?, zero_points(c, 2)?);
     let rank = c.emit.rank(x);
     let axis = c.axis(c.int("axis", 1), rank.max(2))?;
-    let to = match zero {
-        Some(zero) => c.emit.scalar(zero),
+    let to = match c.inputs.get(2).and_then(|zero| zero.as_ref()?.scalar(c.emit)) {
+        Some(scalar) => scalar,
         None if c.int("output_dtype", 0) != 0 => scalar_of(c.int("output_dtype", 0) as i32)?,
         None => Scalar::U8,
     };
@@ -74,7 +81,7 @@ fn dequantize(e: &mut Emit, x: Node, scale: Node, zero: Option<Node>) -> Fallibl
 }
 
 fn dequantize_linear(c: &mut Call) -> Fallible<Vec<Node>> {
-    let (x, scale, zero) = (c.x(0)?, c.x(1)?, c.optional(2)?);
+    let (x, scale, zero) = (c.x(0)?, c.x(1)?, zero_points(c, 2)?);
     let rank = c.emit.rank(x);
     let axis = c.axis(c.int("axis", 1), rank.max(2))?;
     let e = &mut *c.emit;

@@ -176,6 +176,10 @@ impl Planner<'_, '_> {
     /// Makes one axis of pixels where lines follow each other without a gap, in everything that the epilogue touches.
     pub(super) fn flatten_rows(&self, node: Node, root: Node, out: &Spec, rows: [Loop; 2]) -> [Loop; 2] {
         let (Some(h), Some(w)) = (rows[0].size.now(), rows[1].size.now()) else { return rows };
+        // A single column is one axis already; counted along the width, it would run out of operands that have one there.
+        if w == 1 {
+            return rows;
+        }
         let dense = rows[0].a == rows[1].a * w as i64 && out.merges(2, 3);
         let uniform = |n: &Node| match (self.plan.home(*n), self.rank(*n)) {
             (_, 0 | 1) | (None, _) => self.is_uniform(*n),

@@ -12,9 +12,9 @@
 //! normalisation only; the type is f32 or f64 (half floats would lose digits in the product). Equal up to rounding.
 
 use crate::rewrite::Patch;
+use crate::rewrite::expression::is_weight;
 use crate::rewrite::users::Users;
 use quearn_stage::graph::{BinaryOp, Dim, Graph, Literal, Node, Op, Scalar, UnaryOp};
-use std::collections::HashSet;
 
 /// The normalisation as part of the weights of the operator below it.
 pub fn fold_batch_norm(graph: &Graph, node: Node) -> Option<Patch> {
@@ -102,18 +102,4 @@ fn matrix_product(graph: &Graph, node: Node, bias: Option<Node>) -> Option<Linea
         }
         _ => None,
     }
-}
-
-/// Is the tensor made from weights and constants only?
-fn is_weight(graph: &Graph, node: Node) -> bool {
-    let mut seen = HashSet::new();
-    let mut stack = vec![node];
-    while let Some(node) = stack.pop() {
-        match graph.op(node) {
-            Op::Input { weight: false, .. } | Op::Param { .. } | Op::Column(_) => return false,
-            _ if seen.insert(node) => stack.extend(graph.dependencies(node)),
-            _ => {}
-        }
-    }
-    true
 }

@@ -2,6 +2,27 @@
 
 mod fold_batch_norm;
 mod fuse_elementwise;
+mod join_later;
+mod pool_first;
+mod quantised_product;
+mod simplify_arithmetic;
 
 pub use fold_batch_norm::fold_batch_norm;
 pub use fuse_elementwise::fuse_elementwise;
+pub use join_later::join_later;
+pub use pool_first::pool_first;
+pub use quantised_product::quantised_product;
+pub use simplify_arithmetic::simplify_arithmetic;
+
+use quearn_stage::graph::literal::Value;
+use quearn_stage::graph::{Graph, Node, Op};
+
+/// The number, if the node is a constant of a numeric type without digits after a point.
+fn number(graph: &Graph, node: Node) -> Option<f64> {
+    let Op::Const(literal) = graph.op(node) else { return None };
+    match literal.value() {
+        Value::Float(bits) => Some(f64::from_bits(*bits)),
+        Value::Int(x) if literal.scalar().is_int() => Some(*x as f64),
+        _ => None,
+    }
+}

@@ -82,7 +82,7 @@ fn shape<'a>(cx: &Cx<'a>, operand: usize) -> Result<&'a [Dim]> {
 }
 
 /// The most products of an unsigned and a signed byte whose sum always fits `i32`.
-const MOST_BYTE_PRODUCTS: u64 = i32::MAX as u64 / (255 * 128);
+pub const MOST_BYTE_PRODUCTS: u64 = i32::MAX as u64 / (255 * 128);
 
 /// The element type of sums of products: that of the operands, or `i32` for unsigned times signed bytes.
 fn product_type(cx: &Cx) -> Result<Scalar> {
