@@ -1,6 +1,7 @@
 //! Convolutions of one to three dimensions, and their transposes.
 
 use super::Write;
+use super::bytes::{Quantised, byte_conv, zero_points};
 use super::matrix::centred;
 use crate::emit::{Emit, Fallible};
 use crate::value::Call;
@@ -80,11 +81,15 @@ fn conv(c: &mut Call) -> Fallible<Vec<Node>> {
 }
 
 fn conv_integer(c: &mut Call) -> Fallible<Vec<Node>> {
-    let (x, w, x_zero, w_zero) = (c.x(0)?, c.x(1)?, c.optional(2)?, c.optional(3)?);
+    let (x, w, x_zero, w_zero) = (c.x(0)?, c.x(1)?, zero_points(c, 2)?, zero_points(c, 3)?);
     let kernel = image(c.emit, w)?;
     let window = Window::of(c, kernel, &image(c.emit, x)?)?;
     let groups = c.int("group", 1).max(1) as u64;
     let e = &mut *c.emit;
+    let operands = [(x, x_zero), (w, w_zero)].map(|(bytes, zero)| Quantised { bytes, zero });
+    if let Some(sums) = byte_conv(e, operands[0], operands[1], &window, groups)? {
+        return Ok(vec![sums]);
+    }
     let (x, w) = (centred(e, x, x_zero, 0)?, centred(e, w, w_zero, 0)?);
     let sum = convolve(e, x, w, None, &window, groups)?;
     Ok(vec![e.cast(sum, Scalar::I32)?])

@@ -1,6 +1,7 @@
 //! Matrix products.
 
 use super::Write;
+use super::bytes::{Quantised, byte_matmul, zero_points};
 use crate::emit::{Emit, Fallible};
 use crate::value::Call;
 use quearn_stage::graph::{Dim, Node, Op, ReduceOp, Scalar};
@@ -66,8 +67,12 @@ pub(super) fn centred(e: &mut Emit, x: Node, zero: Option<Node>, axis: usize) ->
 }
 
 fn matmul_integer(c: &mut Call) -> Fallible<Vec<Node>> {
-    let (a, b, a_zero, b_zero) = (c.x(0)?, c.x(1)?, c.optional(2)?, c.optional(3)?);
+    let (a, b, a_zero, b_zero) = (c.x(0)?, c.x(1)?, zero_points(c, 2)?, zero_points(c, 3)?);
     let e = &mut *c.emit;
+    let operands = [(a, a_zero), (b, b_zero)].map(|(bytes, zero)| Quantised { bytes, zero });
+    if let Some(sums) = byte_matmul(e, operands[0], operands[1])? {
+        return Ok(vec![sums]);
+    }
     let row = e.rank(a).saturating_sub(2);
     let column = e.rank(b).saturating_sub(1);
     let (a, b) = (centred(e, a, a_zero, row)?, centred(e, b, b_zero, column)?);

@@ -2,6 +2,7 @@
 
 mod attention;
 mod bits;
+mod bytes;
 mod conv;
 mod elementwise;
 mod index;

@@ -1,6 +1,7 @@
 //! Quantisation to small integers and back.
 
 use super::Write;
+use super::bytes::{Quantised, byte_conv, byte_matmul, zero_points};
 use super::conv::{Window, convolve, image};
 use super::matrix::{centred, matmul};
 use crate::emit::{Emit, Fallible};
@@ -45,13 +46,6 @@ fn quantize(e: &mut Emit, x: Node, scale: Node, zero: Option<Node>, to: Scalar) 
     let y = e.binary(BinaryOp::Max, y, low)?;
     let y = e.binary(BinaryOp::Min, y, high)?;
     e.cast(y, to)
-}
-
-/// The zero points, if there are any and they are not known to be zeros.
-fn zero_points(c: &mut Call, input: usize) -> Fallible<Option<Node>> {
-    let known = c.inputs.get(input).and_then(|value| value.as_ref()?.elements());
-    let zeros = known.is_some_and(|k| k.given.is_empty() && k.items.iter().all(|n| n.int() == Some(0)));
-    if zeros { Ok(None) } else { c.optional(input) }
 }
 
 fn quantize_linear(c: &mut Call) -> Fallible<Vec<Node>> {
@@ -121,11 +115,18 @@ fn product(c: &mut Call) -> Fallible<Vec<Node>> {
     let [a, a_scale, a_zero, b, b_scale, b_zero, scale, zero] = inputs[..] else {
         return Err("it takes 8 inputs".into());
     };
+    let (a_points, b_points) = (zero_points(c, 2)?, zero_points(c, 5)?);
     let e = &mut *c.emit;
     let (rows, columns) = (e.rank(a).saturating_sub(2), e.rank(b).saturating_sub(1));
     let rank = e.rank(a).max(e.rank(b));
-    let (a, b) = (centred(e, a, Some(a_zero), rows)?, centred(e, b, Some(b_zero), columns)?);
-    let y = matmul(e, a, b)?;
+    let operands = [(a, a_points), (b, b_points)].map(|(bytes, zero)| Quantised { bytes, zero });
+    let y = match byte_matmul(e, operands[0], operands[1])? {
+        Some(sums) => e.cast(sums, Scalar::F64)?,
+        None => {
+            let (a, b) = (centred(e, a, Some(a_zero), rows)?, centred(e, b, Some(b_zero), columns)?);
+            matmul(e, a, b)?
+        }
+    };
     let (a_scale, b_scale) = (along(e, a_scale, rank - 2, rank)?, along(e, b_scale, rank - 1, rank)?);
     let (scale, zero) = (along(e, scale, rank - 2, rank)?, along(e, zero, rank - 2, rank)?);
     Ok(vec![rescale(e, y, [a_scale, b_scale, scale], zero)?])
@@ -139,11 +140,27 @@ fn conv(c: &mut Call) -> Fallible<Vec<Node>> {
     let kernel = image(c.emit, w)?;
     let window = Window::of(c, kernel, &image(c.emit, x)?)?;
     let groups = c.int("group", 1).max(1) as u64;
+    let (x_points, w_points) = (zero_points(c, 2)?, zero_points(c, 5)?);
     let e = &mut *c.emit;
     let rank = e.rank(x);
-    let (x, w) = (centred(e, x, Some(x_zero), 0)?, centred(e, w, Some(w_zero), 0)?);
     let bias = bias.first().map(|&bias| e.cast(bias, Scalar::F64)).transpose()?;
-    let y = convolve(e, x, w, bias, &window, groups)?;
+    let operands = [(x, x_points), (w, w_points)].map(|(bytes, zero)| Quantised { bytes, zero });
+    let y = match byte_conv(e, operands[0], operands[1], &window, groups)? {
+        Some(sums) => {
+            let sums = e.cast(sums, Scalar::F64)?;
+            match bias {
+                Some(bias) => {
+                    let bias = along(e, bias, 1, rank)?;
+                    e.add(sums, bias)?
+                }
+                None => sums,
+            }
+        }
+        None => {
+            let (x, w) = (centred(e, x, Some(x_zero), 0)?, centred(e, w, Some(w_zero), 0)?);
+            convolve(e, x, w, bias, &window, groups)?
+        }
+    };
     let w_scale = along(e, w_scale, 1, rank)?;
     let x_scale = along(e, x_scale, 1, rank)?;
     let (scale, zero) = (along(e, scale, 1, rank)?, along(e, zero, 1, rank)?);

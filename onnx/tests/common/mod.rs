@@ -46,7 +46,13 @@ pub fn int_tensor(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
     TensorProto { name: Some(name.into()), dims: dims.to_vec(), data_type: Some(7), raw_data, ..Default::default() }
 }
 
-fn typed_port(name: &str, dims: &[&str], elem_type: i32) -> ValueInfoProto {
+/// A tensor of bytes: `data_type` 2 for unsigned ones, 3 for signed ones.
+pub fn byte_tensor(name: &str, dims: &[i64], data_type: i32, values: &[u8]) -> TensorProto {
+    let (name, raw_data) = (Some(name.into()), Some(values.to_vec()));
+    TensorProto { name, dims: dims.to_vec(), data_type: Some(data_type), raw_data, ..Default::default() }
+}
+
+pub fn typed_port(name: &str, dims: &[&str], elem_type: i32) -> ValueInfoProto {
     let dim = |text: &&str| Dimension {
         value: Some(match text.parse() {
             Ok(n) => dimension::Value::DimValue(n),
