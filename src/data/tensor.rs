@@ -114,6 +114,16 @@ impl Tensor {
         Ok(self)
     }
 
+    /// The elements, of f32, rounded to the nearest of a float of 16 bits (ties to even, out of range to infinity).
+    pub fn narrowed(&self, to: Scalar) -> Result<Tensor> {
+        let values = self.as_slice::<f32>()?;
+        match to {
+            Scalar::BF16 => Tensor::from_vec(values.iter().map(|x| bf16::from_f32(*x)).collect(), &self.shape),
+            Scalar::F16 => Tensor::from_vec(values.iter().map(|x| f16::from_f32(*x)).collect(), &self.shape),
+            _ => Err(Error::TensorType { expected: "f16 or bf16".into(), found: to.to_string() }),
+        }
+    }
+
     fn element_text(&self, i: usize) -> String {
         fn at<T: Element + fmt::Display>(tensor: &Tensor, i: usize) -> String {
             tensor.as_slice::<T>().map_or_else(|_| "?".into(), |s| s[i].to_string())

@@ -6,6 +6,7 @@
 //! | `rebuild` | the only place where a change is applied |
 //! | `options` | a switch per rule, by name |
 //! | `report` | which rule fired how often; what went wrong |
+//! | `narrow_weights` | what a user asks for that changes results |
 //! | `rows` | an expression over the rows of one table as one over the rows of another |
 //! | [`fails`] | which expressions can fail |
 //! | `users`, `needed`, `expression` | questions that several rules ask |
@@ -28,6 +29,7 @@
 
 mod cross;
 mod expression;
+mod narrow_weights;
 mod needed;
 mod options;
 mod patch;
@@ -38,6 +40,7 @@ mod rows;
 mod tensor;
 mod users;
 
+pub use narrow_weights::narrow_weights;
 pub use options::RewriteOptions;
 pub use patch::Patch;
 pub use report::{RewriteError, RewriteReport};

@@ -1,7 +1,7 @@
 //! What rewriting did, and how it can fail.
 
 use super::RULES;
-use quearn_stage::graph::GraphError;
+use quearn_stage::graph::{GraphError, Scalar};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -14,6 +14,9 @@ pub enum RewriteError {
     /// The user's: a required rule is to be switched off.
     #[error("rewrite rule {0} cannot be switched off: what it replaces cannot be compiled otherwise")]
     RequiredRule(&'static str),
+    /// The user's: weights are to become something else than floats of 16 bits.
+    #[error("weights can be narrowed to f16 or bf16, not to {0}")]
+    NotNarrow(Scalar),
     /// Ours: a rule made something that is no equal graph.
     #[error("rewrite rule {rule} is wrong: {source}")]
     Rule {

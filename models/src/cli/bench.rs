@@ -5,7 +5,7 @@ use super::measure::{Measured, Runs, measure_beside};
 use super::network::{Case, Which};
 use super::unwritten;
 use quearn::{Program, Session};
-use quearn_models::check::{Difference, TOLERANCE};
+use quearn_models::check::Difference;
 use quearn_models::{Error, Result};
 use quearn_tpch::host;
 use quearn_tpch::times::{elapsed_ms, rounded};
@@ -121,13 +121,13 @@ struct Times {
 fn report(case: &Case, threads: usize, times: Times, measured: &Measured, off: Option<Difference>) -> Report {
     Report {
         kind: "inference",
-        ok: off.is_none_or(|off| off.max_rel <= TOLERANCE),
+        ok: off.is_none_or(|off| off.max_rel <= case.kept.tolerance()),
         engine: "quearn",
         version: env!("CARGO_PKG_VERSION"),
         model: case.network.name,
         batch: case.reference.batch,
         threads,
-        dtype: "f32",
+        dtype: case.kept.name(),
         runs: measured.runs_ms.len(),
         median_ms: rounded(measured.median_ms()),
         min_ms: rounded(measured.min_ms()),

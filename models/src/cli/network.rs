@@ -3,12 +3,13 @@
 use super::machine::Machine;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use quearn::data::Tensor;
+use quearn::rewrite::narrow_weights;
 use quearn::{Outputs, Session};
 use quearn_models::check::{Difference, Reference, TOLERANCE, check_error, references};
 use quearn_models::networks::{self, NETWORKS, Network};
 use quearn_models::weights::{self, Weights};
 use quearn_models::{Error, Result};
-use quearn_stage::graph::Graph;
+use quearn_stage::graph::{Graph, Op, Scalar};
 use std::env;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -32,14 +33,54 @@ pub struct Which {
     /// they hold the model, else seeded weights and inputs.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// How matrices, filters and embeddings are kept. Arithmetic stays in f32, and outputs are compared with those for weights
+    /// of f32.
+    #[arg(long, default_value = "f32")]
+    weights: Kept,
+}
+
+/// How weights are kept.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// As they are.
+    F32,
+    /// Rounded to bfloat16.
+    Bf16,
+    /// Rounded to binary16.
+    F16,
+}
+
+impl Kept {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kept::F32 => "f32",
+            Kept::Bf16 => "bf16",
+            Kept::F16 => "f16",
+        }
+    }
+
+    /// The largest relative error of outputs that passes.
+    pub fn tolerance(self) -> f64 {
+        match self {
+            Kept::F32 => TOLERANCE,
+            Kept::Bf16 => 0.05,
+            Kept::F16 => 0.01,
+        }
+    }
 }
 
 impl Which {
     /// The network with its weights and inputs.
     pub fn case(&self) -> Result<Case> {
-        match self.data.clone().or_else(|| exported_folder(self.model)) {
+        let case = match self.data.clone().or_else(|| exported_folder(self.model)) {
             Some(folder) => Case::exported(self.model, &folder, self.batch.get()),
             None => Case::seeded(self.model, self.batch.get()),
+        }?;
+        match self.weights {
+            Kept::F32 => Ok(case),
+            Kept::Bf16 => case.narrowed(self.weights, Scalar::BF16),
+            Kept::F16 => case.narrowed(self.weights, Scalar::F16),
         }
     }
 }
@@ -54,13 +95,29 @@ pub struct Case {
     pub reference: Reference,
     /// The program for these inputs.
     pub graph: Graph,
+    /// How the weights are kept.
+    pub kept: Kept,
 }
 
 impl Case {
     fn new(network: &'static Network, weights: Option<Weights>, reference: Reference) -> Result<Case> {
         let graph = network.graph(&reference.inputs)?;
         let weights = weights.map_or_else(|| weights::for_graph(network.name, &graph), Ok)?;
-        Ok(Case { network, weights, reference, graph })
+        Ok(Case { network, weights, reference, graph, kept: Kept::F32 })
+    }
+
+    /// The same with its weights in 16 bits.
+    fn narrowed(mut self, kept: Kept, to: Scalar) -> Result<Case> {
+        self.graph = narrow_weights(&self.graph, to).map_err(quearn::Error::from)?;
+        for node in self.graph.reachable() {
+            let Op::Input { name, ty, weight: true } = self.graph.op(node) else { continue };
+            let is_narrow = ty.as_tensor().is_some_and(|(elem, _)| elem.scalar == to);
+            if let Some(weight) = self.weights.get_mut(name).filter(|_| is_narrow) {
+                *weight = weight.narrowed(to).map_err(quearn::Error::from)?;
+            }
+        }
+        self.kept = kept;
+        Ok(self)
     }
 
     /// The cases that this crate has itself: seeded weights, and what PyTorch computes with them.
@@ -113,7 +170,7 @@ impl Case {
     pub fn checked(&self, outputs: &Outputs) -> Result<f64> {
         let missing = || Error::NoExpectation { what: self.network.name.to_owned() };
         let error = self.difference(outputs)?.ok_or_else(missing)?.max_rel;
-        check_error(error, TOLERANCE)?;
+        check_error(error, self.kept.tolerance())?;
         Ok(error)
     }
 

@@ -10,7 +10,7 @@ use super::kernel::{Ahead, KAxis, Kernel, Reads, Tile, elements_of_step};
 use super::spec::{BufferId, Size, Spec};
 use super::target::Target;
 use quearn_stage::graph::Node;
-use quearn_stage::low::{BinOp, Prim, Ty, V};
+use quearn_stage::low::{BinOp, CastOp, Prim, Ty, V};
 
 /// A loop around the kernel, or one axis of its rows.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Gemm {
     pub col_axis: usize,
     /// Type of the sums.
     pub prim: Prim,
+    /// Type of B's elements in memory.
+    pub b_elem: Prim,
     /// Register tile.
     pub tile: Tile,
     /// Are a call's work items run through backwards? Stages that use the same weights one after the other take turns, so
@@ -75,7 +77,7 @@ pub struct Gemm {
 }
 
 /// Up to so many rows the time goes into reading B.
-const BOUND_BY_B: u64 = 8;
+pub(super) const BOUND_BY_B: u64 = 8;
 
 /// Work items that there should be at least, for several workers to share.
 const PIECES: u64 = 16;
@@ -288,6 +290,7 @@ impl Gemm {
         let offsets = (0..rows[0] as i64).flat_map(|y| (0..rows[1] as i64).map(move |x| y * dy + x * dx));
         let kernel = Kernel {
             prim: self.prim,
+            right: self.b_elem,
             lanes: self.lanes(ev),
             rows: offsets.collect(),
             vectors: self.tile.vectors as usize,
@@ -438,6 +441,8 @@ pub struct Pack {
     pub vectors: u64,
     /// Type of the sums: for bytes, a lane holds four elements that follow each other along the last axis of `k`.
     pub prim: Prim,
+    /// Type of the elements of the panels, or of four of them: that of the sums, or a narrower float that has their values.
+    pub elem: Prim,
 }
 
 /// Most axes of an inner dimension: two of a window, channels, and the four bytes of a step where none of them fits.
@@ -457,7 +462,8 @@ impl Pack {
     pub fn bytes(&self, vector_bytes: u16) -> u64 {
         let (last, outer) = self.k.split_last().map_or(((1, 0), &[][..]), |(last, outer)| (*last, outer));
         let steps = outer.iter().map(|k| k.0).product::<u64>() * last.0.div_ceil(elements_of_step(self.prim));
-        self.work(vector_bytes) * steps * self.vectors * u64::from(vector_bytes)
+        let vector = u64::from(self.lanes(vector_bytes)) * self.elem.bytes() as u64;
+        self.work(vector_bytes) * steps * self.vectors * vector
     }
 
     /// Number of work items: panels.
@@ -481,7 +487,7 @@ impl Pack {
         let steps = (k[3].0 + (each - 1)) / each;
         let rows = k[0].0 * k[1].0 * k[2].0 * steps;
         let offsets = b.iota(Ty::vector(Prim::I64, lanes)) * col_step.splat(lanes);
-        let vector = i64::from(lanes) * self.prim.bytes() as i64;
+        let vector = i64::from(lanes) * self.elem.bytes() as i64;
         b.for_(lo, hi, |t| {
             let (group, panel) = divide(t, panels);
             let from = source.index(group * group_step, 1);
@@ -510,6 +516,7 @@ impl Pack {
                         1 => element(0),
                         _ => (0..each).fold(b.zero(Ty::vector(self.prim, lanes)), bytes),
                     };
+                    let value = if self.elem == self.prim { value } else { value.cast(CastOp::FpTrunc, self.elem) };
                     b.store(to.index(row * vectors + v, vector), 0, value);
                 });
             });

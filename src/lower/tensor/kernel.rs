@@ -8,7 +8,7 @@
 //! next to each other, and a vector of four bytes of each column of B.
 
 use super::target::Target;
-use quearn_stage::low::{Builder, Prim, Ty, V};
+use quearn_stage::low::{Builder, CastOp, Prim, Ty, V};
 
 /// How many elements of the inner dimension one step takes, where sums are of type `prim`.
 pub fn elements_of_step(prim: Prim) -> u64 {
@@ -37,6 +37,8 @@ const LINE: usize = 64;
 pub struct Kernel {
     /// Type of the sums: `F32`, `F64`, or `I32` for products of bytes.
     pub prim: Prim,
+    /// Type of B's elements in memory: that of the sums, or a narrower float that is widened in registers.
+    pub right: Prim,
     /// Lanes of a vector.
     pub lanes: u16,
     /// Bytes from the tile's address in A to each of its rows.
@@ -170,12 +172,14 @@ impl<'b> Loads<'_, 'b> {
     }
 
     fn column(&self, panel: V<'b>, v: usize, ty: Ty) -> V<'b> {
-        let offset = (v * ty.bytes()) as i64;
+        let stored = ty.with_prim(self.kernel.right);
+        let offset = (v * stored.bytes()) as i64;
         let invariant = self.reads.b_invariant;
-        match self.reads.masks.get(v) {
-            Some(&Some(mask)) => self.b.masked_load(ty, panel.at(offset), mask, invariant),
-            _ => load(self.b, ty, panel, offset, invariant),
-        }
+        let column = match self.reads.masks.get(v) {
+            Some(&Some(mask)) => self.b.masked_load(stored, panel.at(offset), mask, invariant),
+            _ => load(self.b, stored, panel, offset, invariant),
+        };
+        if stored == ty { column } else { column.cast(CastOp::FpExt, ty.prim) }
     }
 }
 

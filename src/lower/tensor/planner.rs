@@ -4,6 +4,7 @@ use super::attention;
 use super::nest::{Nest, Vectors};
 use super::places::Layout;
 use super::plan::{Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
+use super::products::PackKey;
 use super::reduce::Along;
 use super::spec::{AxisSpec, BufferId, Size, Spec, row_major};
 use super::target::Target;
@@ -56,7 +57,7 @@ pub(super) struct Planner<'a, 'g> {
     /// Roots of heavy nodes that are computed in the stage of another.
     pub(super) absorbed: HashSet<Node>,
     /// Packed weights, by weight, groups, axis of the columns, axes of the inner dimension, and vectors of a panel.
-    pub(super) packs: HashMap<(Node, u64, usize, Vec<usize>, u64), BufferId>,
+    pub(super) packs: HashMap<PackKey, BufferId>,
     /// Did the last stage that used packed weights run through them backwards?
     pub(super) turns: HashMap<BufferId, bool>,
 }

@@ -1,7 +1,7 @@
 //! Plans convolutions and matrix products: layouts of operands, packing of weights, register tiles.
 
 use super::depthwise::{self, Depthwise};
-use super::gemm::{Gemm, Loop, Pack, Right};
+use super::gemm::{BOUND_BY_B, Gemm, Loop, Pack, Right};
 use super::kernel::{self, KAxis, Tile, element, elements_of_step};
 use super::places::Layout;
 use super::plan::{Kind, Place, shape_of};
@@ -64,7 +64,7 @@ impl Planner<'_, '_> {
         let cols = self.extent(w, 0) / conv.groups;
         let tile = self.tile(prim, rows.each_ref().map(|r| r.size.now().unwrap_or(1)), cols, depth);
         let order: Vec<usize> = window.iter().map(|(axis, _)| *axis).collect();
-        let right = self.pack(w, conv.groups, 0, &order, tile.vectors, prim)?;
+        let right = self.pack(w, conv.groups, 0, &order, tile.vectors, [prim; 2])?;
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
         let panels = cols.div_ceil(tile.vectors * u64::from(self.plan.target.lanes_of(prim))) as i64;
         let group = a.axes[1].stride * self.extent(w, 1) as i64;
@@ -90,6 +90,7 @@ impl Planner<'_, '_> {
             cols,
             col_axis: 1,
             prim,
+            b_elem: prim,
             tile,
             out,
         };
@@ -103,7 +104,7 @@ impl Planner<'_, '_> {
         let spec = self.vectors_of_channels(x, conv.padding, prim)?;
         let out = self.destination(root, false)?;
         let kernel = [self.extent(w, 2), self.extent(w, 3)];
-        let Right::Packed(filters) = self.pack(w, 1, 0, &[2, 3], 1, prim)? else {
+        let Right::Packed(filters) = self.pack(w, 1, 0, &[2, 3], 1, [prim; 2])? else {
             return self.internal(node, "filters that are not packed");
         };
         let pixels = [2, 3].map(|axis: usize| out.axes[axis].size.now().unwrap_or(1));
@@ -145,6 +146,26 @@ impl Planner<'_, '_> {
     pub(super) fn panel_bytes(&self, tile: Tile, depth: u64) -> (i64, i64) {
         let row = (tile.vectors * u64::from(self.plan.target.vector_bytes)) as i64;
         (row, row * depth as i64)
+    }
+
+    /// The type in which panels of a weight are kept, where `rows` rows are multiplied by it: a narrower float that has all its
+    /// values, if the time goes into reading them. (With more rows it would go into widening.)
+    fn panel_elem(&self, w: Node, prim: Prim, rows: Option<u64>) -> Prim {
+        if prim != Prim::F32 || rows.is_none_or(|rows| rows > BOUND_BY_B) {
+            return prim;
+        }
+        let mut node = w;
+        loop {
+            let input = self.inputs(node).first().copied();
+            match (self.graph().op(node), input) {
+                (Op::Transpose(_) | Op::Reshape(_) | Op::Slice { .. }, Some(x)) => node = x,
+                (Op::Cast(_), Some(x)) => {
+                    let narrow = storage(self.scalar(x));
+                    return narrow.filter(|p| matches!(p, Prim::BF16 | Prim::F16)).unwrap_or(prim);
+                }
+                _ => return prim,
+            }
+        }
     }
 
     /// The image with zeros around it in memory.
@@ -217,13 +238,13 @@ impl Planner<'_, '_> {
         col: usize,
         k: &[usize],
         vectors: u64,
-        prim: Prim,
+        [prim, elem]: [Prim; 2],
     ) -> Result<Right> {
         let mut source = self.stored(w)?;
         if source.runs_back() {
             source = self.copy(w, Layout::RowMajor)?;
         }
-        let key = (w, groups, col, k.to_vec(), vectors);
+        let key = PackKey { w, groups, col, k: k.to_vec(), vectors, elem };
         if let Some(&packed) = self.packs.get(&key) {
             return Ok(Right::Packed(packed));
         }
@@ -236,6 +257,7 @@ impl Planner<'_, '_> {
             k: k.iter().map(|&i| (self.extent(w, i), stride(i))).collect(),
             vectors,
             prim,
+            elem,
             source,
         };
         let out = pack.out;
@@ -287,8 +309,13 @@ impl Planner<'_, '_> {
         };
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
         let packs = self.constant.contains(&w) || !prim.is_float();
+        let mut b_elem = prim;
         let (right, b_row, b_panel) = if packs && self.rank(w) == 2 {
-            (self.pack(w, 1, 1, &[0], tile.vectors, prim)?, b_row, b_panel)
+            let outer = if is_joined { Some(1) } else { batch(&out) };
+            b_elem = self.panel_elem(w, prim, outer.and_then(|n| Some(n * rows.size.now()?)));
+            let narrower = (prim.bytes() / b_elem.bytes()) as i64;
+            let right = self.pack(w, 1, 1, &[0], tile.vectors, [prim, b_elem])?;
+            (right, b_row / narrower, b_panel / narrower)
         } else {
             let spec = self.columns(w, prim)?;
             let stride = spec.axes[spec.axes.len() - 2].stride;
@@ -309,6 +336,7 @@ impl Planner<'_, '_> {
             cols,
             col_axis: rank - 1,
             prim,
+            b_elem,
             tile,
             out,
             a,
@@ -363,6 +391,17 @@ fn in_steps(k: impl IntoIterator<Item = KAxis>, prim: Prim) -> Vec<KAxis> {
     k
 }
 
+/// A weight as it is packed.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct PackKey {
+    w: Node,
+    groups: u64,
+    col: usize,
+    k: Vec<usize>,
+    vectors: u64,
+    elem: Prim,
+}
+
 /// How the rows of a batch of products are run through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rows {
@@ -374,6 +413,11 @@ pub(super) enum Rows {
 
 /// Rows that a matrix of unknown height is taken to have when a tile is chosen.
 const TALL: u64 = 1 << 12;
+
+/// The number of matrices of a batch, if it is known now.
+fn batch(out: &Spec) -> Option<u64> {
+    out.axes[..out.axes.len() - 2].iter().try_fold(1, |n, axis| Some(n * axis.size.now()?))
+}
 
 /// Loops over the leading dimensions of a matrix product; an operand stays where it is broadcast.
 fn batch_loops(out: &Spec, a: &Spec, right: &Right) -> Vec<Loop> {

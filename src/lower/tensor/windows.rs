@@ -189,6 +189,7 @@ impl Planner<'_, '_> {
             cols: filters,
             col_axis: 2,
             prim: tiles.prim,
+            b_elem: tiles.prim,
             tile,
             out: part(products, filters),
         })
