@@ -17,7 +17,6 @@ use quearn::Tensors;
 use quearn::data::Tensor;
 use quearn_stage::graph::{Dim, Graph, Node, Op};
 use quearn_stage::rep::{Rep, ScalarMarker, Stage, Tensor as Marker};
-use std::collections::BTreeMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A network.
