@@ -3,6 +3,7 @@
 mod attention;
 mod bits;
 mod conv;
+mod conv_transpose;
 mod elementwise;
 mod index;
 mod loss;
