@@ -47,7 +47,7 @@ impl Key {
             let inputs = graph.inputs(node).iter().enumerate().map(|(side, &i)| input(node, side, i));
             (graph.op(node).clone(), inputs.collect())
         };
-        let names_nodes = |n: &Node| matches!(graph.op(*n), Op::Loop(_) | Op::Param { .. });
+        let names_nodes = |n: &Node| graph.op(*n).region().is_some() || matches!(graph.op(*n), Op::Param { .. });
         let exact = if listed.iter().any(names_nodes) { listed.clone() } else { vec![] };
         Key {
             exact,

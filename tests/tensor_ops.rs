@@ -415,6 +415,134 @@ fn a_recurrence_written_out() {
     m.check("recurrence", &[all, twice], &[]);
 }
 
+/// Steps over `wholes` from `begin`, whose body is made by `body` from the parameters.
+fn steps_of(
+    m: &mut Maker,
+    (count, axis, back): (u64, usize, bool),
+    begin: &[Node],
+    wholes: &[Node],
+    body: impl FnOnce(&mut Maker, &[Node]) -> Vec<Node>,
+) -> Vec<Node> {
+    let region = m.g.len() as u32;
+    let mut params = vec![];
+    for (index, &node) in begin.iter().chain(wholes).enumerate() {
+        let (elem, shape) = m.g.ty(node).as_tensor().unwrap();
+        let mut shape = shape.to_vec();
+        if index >= begin.len() {
+            shape.remove(axis);
+        }
+        params.push(m.add(Op::Param { region, index: index as u32, ty: Ty::Tensor { elem, shape } }, &[]));
+    }
+    let results = body(m, &params);
+    let given = results.len();
+    let steps = Steps { region: Region { params, results }, count, carried: begin.len(), axis, back };
+    let node = m.add(Op::Steps(steps), &[begin, wholes].concat());
+    if given == 1 { vec![node] } else { (0..given).map(|i| m.add(Op::Item(i), &[node])).collect() }
+}
+
+/// `tanh(h w + x)`.
+fn cell(m: &mut Maker, h: Node, w: Node, x: Node) -> Node {
+    let product = m.add(Op::MatMul, &[h, w]);
+    let sum = m.add(Op::Binary(BinaryOp::Add), &[product, x]);
+    m.add(Op::Unary(UnaryOp::Tanh), &[sum])
+}
+
+/// Narrow states are walked through by one function, wide ones by calls.
+#[test]
+fn steps_of_a_recurrent_network() {
+    for (n, width, count, back) in [(1, 5, 4, false), (3, 24, 5, true), (2, 720, 3, false), (1, 16, 1, true)] {
+        let mut m = Maker::new(91 + width);
+        let x = m.tensor(Scalar::F32, &dims(&[count, n, width]), 1, false);
+        let begin = m.tensor(Scalar::F32, &dims(&[n, width]), 1, false);
+        let small = m.add(Op::Const(Literal::float(Scalar::F32, 0.05).unwrap()), &[]);
+        let w = m.tensor(Scalar::F32, &dims(&[width, width]), 1, true);
+        let w = m.add(Op::Binary(BinaryOp::Mul), &[w, small]);
+        let shared = m.add(Op::Unary(UnaryOp::Sigmoid), &[x]);
+        let out = steps_of(&mut m, (count, 0, back), &[begin, begin], &[shared], |m, p| {
+            let h = cell(m, p[0], w, p[2]);
+            let c = m.add(Op::Binary(BinaryOp::Add), &[p[1], h]);
+            vec![h, c, h, p[1], begin]
+        });
+        let joined = m.add(Op::Concat { axis: 0 }, &[out[2], x]);
+        m.check(&format!("{n} x {width}"), &[out[0], out[1], out[3], joined, out[4]], &[]);
+    }
+}
+
+/// The states change places, and nothing is collected.
+#[test]
+fn steps_that_exchange_their_states() {
+    for count in [0, 1, 2, 5] {
+        let mut m = Maker::new(17);
+        let a = m.tensor(Scalar::F32, &dims(&[3]), 1, false);
+        let b = m.tensor(Scalar::F32, &dims(&[3]), 1, false);
+        let n = m.tensor(Scalar::I64, &[], 1, false);
+        let one = m.add(Op::Const(Literal::i64(1)), &[]);
+        let out = steps_of(&mut m, (count, 0, false), &[a, b, n], &[], |m, p| {
+            vec![p[1], p[0], m.add(Op::Binary(BinaryOp::Add), &[p[2], one])]
+        });
+        m.check(&format!("{count} steps"), &out, &[]);
+    }
+}
+
+#[test]
+fn steps_of_an_open_batch() {
+    for n in [1, 2, 7, 300] {
+        let mut m = Maker::new(5);
+        let x = m.tensor(Scalar::F32, &named("n", &[4, 9]), n, false);
+        let w = m.tensor(Scalar::F32, &dims(&[9, 9]), 1, true);
+        let zero = m.add(Op::Const(Literal::float(Scalar::F32, 0.0).unwrap()), &[]);
+        let begin = m.add(Op::Broadcast(named("n", &[9])), &[zero]);
+        let out = steps_of(&mut m, (4, 1, n % 2 == 0), &[begin], &[x], |m, p| {
+            let h = cell(m, p[0], w, p[1]);
+            vec![h, h]
+        });
+        m.check(&format!("batch {n}"), &out, &[("n", n as i64)]);
+    }
+}
+
+#[test]
+fn steps_inside_steps() {
+    let mut m = Maker::new(6);
+    let x = m.tensor(Scalar::F32, &dims(&[3, 2, 5]), 1, false);
+    let w = m.tensor(Scalar::F32, &dims(&[5, 5]), 1, true);
+    let begin = m.tensor(Scalar::F32, &dims(&[1, 5]), 1, false);
+    let out = steps_of(&mut m, (3, 0, false), &[begin], &[x], |m, outer| {
+        let scaled = m.add(Op::Unary(UnaryOp::Abs), &[outer[0]]);
+        let inner = steps_of(m, (2, 0, true), &[outer[0]], &[outer[1]], |m, p| {
+            let h = cell(m, p[0], w, p[1]);
+            vec![h, m.add(Op::Binary(BinaryOp::Mul), &[h, scaled])]
+        });
+        let loud = m.add(Op::Softmax { axis: 2 }, &[inner[1]]);
+        vec![inner[0], loud]
+    });
+    m.check("steps inside steps", &out, &[]);
+}
+
+/// What a step reads of images, attention and sums has stages of its own.
+#[test]
+fn steps_over_images_and_attention() {
+    let mut m = Maker::new(8);
+    let x = m.tensor(Scalar::F32, &dims(&[3, 1, 2, 6, 6]), 1, false);
+    let begin = m.tensor(Scalar::F32, &dims(&[1, 2, 6, 6]), 1, false);
+    let w = m.tensor(Scalar::F32, &dims(&[2, 2, 3, 3]), 1, true);
+    let conv = Op::Conv2d(Conv2d { padding: [1, 1], ..Conv2d::default() });
+    let images = steps_of(&mut m, (3, 0, false), &[begin], &[x], |m, p| {
+        let seen = m.add(conv, &[p[0], w]);
+        let next = m.add(Op::Binary(BinaryOp::Add), &[seen, p[1]]);
+        let next = m.add(Op::Unary(UnaryOp::Tanh), &[next]);
+        vec![next, m.add(Op::Reduce { op: ReduceOp::Mean, axes: vec![2, 3], keep: false }, &[next])]
+    });
+    let q = m.tensor(Scalar::F32, &dims(&[2, 3, 4]), 1, false);
+    let keys = m.tensor(Scalar::F32, &dims(&[2, 4, 7]), 1, false);
+    let values = m.tensor(Scalar::F32, &dims(&[2, 7, 4]), 1, false);
+    let texts = steps_of(&mut m, (2, 0, false), &[q], &[], |m, p| {
+        let scores = m.add(Op::MatMul, &[p[0], keys]);
+        let weights = m.add(Op::Softmax { axis: 2 }, &[scores]);
+        vec![m.add(Op::MatMul, &[weights, values])]
+    });
+    m.check("images and attention", &[images[0], images[1], texts[0]], &[]);
+}
+
 #[test]
 fn positions_and_what_is_made_of_them() {
     let mut g = Graph::new();

@@ -149,6 +149,31 @@ fn picture_sum(x: &[f32], w: &[f32]) -> f32 {
 }
 
 #[test]
+fn steps_for_each_row() {
+    let mut rows = Rows::new(&["a", "b"]);
+    let [a, b] = ["a", "b"].map(|name| rows.column(name));
+    let x = rows.g.add(Op::Stack, &[a, b]).unwrap();
+    let ty = rows.g.ty(a).clone();
+    let [sum, slice] = [0, 1].map(|index| rows.g.add(Op::Param { region: 0, index, ty: ty.clone() }, &[]).unwrap());
+    let product = rows.g.add(Op::Binary(BinaryOp::Mul), &[sum, slice]).unwrap();
+    let next = rows.g.add(Op::Binary(BinaryOp::Add), &[product, sum]).unwrap();
+    let region = Region { params: vec![sum, slice], results: vec![next, next] };
+    let steps = Op::Steps(Steps { region, count: 2, carried: 1, axis: 1, back: false });
+    let steps = rows.g.add(steps, &[a, x]).unwrap();
+    let data: Vec<Vec<f32>> = (0..2).map(|i| Random(i).floats(1000)).collect();
+    let bound = [("a", bytes(&data[0])), ("b", bytes(&data[1]))];
+    let once: Vec<f32> = data[0].iter().map(|a| a * a + a).collect();
+    let twice: Vec<f32> = once.iter().zip(&data[1]).map(|(x, b)| x * b + x).collect();
+    let both: Vec<f32> = once.iter().zip(&twice).flat_map(|(a, b)| [*a, *b]).collect();
+    for (item, expected) in [(0, twice), (1, both)] {
+        let root = rows.g.add(Op::Item(item), &[steps]).unwrap();
+        for (backend, found) in rows.run(root, 300, 1000, &bound) {
+            close(&format!("{backend} item {item}"), &numbers::<f32>(&found), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
 fn rows_that_depend_on_others_are_an_error() {
     let mut rows = Rows::new(&["a"]);
     let a = rows.column("a");

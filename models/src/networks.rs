@@ -17,7 +17,7 @@ use quearn::Tensors;
 use quearn::data::Tensor;
 use quearn_stage::graph::{Dim, Graph, Node, Op};
 use quearn_stage::rep::{Rep, ScalarMarker, Stage, Tensor as Marker};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A network.
 pub struct Network {
@@ -143,7 +143,20 @@ pub fn flops(graph: &Graph) -> u64 {
         (Op::Conv2d(_), [_, filters, ..]) => 2 * count(shape(node)) * count(&shape(*filters)[1..]),
         _ => 0,
     };
-    graph.reachable().into_iter().map(each).sum()
+    let nodes = graph.reachable();
+    let mut rounds: BTreeMap<Node, u64> = nodes.iter().map(|n| (*n, 1)).collect();
+    for &node in &nodes {
+        let Op::Steps(steps) = graph.op(node) else { continue };
+        let mut inside: BTreeSet<Node> = steps.region.params.iter().copied().collect();
+        let first = inside.first().copied().unwrap_or(node);
+        for (&n, rounds) in rounds.range_mut(first..node) {
+            if inside.contains(&n) || graph.dependencies(n).iter().any(|d| inside.contains(d)) {
+                inside.insert(n);
+                *rounds *= steps.count;
+            }
+        }
+    }
+    nodes.into_iter().map(|n| each(n) * rounds[&n]).sum()
 }
 
 const LOGITS: &[&str] = &["logits"];

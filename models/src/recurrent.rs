@@ -1,10 +1,10 @@
-//! Recurrent layers as `nn.LSTM` and `nn.GRU` have them, written out step by step.
+//! Recurrent layers as `nn.LSTM` and `nn.GRU` have them.
 //!
 //! The share of the inputs in the gates is one product for all steps; only that of the state has to wait for the step
-//! before.
+//! before. The first step has no state yet, and so no product with it.
 
 use crate::nn::{Module, Values, extent, last};
-use quearn_stage::rep::{F32, Stage};
+use quearn_stage::rep::{Carried, F32, Stage, Walk};
 
 /// `x[i]` of a tensor.
 #[track_caller]
@@ -57,11 +57,7 @@ impl<'s> Layer<'s> {
 #[track_caller]
 pub fn lstm<'s>(m: &Module<'s>, layer: usize, x: Values<'s>, hidden: u64) -> Values<'s> {
     let (s, cell) = (m.stage(), Layer { weights: m.clone(), suffix: layer.to_string(), hidden });
-    let inputs = cell.inputs(x, 4);
-    let mut state: Option<(Values<'s>, Values<'s>)> = None;
-    let mut states = vec![];
-    for at in 0..extent(x, 0) {
-        let input = step(s, inputs, at);
+    let step = |input: Values<'s>, state: Option<(Values<'s>, Values<'s>)>| {
         let gates = match state {
             Some((h, _)) => cell.linear("hh", h, 4) + input,
             None => input + cell.bias("hh", 4),
@@ -69,11 +65,9 @@ pub fn lstm<'s>(m: &Module<'s>, layer: usize, x: Values<'s>, hidden: u64) -> Val
         let [i, f, g, o] = parts(s, gates);
         let new = i.sigmoid() * g.tanh();
         let c = state.map_or(new, |(_, c)| f.sigmoid() * c + new);
-        let h = o.sigmoid() * c.tanh();
-        state = Some((h, c));
-        states.push(h);
-    }
-    joined(s, states, extent(x, 1), hidden)
+        (o.sigmoid() * c.tanh(), c)
+    };
+    walked(s, cell.inputs(x, 4), false, hidden, step, |state| state.0)
 }
 
 /// The direction of an `nn.GRU` of one layer over `x` [steps, n, width]: the state [steps, n, hidden] after each step, in
@@ -82,35 +76,47 @@ pub fn lstm<'s>(m: &Module<'s>, layer: usize, x: Values<'s>, hidden: u64) -> Val
 pub fn gru<'s>(m: &Module<'s>, reverse: bool, x: Values<'s>, hidden: u64) -> Values<'s> {
     let suffix = if reverse { "0_reverse" } else { "0" }.to_owned();
     let (s, cell) = (m.stage(), Layer { weights: m.clone(), suffix, hidden });
-    let inputs = cell.inputs(x, 3);
-    let mut states: Vec<Values<'s>> = vec![];
-    let count = extent(x, 0);
-    for at in 0..count {
-        let [ri, zi, ni] = parts(s, step(s, inputs, if reverse { count - 1 - at } else { at }));
-        let h = states.last().copied();
-        let [rh, zh, nh] = match h {
+    let step = |input: Values<'s>, state: Option<Values<'s>>| {
+        let [ri, zi, ni] = parts(s, input);
+        let [rh, zh, nh] = match state {
             Some(h) => parts(s, cell.linear("hh", h, 3)),
             // Nothing but the bias while the state is 0.
             None => parts(s, cell.bias("hh", 3).reshape([1, 3 * hidden])),
         };
         let [r, z] = [(ri + rh).sigmoid(), (zi + zh).sigmoid()];
         let n = (ni + r * nh).tanh();
-        let kept = h.map(|h| z * h);
+        let kept = state.map(|h| z * h);
         let new = (1.0 - z) * n;
-        states.push(kept.map_or(new, |kept| kept + new));
-    }
-    if reverse {
-        states.reverse();
-    }
-    joined(s, states, extent(x, 1), hidden)
+        kept.map_or(new, |kept| kept + new)
+    };
+    walked(s, cell.inputs(x, 3), reverse, hidden, step, |state| state)
 }
 
-/// States [n, hidden] as [steps, n, hidden].
+/// What `seen` is of the state after each step, [steps, n, hidden]; the inputs of the steps are [steps, n, gates * hidden].
 #[track_caller]
-fn joined<'s>(s: &'s Stage, states: Vec<Values<'s>>, n: u64, hidden: u64) -> Values<'s> {
-    let mut each = states.into_iter().map(|h| h.reshape([1, n, hidden]));
-    match each.next() {
-        Some(first) => first.concat(each, 0),
-        None => s.iota(0).cast::<F32>().reshape([0, n, hidden]),
+fn walked<'s, C: Carried<'s> + Copy>(
+    s: &'s Stage,
+    inputs: Values<'s>,
+    back: bool,
+    hidden: u64,
+    next: impl Fn(Values<'s>, Option<C>) -> C,
+    seen: impl Fn(C) -> Values<'s>,
+) -> Values<'s> {
+    let [count, n] = [0, 1].map(|axis| extent(inputs, axis));
+    if count == 0 {
+        return s.iota(0).cast::<F32>().reshape([0, n, hidden]);
     }
+    let (first, begin) = if back { (count - 1, 0) } else { (0, 1) };
+    let state = next(step(s, inputs, first), None);
+    let shown = seen(state).reshape([1, n, hidden]);
+    if count == 1 {
+        return shown;
+    }
+    let rest = inputs.slice(0, begin, 1, count - 1);
+    let walk = Walk { count: count - 1, axis: 0, back };
+    let (_, states) = s.steps(walk, state, rest, |state, input| {
+        let state = next(input, Some(state));
+        (state, seen(state))
+    });
+    if back { states.concat([shown], 0) } else { shown.concat([states], 0) }
 }

@@ -2,7 +2,9 @@
 
 use crate::tensor::{Number, from_numbers};
 use quearn::data::Tensor;
-use quearn_stage::graph::{BinaryOp, CompareOp, Dim, Graph, Literal, Node, Op, ReduceOp, Scalar, Ty, UnaryOp};
+use quearn_stage::graph::{
+    BinaryOp, CompareOp, Dim, Graph, Literal, Node, Op, ReduceOp, Region, Scalar, Steps, Ty, UnaryOp,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A result, or what is wrong with a node.
@@ -306,6 +308,34 @@ impl Emit {
     /// Folded along axes, which are kept with extent 1.
     pub fn reduce_keep(&mut self, op: ReduceOp, x: Node, axes: &[usize]) -> Fallible<Node> {
         self.op(Op::Reduce { op, axes: axes.to_vec(), keep: true }, &[x])
+    }
+
+    /// Steps along an axis, see [`Op::Steps`]: `body` gets the carried values, which begin as `init`, and the slices of
+    /// `wholes`, and gives the next carried values and what is collected. Gives the last carried values, and the collected.
+    pub fn steps(
+        &mut self,
+        (count, axis, back): (u64, usize, bool),
+        init: &[Node],
+        wholes: &[Node],
+        body: impl FnOnce(&mut Emit, &[Node]) -> Fallible<Vec<Node>>,
+    ) -> Fallible<Vec<Node>> {
+        let inputs = [init, wholes].concat();
+        // A number that no other region has: its parameters are about to be made.
+        let region = self.graph.len() as u32;
+        let mut params = vec![];
+        for (index, &node) in inputs.iter().enumerate() {
+            let (scalar, mut shape) = (self.scalar(node), self.shape(node));
+            if index >= init.len() {
+                shape.remove(axis);
+            }
+            let ty = Ty::Tensor { elem: scalar.required(), shape };
+            params.push(self.op(Op::Param { region, index: index as u32, ty }, &[])?);
+        }
+        let results = body(self, &params)?;
+        let given = results.len();
+        let steps = Steps { region: Region { params, results }, count, carried: init.len(), axis, back };
+        let all = self.op(Op::Steps(steps), &inputs)?;
+        if given == 1 { Ok(vec![all]) } else { (0..given).map(|i| self.op(Op::Item(i), &[all])).collect() }
     }
 
     /// Matrix product in a type that holds its sums.

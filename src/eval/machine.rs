@@ -2,7 +2,7 @@
 
 use super::value::{Datum, EvalTable, EvalTensor, EvalValue, Inputs};
 use super::{Errors, EvalError, aggregate, elementwise, relational, tensor};
-use quearn_stage::graph::{Dim, Field, Graph, JoinKind, Node, Op, Region, Ty};
+use quearn_stage::graph::{Dim, Field, Graph, JoinKind, Node, Op, Region, Steps, Ty};
 use quearn_stage::low::FailKind;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -126,6 +126,7 @@ impl<'a> Machine<'a> {
             Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => self.relational(node),
             Op::If => self.choose(node),
             Op::Loop(region) => self.repeat(node, region),
+            Op::Steps(steps) => self.walk(node, steps),
             Op::Param { .. } => Err(EvalError::Input(format!("{node} is a parameter outside its region"))),
             Op::Item(index) => match self.value(self.graph.inputs(node)[0])? {
                 EvalValue::Tuple(mut items) => Ok(items.swap_remove(*index)),
@@ -276,6 +277,48 @@ impl<'a> Machine<'a> {
         }
         self.take(&inside);
         Ok(if carried.len() == 1 { carried.remove(0) } else { EvalValue::Tuple(carried) })
+    }
+
+    fn walk(&mut self, node: Node, steps: &Steps) -> Result<EvalValue> {
+        let Steps { region, count, carried, axis, back } = steps;
+        let inputs = self.graph.inputs(node).iter().map(|&n| self.value(n)).collect::<Result<Vec<_>>>()?;
+        let (begin, wholes) = inputs.split_at(*carried);
+        let (mut values, mut collected) = (begin.to_vec(), vec![vec![]; region.results.len() - carried]);
+        let inside = self.dependents(&region.params);
+        for step in 0..*count as usize {
+            self.take(&inside);
+            let at = if *back { *count as usize - 1 - step } else { step };
+            let slice = |whole: &EvalValue| {
+                let (whole, mut shape) = (whole.tensor(), whole.tensor().shape().to_vec());
+                shape.remove(*axis);
+                EvalValue::from(tensor::slice(whole, *axis, &[at]).with_type(whole.elem(), shape))
+            };
+            let arguments = values.into_iter().chain(wholes.iter().map(slice));
+            self.memo.extend(region.params.iter().copied().zip(arguments.map(Ok)));
+            values = region.results.iter().map(|&n| self.value(n)).collect::<Result<Vec<_>>>()?;
+            collected.iter_mut().zip(values.split_off(*carried)).for_each(|(list, value)| list.push(value));
+        }
+        self.take(&inside);
+        for (list, result) in collected.iter_mut().zip(&region.results[*carried..]) {
+            if *back {
+                list.reverse();
+            }
+            values.push(self.side_by_side(*result, list, *axis)?.into());
+        }
+        Ok(if values.len() == 1 { values.remove(0) } else { EvalValue::Tuple(values) })
+    }
+
+    /// Values of a node in a new axis.
+    fn side_by_side(&mut self, of: Node, list: &[EvalValue], axis: usize) -> Result<EvalTensor> {
+        let elem = self.elem(of);
+        let mut shape = self.shape(of)?;
+        shape.insert(axis, list.len().min(1));
+        let parts: Vec<EvalTensor> =
+            list.iter().map(|value| value.tensor().as_ref().clone().with_type(elem, shape.clone())).collect();
+        Ok(match parts.is_empty() {
+            true => EvalTensor::new(elem, &shape, []),
+            false => tensor::concat(&parts.iter().collect::<Vec<_>>(), axis, elem),
+        })
     }
 
     fn elem(&self, node: Node) -> quearn_stage::graph::Elem {

@@ -52,8 +52,8 @@ impl<'a> Rebuild<'a> {
     fn before(&self, node: Node) -> Vec<Node> {
         let (op, inputs) = self.parts(node);
         let mut before = inputs.to_vec();
+        before.extend(op.region().into_iter().flat_map(|region| region.params.iter().chain(&region.results)));
         match op {
-            Op::Loop(region) => before.extend(region.params.iter().chain(&region.results)),
             Op::Reshape(dims) | Op::Broadcast(dims) => before.extend(dims.iter().filter_map(row_maker)),
             Op::Param { ty, .. } => makers_in(ty, &mut before),
             _ => {}
@@ -99,11 +99,13 @@ impl<'a> Rebuild<'a> {
             Op::Reshape(dims) => Op::Reshape(dims.iter().map(|dim| self.dim(dim)).collect()),
             Op::Broadcast(dims) => Op::Broadcast(dims.iter().map(|dim| self.dim(dim)).collect()),
             Op::Param { region, index, ty } => Op::Param { region: *region, index: *index, ty: self.ty(ty) },
-            Op::Loop(region) => Op::Loop(Region {
-                params: region.params.iter().map(new).collect::<Result<_, _>>()?,
-                results: region.results.iter().map(new).collect::<Result<_, _>>()?,
-            }),
-            op => op.clone(),
+            op => match op.region() {
+                Some(region) => op.with_region(Region {
+                    params: region.params.iter().map(new).collect::<Result<_, _>>()?,
+                    results: region.results.iter().map(new).collect::<Result<_, _>>()?,
+                }),
+                None => op.clone(),
+            },
         };
         let made = self.result.add(op, &inputs)?;
         self.done.insert(node, made);

@@ -3,7 +3,7 @@
 use super::maker::Maker;
 use crate::eval::EvalTensor;
 use quearn_stage::graph::{
-    BinaryOp, Conv2d, Dim, Literal, Node, Op, Pool2d, PoolKind, ReduceOp, Region, Scalar, Ty, UnaryOp,
+    BinaryOp, Conv2d, Dim, Literal, Node, Op, Pool2d, PoolKind, ReduceOp, Region, Scalar, Steps, Ty, UnaryOp,
 };
 
 impl Maker {
@@ -178,7 +178,8 @@ impl Maker {
     fn step(&mut self, x: Node) -> Node {
         let shape = self.extents(x);
         let axis = if shape.is_empty() { 0 } else { self.rng.below(shape.len()) };
-        match self.rng.below(13) {
+        match self.rng.below(15) {
+            13..15 if !shape.is_empty() && shape.len() < 4 => self.walk(x, &shape),
             0 if !shape.is_empty() => self.add(Op::Softmax { axis }, &[x]),
             1 if shape.len() > 1 => {
                 let (op, keep) = (*self.rng.pick(ReduceOp::ALL), self.rng.percent(50));
@@ -240,6 +241,44 @@ impl Maker {
         let index: Vec<i128> = (0..3).map(|_| self.rng.below(extent + beyond) as i128).collect();
         let index = self.input(EvalTensor::ints(Scalar::I64, &[3], index), false);
         self.add(Op::Gather, &[x, index])
+    }
+
+    /// Steps along an axis: `tanh(state / 2 + slice)`, with a product where the state is a matrix.
+    fn walk(&mut self, x: Node, shape: &[usize]) -> Node {
+        let axis = self.rng.below(shape.len());
+        let mut slice = shape.to_vec();
+        let count = slice.remove(axis) as u64;
+        let ty =
+            Ty::Tensor { elem: Scalar::F32.required(), shape: slice.iter().map(|&n| Dim::Const(n as u64)).collect() };
+        let begin = self.tensor(&slice, false);
+        let region = self.graph.len() as u32;
+        let [state, slice_of] = [0, 1].map(|index| self.add(Op::Param { region, index, ty: ty.clone() }, &[]));
+        let half = self.float(Scalar::F32, 0.5);
+        let before = match slice.last() {
+            Some(&n) if slice.len() > 1 => {
+                let w = self.tensor(&[n, n], true);
+                self.add(Op::MatMul, &[state, w])
+            }
+            _ => self.add(Op::Binary(BinaryOp::Mul), &[state, half]),
+        };
+        let sum = self.add(Op::Binary(BinaryOp::Add), &[before, slice_of]);
+        let next = self.add(Op::Unary(UnaryOp::Tanh), &[sum]);
+        let shown = match self.rng.below(3) {
+            0 => next,
+            1 => self.add(Op::Binary(BinaryOp::Mul), &[next, state]),
+            _ => self.activation(next),
+        };
+        let region = Region { params: vec![state, slice_of], results: vec![next, shown] };
+        let back = self.rng.percent(40);
+        let steps = self.add(Op::Steps(Steps { region, count, carried: 1, axis, back }), &[begin, x]);
+        let [last, all] = [0, 1].map(|i| self.add(Op::Item(i), &[steps]));
+        if self.rng.percent(30) {
+            return last;
+        }
+        match axis {
+            0 => self.add(Op::Binary(BinaryOp::Add), &[all, last]),
+            _ => all,
+        }
     }
 
     /// `x / 2 + 1`, a few times.

@@ -274,6 +274,46 @@ fn loops_have_regions() {
 }
 
 #[test]
+fn steps_have_regions() {
+    let graph = program(|s| {
+        let x = s.input::<F32>("x", [5, 3]);
+        let begin = s.weight::<F32>("begin", [3]);
+        let walk = Walk { count: 5, axis: 0, back: true };
+        let (last, all) = s.steps(walk, begin, x, |sum, x| (sum + x, sum * 2.0));
+        s.output("last", last);
+        s.output("all", all);
+    });
+    insta::assert_snapshot!(graph, @r#"
+    v0: [5, 3] f32 = tensor.input "x"
+    v1: [3] f32 = tensor.input "begin" weight
+    v2: f32 = scalar.const 2.0:f32
+    v3: ([3] f32, [5, 3] f32) = control.steps v1, v0 count 5 carried 1 axis 0 back {
+      v4: [3] f32 = control.param region 0 index 0
+      v5: [3] f32 = control.param region 0 index 1
+      v6: [3] f32 = scalar.add v4, v5
+      v7: [3] f32 = scalar.mul v4, v2
+      return v6, v7
+    }
+    v8: [3] f32 = control.item v3 at 0
+    v9: [5, 3] f32 = control.item v3 at 1
+    return "last" v8
+    return "all" v9
+    "#);
+}
+
+#[test]
+fn steps_walk_along_an_axis_that_there_is() {
+    let error = mistake(|s| {
+        let (x, begin) = (s.input::<F32>("x", [5, 3]), s.weight::<F32>("begin", [5]));
+        let walk = Walk { count: 4, axis: 1, back: false };
+        let (last, _) = s.steps(walk, begin, x, |sum, x| (sum + x, x));
+        s.output("last", last);
+    });
+    let message = "tensor \"x\" must be a tensor of extent 4 along axis 1, found [5, 3] f32";
+    assert_eq!(error, format!("control.steps: {message}"));
+}
+
+#[test]
 fn types_known_at_run_time() {
     let graph = program(|s| {
         let t = s.scan("t", [Field::new("a", Scalar::I64), Field::new("b", Scalar::F32)]);

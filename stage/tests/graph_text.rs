@@ -144,6 +144,11 @@ fn control_op() -> impl Strategy<Value = Op> {
     let nodes = || prop::collection::vec((0u32..60).prop_map(Node), 0..4);
     prop_oneof![
         (nodes(), nodes()).prop_map(|(params, results)| Op::Loop(Region { params, results })),
+        (nodes(), nodes(), 0u64..4, 0usize..3, 0usize..3, any::<bool>()).prop_map(
+            |(params, results, count, carried, axis, back)| {
+                Op::Steps(Steps { region: Region { params, results }, count, carried, axis, back })
+            }
+        ),
         (0u32..2, 0u32..3, ty()).prop_map(|(region, index, ty)| Op::Param { region, index, ty }),
         (0usize..3).prop_map(Op::Item),
     ]
@@ -172,6 +177,13 @@ fn start() -> Graph {
            v9: i64 = control.param region 0 index 1
            v10: i64 = scalar.add v8, v9
            return v10
+         }
+         v11: [2, 8, 8] f32 = tensor.input \"begin\"
+         v12: ([2, 8, 8] f32, [2, 4, 8, 8] f32) = control.steps v11, v4 count 4 carried 1 axis 1 back {
+           v13: [2, 8, 8] f32 = control.param region 1 index 0
+           v14: [2, 8, 8] f32 = control.param region 1 index 1
+           v15: [2, 8, 8] f32 = scalar.add v13, v14
+           return v15, v14
          }
          return \"r\" v7",
     )

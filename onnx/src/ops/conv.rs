@@ -1,14 +1,14 @@
-//! Convolutions of one to three dimensions, and their transposes.
+//! Convolutions of one to three dimensions.
 
-use super::Write;
 use super::bytes::{Quantised, byte_conv, zero_points};
 use super::matrix::centred;
+use super::{Write, conv_transpose};
 use crate::emit::{Emit, Fallible};
 use crate::value::Call;
-use quearn_stage::graph::{Conv2d, Dim, Node, Op, Scalar};
+use quearn_stage::graph::{Conv2d, Node, Op, Scalar};
 
 pub(super) const ROWS: &[(&str, Write)] =
-    &[("Conv", conv), ("ConvInteger", conv_integer), ("ConvTranspose", conv_transpose)];
+    &[("Conv", conv), ("ConvInteger", conv_integer), ("ConvTranspose", conv_transpose::run)];
 
 /// A window that moves over an image of any number of axes.
 #[derive(Clone)]
@@ -174,79 +174,4 @@ fn volumes(e: &mut Emit, x: Node, w: Node, bias: Option<Node>, window: &Window, 
     let planes = e.extents(sum)?;
     let apart = e.reshape_to(sum, &[n, count, planes[1], planes[2], planes[3]])?;
     e.transpose(apart, vec![0, 2, 1, 3, 4])
-}
-
-/// A convolution of the image with its elements a stride apart, by the filters backwards.
-fn conv_transpose(c: &mut Call) -> Fallible<Vec<Node>> {
-    let (mut x, w, bias) = (c.x(0)?, c.x(1)?, c.optional(2)?);
-    let (size, kernel) = (image(c.emit, x)?, image(c.emit, w)?);
-    let rank = size.len();
-    let mode = c.text("auto_pad", "NOTSET");
-    let groups = c.int("group", 1).max(1) as u64;
-    let extra = c.ints("output_padding").unwrap_or_else(|| vec![0; rank]);
-    let wanted = c.ints("output_shape");
-    let window = match mode.as_str() {
-        "SAME_UPPER" | "SAME_LOWER" => {
-            let strides = c.ints("strides").unwrap_or_else(|| vec![1; rank]);
-            let dilations = c.ints("dilations").unwrap_or_else(|| vec![1; rank]);
-            let positive = |list: Vec<i64>| list.into_iter().map(|n| n.max(1) as u64).collect();
-            Window { kernel, strides: positive(strides), dilations: positive(dilations), pads: vec![[0, 0]; rank] }
-        }
-        _ => Window::of(c, kernel, &size)?,
-    };
-    if [extra.len(), window.strides.len(), window.dilations.len()] != [rank; 3] {
-        return Err(format!("its attributes must have {rank} numbers"));
-    }
-    let e = &mut *c.emit;
-    let zero = e.like(x, 0.0)?;
-    for axis in 0..rank {
-        let (stride, reach) = (window.strides[axis], window.reach(axis) as i64);
-        let full = stride as i64 * (size[axis] as i64 - 1) + extra[axis] + reach;
-        let same = mode.starts_with("SAME").then(|| (size[axis] * stride) as i64);
-        let target = wanted.as_ref().and_then(|w| w.get(w.len().checked_sub(rank)? + axis).copied()).or(same);
-        let pads = match target {
-            Some(target) => {
-                let total = full - target;
-                let less = total.div_euclid(2);
-                if mode == "SAME_UPPER" { [less, total - less] } else { [total - less, less] }
-            }
-            None => window.pads[axis],
-        };
-        x = spread(e, x, axis + 2, stride, zero)?;
-        x = e.pad(x, axis + 2, [reach - 1 - pads[0], reach - 1 - pads[1] + extra[axis]], zero)?;
-    }
-    let mut w = w;
-    for axis in 0..rank {
-        w = e.reverse(w, axis + 2)?;
-    }
-    let plain = Window { strides: vec![1; rank], pads: vec![[0, 0]; rank], ..window };
-    let w = turned(e, w, groups)?;
-    Ok(vec![convolve(e, x, w, bias, &plain, groups)?])
-}
-
-/// `stride - 1` zeros between the elements along an axis.
-fn spread(e: &mut Emit, x: Node, axis: usize, stride: u64, zero: Node) -> Fallible<Node> {
-    if stride == 1 {
-        return Ok(x);
-    }
-    let extent = e.extent(x, axis)?;
-    let apart = e.insert_axis(x, axis + 1)?;
-    let filled = e.pad(apart, axis + 1, [0, stride as i64 - 1], zero)?;
-    let mut shape = e.shape(x);
-    shape[axis] = Dim::Const(extent * stride);
-    let wide = e.reshape(filled, shape)?;
-    e.slice(wide, axis, 0, 1, (extent - 1) * stride + 1)
-}
-
-/// `[c, o / groups, ..]` as `[o, c / groups, ..]`.
-fn turned(e: &mut Emit, w: Node, groups: u64) -> Fallible<Node> {
-    let extents = e.extents(w)?;
-    let (channels, out) = (extents[0], extents[1]);
-    let mut apart = vec![groups, channels / groups, out];
-    apart.extend(&extents[2..]);
-    let split = e.reshape_to(w, &apart)?;
-    let moved = e.move_axis(split, 2, 1)?;
-    let mut joined = vec![groups * out, channels / groups];
-    joined.extend(&extents[2..]);
-    e.reshape_to(moved, &joined)
 }

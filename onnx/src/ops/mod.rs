@@ -4,6 +4,7 @@ mod attention;
 mod bits;
 mod bytes;
 mod conv;
+mod conv_transpose;
 mod elementwise;
 mod index;
 mod loss;

@@ -1,5 +1,5 @@
-//! Recurrent networks, written out step by step: the products with the input are one product for all steps, a step is
-//! the product with the state before it and what is elementwise.
+//! Recurrent networks: the products with the input are one product for all steps, a step is the product with the state
+//! before it and what is elementwise.
 
 use super::Write;
 use crate::emit::{Emit, Fallible};
@@ -8,9 +8,6 @@ use quearn_stage::graph::{Node, UnaryOp};
 
 pub(super) const ROWS: &[(&str, Write)] =
     &[("GRU", |c| run(c, Cell::Gru)), ("LSTM", |c| run(c, Cell::Lstm)), ("RNN", |c| run(c, Cell::Rnn))];
-
-/// More steps would make programs that take too long to compile.
-const MOST_STEPS: u64 = 2048;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cell {
@@ -81,9 +78,6 @@ fn run(c: &mut Call, cell: Cell) -> Fallible<Vec<Node>> {
     }
     let (w, r, bias) = (c.x(1)?, c.x(2)?, c.optional(3)?);
     let (steps, batch, hidden) = (c.emit.extent(x, 0)?, c.emit.extent(x, 1)?, c.emit.extent(r, 2)?);
-    if steps > MOST_STEPS {
-        return Err(format!("{steps} steps, at most {MOST_STEPS}"));
-    }
     if c.has(4) && c.known_ints(4)?.iter().any(|&n| n != steps as i64) {
         return Err("sequences of different lengths are not supported".into());
     }
@@ -134,17 +128,18 @@ fn run(c: &mut Call, cell: Cell) -> Fallible<Vec<Node>> {
         };
         let zero = e.like(x, 0.0)?;
         let nothing = e.broadcast(zero, [batch, hidden].map(quearn_stage::graph::Dim::Const).to_vec())?;
-        let (mut h, mut s) = (pick(e, state[0])?.unwrap_or(nothing), pick(e, state[1])?.unwrap_or(nothing));
-        let mut outputs = vec![];
-        for t in 0..steps {
-            let t = if backwards { steps - 1 - t } else { t };
-            (h, s) = direction.step(e, cell, t, h, s)?;
-            outputs.push(e.reshape_to(h, &[1, 1, batch, hidden])?);
+        let mut begin = vec![pick(e, state[0])?.unwrap_or(nothing)];
+        if cell == Cell::Lstm {
+            begin.push(pick(e, state[1])?.unwrap_or(nothing));
         }
-        if backwards {
-            outputs.reverse();
-        }
-        all.push(e.concat(&outputs, 0)?);
+        let made = e.steps((steps, 0, backwards), &begin, &[direction.input], |e, given| match *given {
+            [h, x] if cell == Cell::Gru => direction.gru(e, x, h).map(|h| vec![h, h]),
+            [h, x] => direction.rnn(e, x, h).map(|h| vec![h, h]),
+            [h, s, x] => direction.lstm(e, x, h, s).map(|(h, s)| vec![h, s, h]),
+            _ => Err("a step of another cell".into()),
+        })?;
+        let (h, s) = (made[0], made[made.len() - 2]);
+        all.push(e.reshape_to(made[made.len() - 1], &[steps, 1, batch, hidden])?);
         last_h.push(e.reshape_to(h, &[1, batch, hidden])?);
         last_c.push(e.reshape_to(s, &[1, batch, hidden])?);
     }
@@ -157,20 +152,16 @@ fn run(c: &mut Call, cell: Cell) -> Fallible<Vec<Node>> {
 }
 
 impl Direction {
-    fn step(&self, e: &mut Emit, cell: Cell, t: u64, h: Node, s: Node) -> Fallible<(Node, Node)> {
-        let x = e.pick(self.input, 0, t)?;
-        if cell == Cell::Gru {
-            return Ok((self.gru(e, x, h)?, s));
-        }
-        let mut product = e.matmul(h, self.recurrent)?;
-        if let Some(bias) = self.recurrent_bias {
-            product = e.add(product, bias)?;
-        }
-        let sum = e.add(x, product)?;
-        match cell {
-            Cell::Rnn => Ok((e.unary(self.functions[0], sum)?, s)),
-            _ => self.lstm(e, sum, s),
-        }
+    /// The gates before their functions.
+    fn sum(&self, e: &mut Emit, x: Node, h: Node) -> Fallible<Node> {
+        let product = e.matmul(h, self.recurrent)?;
+        let product = self.recurrent_bias.map_or(Ok(product), |bias| e.add(product, bias))?;
+        e.add(x, product)
+    }
+
+    fn rnn(&self, e: &mut Emit, x: Node, h: Node) -> Fallible<Node> {
+        let sum = self.sum(e, x, h)?;
+        e.unary(self.functions[0], sum)
     }
 
     fn gate(&self, e: &mut Emit, sum: Node, i: u64) -> Fallible<Node> {
@@ -185,7 +176,8 @@ impl Direction {
     }
 
     /// Gates in the order input, output, forget, cell.
-    fn lstm(&self, e: &mut Emit, sum: Node, old: Node) -> Fallible<(Node, Node)> {
+    fn lstm(&self, e: &mut Emit, x: Node, state: Node, old: Node) -> Fallible<(Node, Node)> {
+        let sum = self.sum(e, x, state)?;
         let [f, g, h] = self.functions[..] else { return Err("an LSTM has three activations".into()) };
         let (input, forget, cell) = (self.gate(e, sum, 0)?, self.gate(e, sum, 2)?, self.gate(e, sum, 3)?);
         let (input, forget) = (self.peep(e, input, 0, old)?, self.peep(e, forget, 2, old)?);
@@ -202,8 +194,12 @@ impl Direction {
     fn gru(&self, e: &mut Emit, x: Node, h: Node) -> Fallible<Node> {
         let [f, g] = self.functions[..] else { return Err("a GRU has two activations".into()) };
         let n = self.hidden;
-        let mut product = e.matmul(h, self.recurrent)?;
+        // Where the reset gate works on the state, the last product has to wait for it.
+        let width = if self.after { 3 * n } else { 2 * n };
+        let columns = e.slice(self.recurrent, 1, 0, 1, width)?;
+        let mut product = e.matmul(h, columns)?;
         if let Some(bias) = self.recurrent_bias {
+            let bias = e.slice(bias, 0, 0, 1, width)?;
             product = e.add(product, bias)?;
         }
         let mut gates = vec![];

@@ -44,6 +44,7 @@ fn is_tensor_op(op: &Op) -> bool {
             | Op::ArgMax { .. }
             | Op::Gather
             | Op::Stack
+            | Op::Steps(_)
             | Op::Input { .. }
     )
 }
@@ -56,7 +57,7 @@ fn shape_len(cx: &Cx<'_>, node: Node) -> usize {
 pub fn is_row_value(cx: &Cx<'_>, node: Node) -> bool {
     match cx.graph.op(node) {
         Op::Column(_) => true,
-        Op::Const(_) => false,
+        Op::Const(_) | Op::Param { .. } => false,
         op if is_tensor_op(op) => false,
         _ => {
             let inputs = cx.graph.inputs(node);
@@ -74,7 +75,8 @@ pub fn roots(cx: &Cx<'_>, project: Node) -> Vec<Node> {
     let mut found = BTreeSet::new();
     let mut stack: Vec<Node> = needed.map(|(_, e)| *e).collect();
     while let Some(node) = stack.pop() {
-        if is_tensor_op(cx.graph.op(node)) || shape_len(cx, node) > 1 {
+        let from_steps = |n: &Node| matches!(cx.graph.op(*n), Op::Steps(_));
+        if is_tensor_op(cx.graph.op(node)) || shape_len(cx, node) > 1 || cx.graph.inputs(node).iter().any(from_steps) {
             found.insert(node);
         } else if !matches!(cx.graph.op(node), Op::Column(_)) {
             stack.extend(cx.graph.inputs(node));
@@ -291,7 +293,7 @@ fn leaf_nodes(cx: &Cx<'_>, roots: &[Node]) -> BTreeSet<Node> {
         if is_row_value(cx, node) {
             leaves.insert(node);
         } else {
-            stack.extend(cx.graph.inputs(node));
+            stack.extend(cx.graph.dependencies(node));
         }
     }
     leaves

@@ -55,6 +55,10 @@ impl<'b> Env<'b> for WithBlock<'_, 'b> {
         self.inner.number(number)
     }
 
+    fn turn(&self, backwards: bool) -> V<'b> {
+        self.inner.turn(backwards)
+    }
+
     fn invariant(&self, buffer: BufferId) -> bool {
         buffer != self.block && self.inner.invariant(buffer)
     }
@@ -129,6 +133,7 @@ impl Planner<'_, '_> {
             let only = |node: Node, user: Node| {
                 self.users.get(&node).is_some_and(|users| users.iter().all(|u| *u == user)) && !self.is_root(node)
             };
+            let together = |node: Node| self.owners.get(&node) == self.owners.get(&mix);
             let small = |node: Node| {
                 let known = self.sizes(node).is_ok_and(|sizes| sizes[1..].iter().all(|s| s.now().is_some()));
                 known && self.scalar(node) == Scalar::F32 && self.rank(node) == self.rank(mix) && self.rank(node) > 2
@@ -136,6 +141,7 @@ impl Planner<'_, '_> {
             let sizes = self.extent(scores, self.rank(scores) - 1) * 4 + APART;
             if matches!(self.graph().op(product), Op::MatMul)
                 && !self.constant.contains(&mix)
+                && [product, softmax].iter().all(|n| together(*n))
                 && [product, scores, softmax, mix].iter().all(|n| small(*n))
                 && only(softmax, mix)
                 && only(scores, softmax)

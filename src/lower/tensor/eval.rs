@@ -20,6 +20,8 @@ pub trait Env<'b> {
     fn size(&self, size: &Size) -> V<'b>;
     /// A number that is handed in when the code is called, so that code that differs in it only can be shared.
     fn number(&self, number: i64) -> V<'b>;
+    /// Are weights to be run through backwards? At the steps of a walk this changes from step to step.
+    fn turn(&self, backwards: bool) -> V<'b>;
     /// Does a buffer stay as it is while the function runs, the one that is written by it aside?
     fn invariant(&self, buffer: BufferId) -> bool;
 }
@@ -68,7 +70,7 @@ pub struct At<'b> {
 }
 
 /// Elements further on, or back where an axis runs backwards.
-fn step<'b>(base: V<'b>, index: V<'b>, stride: i64) -> V<'b> {
+pub fn step<'b>(base: V<'b>, index: V<'b>, stride: i64) -> V<'b> {
     if stride < 0 { base.index(index * -1, -stride) } else { base.index(index, stride) }
 }
 

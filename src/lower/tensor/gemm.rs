@@ -140,6 +140,12 @@ impl Gemm {
         (items, 2 * k * self.tile.vectors * u64::from(lanes) * width * self.tile.rows[0] * self.group(target))
     }
 
+    /// Operations of the whole product, if its extents are known now.
+    pub fn flops(&self) -> Option<u64> {
+        let loops = self.outer.iter().chain(&self.rows).try_fold(1, |n, l| Some(n * l.size.now()?))?;
+        Some(2 * loops * self.cols * self.k.iter().map(|k| k.extent).product::<u64>())
+    }
+
     /// Is the time that of reading B? Then each worker gets one part of it, the same part every time.
     pub fn is_bound_by_b(&self) -> bool {
         let rows = self.rows.iter().try_fold(1, |n, row| Some(n * row.size.now()?));
@@ -153,7 +159,7 @@ impl Gemm {
         let blocks = self.row_blocks(ev.env.size(&self.rows[0].size));
         let groups = self.groups(ev.plan.target, ev.env.size(&self.rows[0].size));
         let panels = self.panels(self.lanes(ev)) as i64;
-        let backwards = ev.env.number(self.backwards.into()).ne(b.i64(0));
+        let backwards = ev.env.turn(self.backwards).ne(b.i64(0));
         b.for_(lo, hi, |t| {
             let t = backwards.select(lo + hi - t - 1, t);
             let (rest, panel) = divide(t, b.i64(panels));

@@ -11,6 +11,7 @@
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
 //! | [`attention`] | products, softmax and products in one stage |
+//! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
@@ -38,6 +39,7 @@ pub mod reduce;
 pub mod scalar;
 pub mod spec;
 pub mod stage;
+pub mod steps;
 pub mod target;
 pub mod tile;
 mod windows;

@@ -1,7 +1,6 @@
 //! Where tensors go while a plan is made: layouts, halos, slices of concatenations, copies.
 
 use super::kernel::elements_of_step;
-use super::nest::{Nest, Vectors};
 use super::plan::{Buffer, Kind, Place, Stage, check_elem};
 use super::planner::{Planner, Result};
 use super::spec::{AxisSpec, BufferId, Size, Spec, intermediate, row_major};
@@ -66,6 +65,9 @@ impl Planner<'_, '_> {
             let whole = self.joined_spec(concat)?;
             return Ok(self.slice(node, &whole, *axis, first));
         }
+        if let Some(place) = self.targets.get(&node).filter(|_| !self.images.contains(&node)) {
+            return Ok(place.clone());
+        }
         match self.output_of(node) {
             Some(index) if direct && !self.constant.contains(&node) => self.output_spec(node, index),
             _ if self.images.contains(&node) => {
@@ -127,14 +129,21 @@ impl Planner<'_, '_> {
 
     /// Evaluates `root` into (a part of) the memory of `owner`.
     pub(super) fn map(&mut self, owner: Node, root: Node, out: Spec) {
-        let nest = Nest::new(&out, &[], Vectors::Innermost);
-        self.push(owner, "map", vec![root], Kind::Map { root, out, nest });
+        self.add(owner, Stage::map(root, out));
     }
 
     pub(super) fn push(&mut self, node: Node, name: &str, nodes: Vec<Node>, kind: Kind) {
-        let stage = Stage { name: name.to_owned(), nodes, kind };
-        let constant = self.constant.contains(&node);
-        if constant { self.plan.prepare.push(stage) } else { self.plan.stages.push(stage) }
+        self.add(node, Stage { name: name.to_owned(), nodes, kind });
+    }
+
+    /// Adds a stage for a node where it belongs: inside steps that the node is inside of, or outside.
+    fn add(&mut self, node: Node, stage: Stage) {
+        let walk = self.owners.get(&node);
+        match self.open.iter_mut().find(|open| Some(&open.walk) == walk) {
+            Some(open) => open.stages.push(stage),
+            None if self.constant.contains(&node) => self.plan.prepare.push(stage),
+            None => self.plan.stages.push(stage),
+        }
     }
 
     /// The node in memory in row-major order.

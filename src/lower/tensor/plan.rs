@@ -8,14 +8,15 @@
 use super::attention::Attention;
 use super::depthwise::Depthwise;
 use super::gemm::{Gemm, Pack};
-use super::nest::Nest;
+use super::nest::{Nest, Vectors};
 use super::pool::Pool;
 use super::reduce::{Lines, Reduce};
 use super::spec::{BufferId, Size, Spec, storage};
+use super::steps::{By, Walk};
 use super::target::Target;
 use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
 use crate::lower::error::LowerError;
-use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape};
+use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape, Steps};
 use std::collections::HashMap;
 
 /// Where a buffer is.
@@ -50,6 +51,17 @@ pub enum Place {
         of: BufferId,
         /// Bytes before it.
         offset: i64,
+    },
+    /// Another place in a buffer at each step.
+    Moving {
+        /// The buffer.
+        of: BufferId,
+        /// The steps.
+        walk: Node,
+        /// How far it has moved.
+        by: By,
+        /// Bytes of one move.
+        stride: i64,
     },
 }
 
@@ -111,6 +123,16 @@ pub enum Kind {
     Halo(Spec),
     /// Packing of a weight.
     Pack(Box<Pack>),
+    /// Stages that are run for each step along an axis.
+    Steps(Box<Walk>),
+}
+
+impl Stage {
+    /// Evaluates a node at every index.
+    pub fn map(root: Node, out: Spec) -> Stage {
+        let nest = Nest::new(&out, &[], Vectors::Innermost);
+        Stage { name: "map".into(), nodes: vec![root], kind: Kind::Map { root, out, nest } }
+    }
 }
 
 /// The leading dimension that a program runs over, and how much of it at a time.
@@ -169,7 +191,7 @@ impl<'g> Plan<'g> {
     /// The buffer whose memory a buffer lies in: itself, or what it is a part of.
     pub fn whole(&self, id: BufferId) -> BufferId {
         match self.buffer(id).place {
-            Place::Part { of, .. } => self.whole(of),
+            Place::Part { of, .. } | Place::Moving { of, .. } => self.whole(of),
             _ => id,
         }
     }
@@ -235,6 +257,7 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
         Op::Column(_) | Op::Param { .. } => return Some(leads),
         // What is repeated for every item is made for the items at hand.
         Op::Broadcast(_) if leads && dim.as_const().is_none() => return Some(true),
+        Op::Steps(steps) => return steps_have_items(steps, inputs, itemed),
         _ if !flags.contains(&true) => return Some(false),
         _ if !leads => return None,
         _ => {}
@@ -258,10 +281,22 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
         Op::Transpose(perm) => perm[0] == 0,
         Op::Gather => flags[1] && !flags[0],
         Op::Loop(_) => (1..inputs.len()).all(whole),
+        Op::Item(_) => true,
         op if is_elementwise(op) => (0..inputs.len()).all(whole),
         _ => false,
     };
     ok.then_some(true)
+}
+
+/// The same for steps: all that passes through them has items, or nothing has, and they do not go along the items.
+fn steps_have_items(steps: &Steps, inputs: &[Node], itemed: &[bool]) -> Option<bool> {
+    let Steps { region, carried, axis, .. } = steps;
+    let is = |n: &Node| itemed[n.index()];
+    let some = inputs.iter().chain(&region.params).chain(&region.results).any(is);
+    let kept = |i: usize| i < *carried || *axis != 0;
+    let enter = inputs.iter().zip(&region.params).enumerate().all(|(i, (n, p))| is(n) == is(p) && (!is(n) || kept(i)));
+    let leave = region.results.iter().enumerate().all(|(i, n)| is(n) && kept(i));
+    (!some || enter && leave).then_some(some)
 }
 
 /// The same shape as row-major sizes, with the leading dimension as `items` where it is theirs.

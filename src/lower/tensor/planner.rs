@@ -1,12 +1,12 @@
 //! Makes the [`Plan`]: goes through the nodes in order, decides what is materialised, and appends stages.
 
 use super::attention;
-use super::nest::{Nest, Vectors};
 use super::places::Layout;
 use super::plan::{Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
 use super::products::PackKey;
 use super::reduce::Along;
 use super::spec::{AxisSpec, BufferId, Size, Spec, row_major};
+use super::steps::{self, Open};
 use super::target::Target;
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar};
@@ -36,6 +36,12 @@ pub(super) struct Planner<'a, 'g> {
     pub(super) users: HashMap<Node, Vec<Node>>,
     /// Nodes inside the region of a loop: they have a value only there.
     pub(super) bound: HashSet<Node>,
+    /// The steps that nodes are inside of.
+    pub(super) owners: HashMap<Node, Node>,
+    /// Steps whose bodies are being planned, outermost first.
+    pub(super) open: Vec<Open>,
+    /// Where results of steps should go.
+    pub(super) targets: HashMap<Node, Spec>,
     /// Nodes that depend on weights and constants only.
     pub(super) constant: HashSet<Node>,
     /// Rank-4 nodes laid out with channels innermost.
@@ -78,6 +84,9 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         plan,
         users: HashMap::new(),
         bound: HashSet::new(),
+        owners: steps::owners(request.graph, request.nodes),
+        open: vec![],
+        targets: HashMap::new(),
         constant: HashSet::new(),
         images: HashSet::new(),
         halos: HashMap::new(),
@@ -93,7 +102,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         packs: HashMap::new(),
     };
     planner.analyse();
-    for &node in request.nodes {
+    for &node in request.nodes.iter().filter(|n| !planner.owners.contains_key(*n)).collect::<Vec<_>>() {
         planner.node(node)?;
     }
     planner.outputs()?;
@@ -166,6 +175,11 @@ impl<'g> Planner<'_, 'g> {
 
     pub(super) fn analyse(&mut self) {
         for &node in self.request.nodes {
+            if let Op::Loop(region) = self.graph().op(node) {
+                self.bound.extend(&region.params);
+            }
+        }
+        for &node in self.request.nodes {
             if self.is_leaf(node) {
                 continue;
             }
@@ -174,13 +188,16 @@ impl<'g> Planner<'_, 'g> {
                 self.users.entry(input).or_default().push(node);
             }
             let inside = self.inputs(node).iter().any(|i| self.bound.contains(i));
-            if matches!(op, Op::Param { .. }) || inside && !matches!(op, Op::Item(_)) {
+            if inside && !matches!(op, Op::Item(_)) {
                 self.bound.insert(node);
+            }
+            if let Op::Steps(steps) = op {
+                steps.region.results.iter().for_each(|r| self.users.entry(*r).or_default().push(node));
             }
             let constant = match op {
                 Op::Input { weight, .. } => *weight,
                 Op::Const(_) | Op::Iota(_) => true,
-                Op::Loop(_) => false,
+                Op::Loop(_) | Op::Steps(_) => false,
                 // How often is not known when weights are bound.
                 Op::Broadcast(to) if to.iter().any(|dim| dim.as_const().is_none()) => false,
                 _ => !self.inputs(node).is_empty() && self.inputs(node).iter().all(|i| self.constant.contains(i)),
@@ -250,6 +267,7 @@ impl<'g> Planner<'_, 'g> {
         is_elementwise(self.graph().op(next))
             && !self.inside.contains(&next)
             && !self.bound.contains(&next)
+            && self.owners.get(&next) == self.owners.get(&heavy)
             // What is made when the weights are bound sees no inputs.
             && self.constant.contains(&next) == self.constant.contains(&heavy)
             && shape(next) == shape(heavy)
@@ -263,7 +281,9 @@ impl<'g> Planner<'_, 'g> {
         let mut first = 0;
         let operands = self.inputs(concat);
         for (i, &operand) in operands.iter().enumerate() {
-            let stage = self.heavy_of.contains_key(&operand) || matches!(self.graph().op(operand), Op::Concat { .. });
+            let stage = self.heavy_of.contains_key(&operand)
+                || matches!(self.graph().op(operand), Op::Concat { .. })
+                || steps::is_collected(self.graph(), operand);
             let once = !operands[..i].contains(&operand) && !operands[i + 1..].contains(&operand);
             let same_layout = self.images.contains(&operand) == self.images.contains(&concat);
             let free = !self.slices.contains_key(&operand) && self.output_of(operand).is_none();
@@ -310,6 +330,9 @@ impl<'g> Planner<'_, 'g> {
             Op::Gather => self.gather(node),
             op if is_elementwise(op) => self.light(node),
             Op::Loop(region) => self.repeat(node, region),
+            Op::Steps(steps) => self.steps(node, steps),
+            // They are where their steps, or their caller, have put them.
+            Op::Item(_) | Op::Param { .. } if self.plan.home(node).is_some() => Ok(()),
             Op::Item(_) if matches!(self.graph().op(self.inputs(node)[0]), Op::Loop(_)) => self.light(node),
             op => Err(self.plan.unsupported(node, format!("{} in a tensor program", op.name()))),
         }
@@ -486,9 +509,7 @@ impl<'g> Planner<'_, 'g> {
             if !at_home {
                 check_elem(self.graph(), node)?;
                 let out = self.output_spec(node, index)?;
-                let nest = Nest::new(&out, &[], Vectors::Innermost);
-                let kind = Kind::Map { root: node, out, nest };
-                self.plan.stages.push(Stage { name: "map".into(), nodes: vec![node], kind });
+                self.plan.stages.push(Stage::map(node, out));
             }
         }
         Ok(())

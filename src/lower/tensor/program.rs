@@ -4,7 +4,8 @@ use super::arena::{self, Layout, Live};
 use super::plan::{Items, Kind, Place, Plan, Stage, find_items};
 use super::planner::{self, Request};
 use super::spec::{BufferId, Size};
-use super::stage::{Compiled, Functions, Param, record_bytes, record_offset};
+use super::stage::{Code, Compiled, Functions, Param, record_bytes, record_offset};
+use super::steps::At;
 use super::target::Target;
 use crate::lower::error::LowerError;
 use crate::lower::frame::{Bind, Slot, run_handle, workers};
@@ -65,8 +66,8 @@ fn whole(graph: &Graph, nodes: &[Node]) -> (Schedule, Itemed) {
 pub(super) struct Program<'g> {
     pub(super) plan: Plan<'g>,
     pub(super) schedule: Schedule,
-    stages: Vec<Compiled>,
-    prepare: Vec<Compiled>,
+    stages: Vec<Code>,
+    prepare: Vec<Code>,
     fixed: Layout,
     per_item: Layout,
     /// Slots of bound and prepared buffers, by buffer.
@@ -87,6 +88,8 @@ pub(super) struct Pass<'a, 'b> {
     pub(super) count: V<'b>,
     /// Addresses of leaves and of results that are not bound; of item 0.
     pub(super) given: &'a dyn Fn(&Place) -> Option<V<'b>>,
+    /// The steps that it is at, outermost first.
+    pub(super) steps: Vec<At<'b>>,
 }
 
 /// What a program is made from.
@@ -135,12 +138,12 @@ impl<'g> Program<'g> {
     pub(super) fn new(cx: &Cx<'g>, source: &Source<'_, 'g>) -> Result<Program<'g>> {
         let plan = source.plan()?;
         let mut functions = Functions::default();
-        let mut compile = |stages: &[Stage]| -> Result<Vec<Compiled>> {
-            stages.iter().map(|s| functions.compile(cx, &plan, s)).collect()
-        };
-        let prepare = compile(&plan.prepare)?;
-        let stages = compile(&plan.stages)?;
-        let params: Vec<&[Param]> = stages.iter().map(|s| s.params.as_slice()).collect();
+        let mut code =
+            |stages: &[Stage]| -> Result<Vec<Code>> { stages.iter().map(|s| functions.code(cx, &plan, s)).collect() };
+        let prepare = code(&plan.prepare)?;
+        let stages = code(&plan.stages)?;
+        let params: Vec<Vec<Param>> = stages.iter().map(Code::params).collect();
+        let params: Vec<&[Param]> = params.iter().map(Vec::as_slice).collect();
         let [fixed, per_item] = layouts(&plan, &params);
         let mut program = Program {
             schedule: source.schedule.0.clone(),
@@ -165,12 +168,10 @@ impl<'g> Program<'g> {
             };
             self.slots.insert(BufferId(i as u32), slot);
         }
-        for params in self.stages.iter().chain(&self.prepare).map(|s| &s.params) {
-            for param in params {
-                if let Param::Size(Size::Dim(name)) = param {
-                    let slot = cx.frame.bind(Bind::Dim { name: name.clone() });
-                    self.dims.insert(name.clone(), slot);
-                }
+        for param in self.stages.iter().chain(&self.prepare).flat_map(Code::params) {
+            if let Param::Size(Size::Dim(name)) = param {
+                let slot = cx.frame.bind(Bind::Dim { name: name.clone() });
+                self.dims.insert(name, slot);
             }
         }
     }
@@ -202,6 +203,11 @@ impl<'g> Program<'g> {
         let base = match (place, self.slots.get(&id)) {
             (Place::Arena, _) => return self.arena_address(b, pass, id),
             (Place::Part { of, offset }, _) => return self.address(b, pass, *of).at(*offset),
+            (Place::Moving { of, walk, by, stride }, _) => {
+                let base = self.address(b, pass, *of);
+                let step = pass.steps.iter().find(|step| step.is_of(*walk));
+                return step.map_or(base, |step| step.moved(base, *by, *stride));
+            }
             // Written by the function that prepares, which reads it too.
             (Place::Prepared, Some(slot)) if pass.arena.is_none() => slot.read(b, pass.frame),
             (_, Some(slot)) => slot.get(b, pass.frame),
@@ -229,30 +235,48 @@ impl<'g> Program<'g> {
         self.calls(b, pass, &self.plan.stages, &self.stages);
     }
 
-    fn calls<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, stages: &[Stage], compiled: &[Compiled]) {
-        let Some(params) = compiled.iter().map(|c| c.params.len()).max() else { return };
+    fn calls<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, stages: &[Stage], code: &[Code]) {
+        let Some(params) = code.iter().map(Code::widest).max() else { return };
         let record = b.alloca(record_bytes(params), 64);
         b.store(record, abi::FRAME_RUN, run_handle(b, pass.frame));
         b.store(record, abi::FRAME_WORKERS, workers(b, pass.frame));
-        for (stage, compiled) in stages.iter().zip(compiled) {
-            for (i, param) in compiled.params.iter().enumerate() {
-                let value = match param {
-                    Param::Buffer(id) => self.address(b, pass, *id),
-                    Param::Size(size) => self.size(b, pass, size),
-                    Param::Number(n) => b.i64(*n),
-                };
-                b.store(record, record_offset(i), value);
+        self.calls_with(b, pass, record, stages, code);
+    }
+
+    fn calls_with<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, record: V<'b>, stages: &[Stage], code: &[Code]) {
+        for (stage, code) in stages.iter().zip(code) {
+            match (code, &stage.kind) {
+                (Code::Call(compiled), _) => self.call(b, pass, record, stage, compiled),
+                (Code::Steps(inner), Kind::Steps(walk)) => walk.each(b, |step| {
+                    let steps = pass.steps.iter().copied().chain([step]).collect();
+                    self.calls_with(b, &Pass { steps, ..*pass }, record, &walk.stages, inner);
+                }),
+                (Code::Steps(_), _) => {}
             }
-            let (n, grain) = stage.work(&self.plan, b.i64(1), &|s| self.size(b, pass, s));
-            let grain = match &stage.kind {
-                Kind::Gemm(gemm) if gemm.is_bound_by_b() => {
-                    let workers = workers(b, pass.frame);
-                    (n + workers - 1).bin(BinOp::UDiv, workers).max(b.i64(1))
-                }
-                _ => b.i64(grain as i64),
-            };
-            b.par_for(compiled.func, record, n, grain);
         }
+    }
+
+    fn call<'b>(&self, b: &'b Builder, pass: &Pass<'_, 'b>, record: V<'b>, stage: &Stage, compiled: &Compiled) {
+        for (i, param) in compiled.params.iter().enumerate() {
+            let value = match param {
+                Param::Buffer(id) => self.address(b, pass, *id),
+                Param::Size(size) => self.size(b, pass, size),
+                Param::Number(n) => b.i64(*n),
+                Param::Turn(backwards) => {
+                    pass.steps.last().map_or(b.i64((*backwards).into()), |step| step.turn(*backwards))
+                }
+            };
+            b.store(record, record_offset(i), value);
+        }
+        let (n, grain) = stage.work(&self.plan, b.i64(1), &|s| self.size(b, pass, s));
+        let grain = match &stage.kind {
+            Kind::Gemm(gemm) if gemm.is_bound_by_b() => {
+                let workers = workers(b, pass.frame);
+                (n + workers - 1).bin(BinOp::UDiv, workers).max(b.i64(1))
+            }
+            _ => b.i64(grain as i64),
+        };
+        b.par_for(compiled.func, record, n, grain);
     }
 
     /// Writes what happens when weights are bound.
@@ -264,7 +288,7 @@ impl<'g> Program<'g> {
             }
         }
         let (zero, one) = (b.i64(0), b.i64(1));
-        let pass = Pass { frame, arena: None, room: one, first: zero, count: one, given: &|_| None };
+        let pass = Pass { frame, arena: None, room: one, first: zero, count: one, given: &|_| None, steps: vec![] };
         self.calls(b, &pass, &self.plan.prepare, &self.prepare);
     }
 
@@ -274,10 +298,18 @@ impl<'g> Program<'g> {
             let program = Rc::clone(self);
             cx.prepare_step(move |cx, b, frame| program.prepare(cx, b, frame));
         }
-        for (stage, compiled) in self.plan.stages.iter().zip(&self.stages) {
-            cx.note(self.note(stage, compiled));
-        }
+        self.plan.stages.iter().zip(&self.stages).for_each(|(stage, code)| self.notes(cx, stage, code));
         cx.arena(self.arena_note());
+    }
+
+    fn notes(&self, cx: &Cx<'g>, stage: &Stage, code: &Code) {
+        match (code, &stage.kind) {
+            (Code::Call(compiled), _) => cx.note(self.note(stage, compiled)),
+            (Code::Steps(inner), Kind::Steps(walk)) => {
+                walk.stages.iter().zip(inner).for_each(|(stage, code)| self.notes(cx, stage, code));
+            }
+            (Code::Steps(_), _) => {}
+        }
     }
 
     /// The arena of a pass beside what is live at once in it; of one item where the number is not known now.
@@ -295,14 +327,19 @@ impl<'g> Program<'g> {
     }
 
     fn note(&self, stage: &Stage, compiled: &Compiled) -> PipelineNote {
-        let buffer = self.plan.buffer(stage.output());
-        let each = if buffer.per_item { " per item" } else { "" };
-        let place = if buffer.place == Place::Arena { " in the arena" } else { "" };
-        let written = format!("{}: {} bytes{each}{place}", buffer.label, buffer.bytes);
+        let written = |id: BufferId| {
+            let buffer = self.plan.buffer(match self.plan.buffer(id).place {
+                Place::Moving { .. } => self.plan.whole(id),
+                _ => id,
+            });
+            let each = if buffer.per_item { " per item" } else { "" };
+            let place = if buffer.place == Place::Arena { " in the arena" } else { "" };
+            format!("{}: {} bytes{each}{place}", buffer.label, buffer.bytes)
+        };
         PipelineNote {
             name: format!("{} ({})", stage.name, compiled.func),
             fused: stage.nodes.iter().map(|n| self.plan.describe(*n)).collect(),
-            materialised: vec![written],
+            materialised: stage.outputs().into_iter().map(written).collect(),
         }
     }
 
@@ -325,7 +362,7 @@ impl<'g> Program<'g> {
                     _ => room,
                 };
                 let arena = arena.get(b, frame).index(worker * bytes, 1);
-                let pass = Pass { frame, arena: Some(arena), room, first, count, given: &|_| None };
+                let pass = Pass { frame, arena: Some(arena), room, first, count, given: &|_| None, steps: vec![] };
                 self.pass(b, &pass);
             });
         })
@@ -455,7 +492,8 @@ pub(super) fn needed(graph: &Graph, roots: &[Node], stop: &dyn Fn(Node) -> bool)
     let mut stack = roots.to_vec();
     while let Some(node) = stack.pop() {
         if !std::mem::replace(&mut needed[node.index()], true) && !stop(node) {
-            stack.extend(graph.dependencies(node));
+            // The rows that a parameter is over are not made here.
+            stack.extend(graph.dependencies(node).into_iter().filter(|n| graph.ty(*n).as_table().is_none()));
         }
     }
     (0..graph.len() as u32).map(Node).filter(|n| needed[n.index()]).collect()

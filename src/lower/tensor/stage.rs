@@ -26,6 +26,8 @@ pub enum Param {
     Size(Size),
     /// A number.
     Number(i64),
+    /// The direction in which weights are run through, 1 for backwards.
+    Turn(bool),
 }
 
 /// A stage that has been written as a function.
@@ -35,6 +37,33 @@ pub struct Compiled {
     pub func: FuncId,
     /// What its record holds.
     pub params: Vec<Param>,
+}
+
+/// A stage as code.
+#[derive(Clone, Debug)]
+pub enum Code {
+    /// A function.
+    Call(Compiled),
+    /// Those of the stages inside, which are called at each step.
+    Steps(Vec<Code>),
+}
+
+impl Code {
+    /// What the records of its functions hold.
+    pub fn params(&self) -> Vec<Param> {
+        match self {
+            Code::Call(compiled) => compiled.params.clone(),
+            Code::Steps(inner) => inner.iter().flat_map(Code::params).collect(),
+        }
+    }
+
+    /// The most that one of its records holds.
+    pub fn widest(&self) -> usize {
+        match self {
+            Code::Call(compiled) => compiled.params.len(),
+            Code::Steps(inner) => inner.iter().map(Code::widest).max().unwrap_or(0),
+        }
+    }
 }
 
 /// Bytes of the record of a function.
@@ -58,7 +87,7 @@ impl<'b> RecordEnv<'_, 'b> {
     fn param(&self, param: Param, ty: Ty) -> V<'b> {
         let mut params = self.params.borrow_mut();
         // Equal numbers keep places of their own, so that functions do not depend on which numbers happen to agree.
-        let found = params.iter().position(|p| *p == param && !matches!(param, Param::Number(_)));
+        let found = params.iter().position(|p| *p == param && !matches!(param, Param::Number(_) | Param::Turn(_)));
         let place = found.unwrap_or_else(|| {
             params.push(param);
             params.len() - 1
@@ -81,6 +110,10 @@ impl<'b> Env<'b> for RecordEnv<'_, 'b> {
 
     fn number(&self, number: i64) -> V<'b> {
         self.param(Param::Number(number), Ty::I64)
+    }
+
+    fn turn(&self, backwards: bool) -> V<'b> {
+        self.param(Param::Turn(backwards), Ty::I64)
     }
 
     fn invariant(&self, _: BufferId) -> bool {
@@ -138,8 +171,18 @@ impl Functions {
         }
     }
 
-    /// The function of a stage.
-    pub fn compile(&mut self, cx: &Cx<'_>, plan: &Plan<'_>, stage: &Stage) -> Result<Compiled, LowerError> {
+    /// The code of a stage.
+    pub fn code(&mut self, cx: &Cx<'_>, plan: &Plan<'_>, stage: &Stage) -> Result<Code, LowerError> {
+        match &stage.kind {
+            Kind::Steps(walk) if !walk.is_one() => {
+                let inner = walk.stages.iter().map(|stage| self.code(cx, plan, stage));
+                Ok(Code::Steps(inner.collect::<Result<_, _>>()?))
+            }
+            _ => Ok(Code::Call(self.compile(cx, plan, stage)?)),
+        }
+    }
+
+    fn compile(&mut self, cx: &Cx<'_>, plan: &Plan<'_>, stage: &Stage) -> Result<Compiled, LowerError> {
         let (draft, params) = Functions::draft(plan, stage)?;
         let Some(shape) = Shape::of(draft) else {
             return Err(LowerError::Internal { node: stage.name.clone(), what: "no function was written".into() });
@@ -165,21 +208,7 @@ fn emit<'b>(
     error: &RefCell<Option<LowerError>>,
 ) {
     let env = RecordEnv { b, record, params };
-    let ev = Eval { b, plan, env: &env, known: vec![], error };
-    match &stage.kind {
-        Kind::Map { root, out, nest } => nest.emit(&ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
-        Kind::Gemm(gemm) => gemm.emit(&ev, lo, hi),
-        Kind::Depthwise(conv) => conv.emit(&ev, lo, hi),
-        Kind::ImageTransform(transform) => transform.emit(&ev, lo, hi),
-        Kind::FilterTransform(transform) => transform.emit(&ev, lo, hi),
-        Kind::ResultTransform(transform) => transform.emit(&ev, lo, hi),
-        Kind::Attention(attention) => attention.emit(&ev, lo, hi),
-        Kind::Pool(pool) => pool.emit(&ev, lo, hi),
-        Kind::Reduce(reduce) => reduce.emit(&ev, lo, hi),
-        Kind::Lines(lines) => lines.emit(&ev, lo, hi),
-        Kind::Halo(spec) => halo(&ev, spec, lo, hi),
-        Kind::Pack(pack) => pack.emit(&ev, lo, hi),
-    }
+    stage.emit(&Eval { b, plan, env: &env, known: vec![], error }, lo, hi);
 }
 
 /// Zeros around each of the images (or planes of them) `lo..hi`: what lies before the first line, between lines, and
@@ -224,6 +253,25 @@ const FLOPS_A_CALL: u64 = 600_000;
 const ELEMENTS_A_CALL: u64 = 16_384;
 
 impl Stage {
+    /// Writes the code for work items `lo..hi`.
+    pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        match &self.kind {
+            Kind::Map { root, out, nest } => nest.emit(ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
+            Kind::Gemm(gemm) => gemm.emit(ev, lo, hi),
+            Kind::Depthwise(conv) => conv.emit(ev, lo, hi),
+            Kind::ImageTransform(transform) => transform.emit(ev, lo, hi),
+            Kind::FilterTransform(transform) => transform.emit(ev, lo, hi),
+            Kind::ResultTransform(transform) => transform.emit(ev, lo, hi),
+            Kind::Attention(attention) => attention.emit(ev, lo, hi),
+            Kind::Pool(pool) => pool.emit(ev, lo, hi),
+            Kind::Reduce(reduce) => reduce.emit(ev, lo, hi),
+            Kind::Lines(lines) => lines.emit(ev, lo, hi),
+            Kind::Halo(spec) => halo(ev, spec, lo, hi),
+            Kind::Pack(pack) => pack.emit(ev, lo, hi),
+            Kind::Steps(walk) => walk.emit(ev),
+        }
+    }
+
     /// Number of work items, and how many a call should take.
     pub fn work<'b>(&self, plan: &Plan<'_>, one: V<'b>, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
         let elements = |n: u64| (ELEMENTS_A_CALL / n.max(1)).max(1);
@@ -250,13 +298,15 @@ impl Stage {
             Kind::Lines(lines) => nest(&lines.nest, lines.elements()),
             Kind::Halo(spec) if has_planes(spec) => (size(&spec.axes[0].size) * size(&spec.axes[1].size), 64),
             Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
+            Kind::Steps(_) => (one, 1),
             Kind::Pack(pack) => (one * pack.work(plan.target.vector_bytes) as i64, 1),
         }
     }
 
-    /// The buffer that it writes.
-    pub fn output(&self) -> BufferId {
-        match &self.kind {
+    /// The buffers that it writes: one, unless it is made of stages.
+    pub fn outputs(&self) -> Vec<BufferId> {
+        let one = match &self.kind {
+            Kind::Steps(walk) => return walk.stages.iter().flat_map(Stage::outputs).collect(),
             Kind::Map { out, .. } => out.buffer,
             Kind::Gemm(gemm) => gemm.out.buffer,
             Kind::Depthwise(conv) => conv.out.buffer,
@@ -269,7 +319,8 @@ impl Stage {
             Kind::Lines(lines) => lines.out.buffer,
             Kind::Halo(spec) => spec.buffer,
             Kind::Pack(pack) => pack.out,
-        }
+        };
+        vec![one]
     }
 
     /// The buffers in the arena among a stage's parameters.

@@ -176,7 +176,7 @@ fn passes<'b>(
             Place::Output { index, .. } => results.get(*index).map(|view| view.base),
             _ => None,
         };
-        program.pass(b, &Pass { frame, arena: Some(arena), room, first, count, given: &given });
+        program.pass(b, &Pass { frame, arena: Some(arena), room, first, count, given: &given, steps: vec![] });
         vec![]
     });
 }

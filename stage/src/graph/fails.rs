@@ -120,6 +120,8 @@ fn fails_itself(graph: &Graph, node: Node) -> bool {
         }
         Op::Iota(_) | Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Softmax { .. } => false,
         Op::Slice { .. } | Op::Broadcast(_) => false,
+        // Its region is among what it depends on.
+        Op::Steps(_) => false,
         Op::Concat { .. } | Op::Reshape(_) | Op::Transpose(_) | Op::Stack | Op::Single | Op::Item(_) => false,
         Op::Gather | Op::Loop(_) => true,
         // Tables are asked about their columns and operands, not as values.

@@ -169,10 +169,10 @@ impl Graph {
     /// account.
     pub fn dependencies(&self, node: Node) -> Vec<Node> {
         let mut all = self.inputs(node).to_vec();
-        match self.op(node) {
-            Op::Loop(region) => all.extend(region.params.iter().chain(&region.results)),
-            Op::Param { ty, .. } => ty.rows(&mut all),
-            _ => {}
+        let op = self.op(node);
+        all.extend(op.region().into_iter().flat_map(|region| region.params.iter().chain(&region.results)));
+        if let Op::Param { ty, .. } = op {
+            ty.rows(&mut all);
         }
         all
     }

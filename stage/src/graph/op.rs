@@ -279,6 +279,21 @@ pub struct Region {
     pub results: Vec<Node>,
 }
 
+/// A walk along an axis of tensors, see [`Op::Steps`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Steps {
+    /// What a step does.
+    pub region: Region,
+    /// Number of steps.
+    pub count: u64,
+    /// How many values pass from step to step.
+    pub carried: usize,
+    /// The axis, of what is walked along and of what is collected.
+    pub axis: usize,
+    /// Is the last slice the first?
+    pub back: bool,
+}
+
 /// An operation with its attributes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Op {
@@ -442,6 +457,11 @@ pub enum Op {
     /// `(trips, init…)`: `init` passed `trips` times through the region; its parameters are the i64 round, then the
     /// carried values; its results are the next ones. A tuple when more than one value is carried.
     Loop(Region),
+    /// `(init…, whole…)`: steps along an axis, as those of a recurrent network. The region's parameters are the carried
+    /// values, then of each whole the slice at this step, without the axis; its results are the next carried values, then
+    /// slices that are collected into new tensors. Gives the carried values after the last step, then what was collected:
+    /// a tuple when that is more than one value.
+    Steps(Steps),
     /// A parameter of a region. No inputs.
     Param {
         /// Tells the parameters of different regions apart.
@@ -499,6 +519,7 @@ impl Op {
             Op::Single => "bridge.single",
             Op::If => "control.if",
             Op::Loop(_) => "control.loop",
+            Op::Steps(_) => "control.steps",
             Op::Param { .. } => "control.param",
             Op::Item(_) => "control.item",
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Join { .. } | Op::Reduce { .. } | Op::Pool2d(_) => {
@@ -506,5 +527,22 @@ impl Op {
             }
         };
         name.to_owned()
+    }
+
+    /// The function inside the operation.
+    pub fn region(&self) -> Option<&Region> {
+        match self {
+            Op::Loop(region) | Op::Steps(Steps { region, .. }) => Some(region),
+            _ => None,
+        }
+    }
+
+    /// The same operation with another function inside, if it has one.
+    pub fn with_region(&self, region: Region) -> Op {
+        match self {
+            Op::Loop(_) => Op::Loop(region),
+            Op::Steps(steps) => Op::Steps(Steps { region, ..steps.clone() }),
+            op => op.clone(),
+        }
     }
 }

@@ -46,12 +46,14 @@ struct Parser {
     graph: Graph,
     /// Nodes by their number in the text.
     nodes: HashMap<u32, Node>,
-    /// Loops whose region is being read, outermost first.
-    open: Vec<OpenLoop>,
+    /// Operations whose region is being read, outermost first.
+    open: Vec<Open>,
 }
 
-struct OpenLoop {
+struct Open {
     name: u32,
+    /// With an empty region.
+    op: Op,
     ty: Ty,
     inputs: Vec<Node>,
     region: Region,
@@ -76,13 +78,13 @@ impl Parser {
         cursor.expect("=")?;
         let operation = cursor.dotted()?;
         let inputs = self.inputs(&mut cursor)?;
-        if operation == "control.loop" {
+        let op = op::op(operation, &ty, &mut cursor, &self.nodes)?;
+        if let Some(region) = op.region().cloned() {
             cursor.expect("{")?;
             cursor.end()?;
-            self.open.push(OpenLoop { name, ty, inputs, region: Region { params: vec![], results: vec![] } });
+            self.open.push(Open { name, op, ty, inputs, region });
             return Ok(());
         }
-        let op = op::op(operation, &ty, &mut cursor, &self.nodes)?;
         cursor.end()?;
         self.add(name, op, &inputs, &ty)
     }
@@ -136,6 +138,6 @@ impl Parser {
             _ => u32::MAX,
         };
         open.region.params.sort_by_key(index);
-        self.add(open.name, Op::Loop(open.region), &open.inputs, &open.ty)
+        self.add(open.name, open.op.with_region(open.region), &open.inputs, &open.ty)
     }
 }

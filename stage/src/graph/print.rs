@@ -42,11 +42,8 @@ impl Display for Graph {
 
 /// The nodes that are shown inside a region.
 fn owned(graph: &Graph, nodes: &[Node], free: &[BTreeSet<u32>]) -> HashSet<Node> {
-    let loops = nodes.iter().filter_map(|&node| match graph.op(node) {
-        Op::Loop(region) => Some(region),
-        _ => None,
-    });
-    loops.flat_map(|region| body(graph, region, free)).collect()
+    let regions = nodes.iter().filter_map(|&node| graph.op(node).region());
+    regions.flat_map(|region| body(graph, region, free)).collect()
 }
 
 /// Parameters of a region and the nodes under its results that depend on them, in order.
@@ -82,7 +79,7 @@ impl Printer<'_, '_> {
         if self.names[node.index()].is_some() {
             return Ok(());
         }
-        if let Op::Loop(region) = self.graph.op(node) {
+        if let Some(region) = self.graph.op(node).region() {
             for &input in self.graph.inputs(node) {
                 self.define(input, depth)?;
             }
@@ -141,7 +138,7 @@ impl Printer<'_, '_> {
 fn nested_bodies(graph: &Graph, inside: &BTreeSet<Node>, free: &[BTreeSet<u32>]) -> HashSet<Node> {
     let mut nested = HashSet::new();
     for &inner in inside {
-        if let Op::Loop(region) = graph.op(inner) {
+        if let Some(region) = graph.op(inner).region() {
             nested.extend(body(graph, region, free));
         }
     }
@@ -206,6 +203,10 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Transpose(perm) => format!(" perm {perm:?}"),
         Op::Param { region, index, .. } => format!(" region {region} index {index}"),
         Op::Item(index) => format!(" at {index}"),
+        Op::Steps(s) => {
+            let back = if s.back { " back" } else { "" };
+            format!(" count {} carried {} axis {}{back}", s.count, s.carried, s.axis)
+        }
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Filter | Op::Product | Op::MatMul => {
             String::new()
         }

@@ -61,16 +61,13 @@ pub(super) fn free_regions(graph: &Graph) -> Vec<BTreeSet<u32>> {
         let node = Node(index as u32);
         let of = |nodes: &[Node]| nodes.iter().flat_map(|n| free[n.index()].iter().copied()).collect::<BTreeSet<_>>();
         let mut mine = of(graph.inputs(node));
-        match graph.op(node) {
-            Op::Param { region, .. } => {
-                mine = of(&graph.dependencies(node));
-                mine.insert(*region);
-            }
-            Op::Loop(region) => {
-                let own = region_id(graph, region);
-                mine.extend(of(&region.results).into_iter().filter(|id| Some(*id) != own));
-            }
-            _ => {}
+        if let Op::Param { region, .. } = graph.op(node) {
+            mine = of(&graph.dependencies(node));
+            mine.insert(*region);
+        }
+        if let Some(region) = graph.op(node).region() {
+            let own = region_id(graph, region);
+            mine.extend(of(&region.results).into_iter().filter(|id| Some(*id) != own));
         }
         free.push(mine);
     }

@@ -3,7 +3,7 @@
 use super::constant::{IntoRep, Natural};
 use super::marker::{Bool, Dyn, Elementwise, I64, Marker};
 use super::stage::{Rep, Stage};
-use crate::graph::{Op, Region, Scalar, Ty};
+use crate::graph::{Op, Region, Scalar, Steps, Ty};
 
 /// A condition that waits for its values, see [`when`].
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,68 @@ carried_tuples! {
     (A, B, C, D);
 }
 
+/// Steps along an axis of tensors, see [`Stage::steps`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Walk {
+    /// Number of steps.
+    pub count: u64,
+    /// The axis, of what is walked along and of what is collected.
+    pub axis: usize,
+    /// Is the last slice the first?
+    pub back: bool,
+}
+
 impl Stage {
+    /// `init` passed through `body` for each slice of `wholes` along an axis. The body gets the carried values and the
+    /// slices, without that axis, and gives the next carried values, and slices that are collected into new tensors.
+    /// Gives the carried values after the last step, and what was collected.
+    #[track_caller]
+    pub fn steps<'s, C: Carried<'s>, W: Carried<'s>, R: Carried<'s>>(
+        &'s self,
+        walk: Walk,
+        init: C,
+        wholes: W,
+        body: impl FnOnce(C, W) -> (C, R),
+    ) -> (C, R) {
+        let (inputs, carried) = ([init.handles(), wholes.handles()].concat(), init.handles().len());
+        let region = self.new_region();
+        let mut params = vec![];
+        for (index, input) in inputs.iter().enumerate() {
+            let Some(ty) = input.ty() else {
+                params.push(self.poisoned());
+                continue;
+            };
+            let ty = match ty {
+                Ty::Tensor { elem, mut shape } if index >= carried && walk.axis < shape.len() => {
+                    shape.remove(walk.axis);
+                    Ty::Tensor { elem, shape }
+                }
+                ty => ty,
+            };
+            params.push(self.make::<Dyn>(Op::Param { region, index: index as u32, ty }, &[]));
+        }
+        let mut given = params.iter().copied();
+        let (init, wholes) =
+            (C::from_handles(given.by_ref()).unwrap_or(init), W::from_handles(given).unwrap_or(wholes));
+        let (next, kept) = body(init, wholes);
+        let results = [next.handles(), kept.handles()].concat();
+        if results.iter().any(|result| !std::ptr::eq(self, result.stage())) {
+            self.fail::<Dyn>("control.steps", "the body gives a value of another stage");
+            return (next, kept);
+        }
+        let tuple: Rep<'s, Dyn> = match nodes(&params).zip(nodes(&results)) {
+            Some((params, results)) => {
+                let Walk { count, axis, back } = walk;
+                let region = Region { params, results };
+                self.make(Op::Steps(Steps { region, count, carried, axis, back }), &inputs)
+            }
+            None => self.poisoned(),
+        };
+        let mut items = self.items(tuple, results.len()).into_iter();
+        let next = C::from_handles(items.by_ref()).unwrap_or(next);
+        (next, R::from_handles(items).unwrap_or(kept))
+    }
+
     /// `init` passed `trips` times through `body`, which also gets the number of the round, from 0. Types and shapes stay
     /// the same from round to round.
     #[track_caller]

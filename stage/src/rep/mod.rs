@@ -44,7 +44,7 @@ mod table;
 mod tensor;
 
 pub use constant::{Constant, IntoRep, Natural, date, dec, interval_days, interval_months, timestamp_micros};
-pub use control::{Carried, If, When, if_, when};
+pub use control::{Carried, If, Walk, When, if_, when};
 pub use group::{Agg, Groups, avg, count, count_distinct, count_of, max, min, sum};
 pub use marker::*;
 pub use row::Row;

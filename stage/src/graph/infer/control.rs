@@ -1,7 +1,7 @@
 //! Rules of the control family.
 
 use super::{Cx, Result, Ty, scalar};
-use crate::graph::{Elem, Node, Op, Region, Scalar};
+use crate::graph::{Dim, Elem, Node, Op, Region, Scalar, Steps};
 
 pub(super) fn infer(cx: &Cx) -> Result<Ty> {
     match cx.op {
@@ -12,6 +12,7 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
             scalar::select(cx)
         }
         Op::Loop(region) => repeat(cx, region),
+        Op::Steps(steps) => walk(cx, steps),
         Op::Param { ty, .. } => {
             cx.arity(0)?;
             cx.well_formed_ty(ty)?;
@@ -46,10 +47,51 @@ fn repeat(cx: &Cx, region: &Region) -> Result<Ty> {
     let round = types.next();
     cx.check(round == Some(Ty::scalar(Scalar::I64.required())), || "the round must be an i64 scalar".to_owned())?;
     let mut types: Vec<Ty> = types.collect();
+    passes_on(cx, 1, region, &types)?;
+    Ok(if types.len() == 1 { types.remove(0) } else { Ty::Tuple(types) })
+}
+
+/// Values that a region passes on begin as the operands from `first` on say, and keep their types.
+fn passes_on(cx: &Cx, first: usize, region: &Region, types: &[Ty]) -> Result<()> {
     for (i, ty) in types.iter().enumerate() {
-        cx.check(fits(cx.ty(i + 1), ty), || format!("carried value {i} begins as {}, expected {ty}", cx.ty(i + 1)))?;
+        let begin = cx.ty(first + i);
+        cx.check(fits(begin, ty), || format!("carried value {i} begins as {begin}, expected {ty}"))?;
         let next = cx.graph.ty(region.results[i]);
         cx.check(fits(next, ty), || format!("carried value {i} becomes {next}, expected {ty}"))?;
+    }
+    Ok(())
+}
+
+fn walk(cx: &Cx, steps: &Steps) -> Result<Ty> {
+    let Steps { region, count, carried, axis, .. } = steps;
+    let (given, results) = (cx.inputs.len(), region.results.len());
+    cx.check(region.params.len() == given && *carried <= given.min(results), || {
+        let params = region.params.len();
+        format!("carries {carried} of {given} operands, its region has {params} parameters and {results} results")
+    })?;
+    cx.check(results > 0, || "gives nothing".to_owned())?;
+    let mut types = params(cx, region)?;
+    for (i, param) in types.iter().enumerate().skip(*carried) {
+        let (elem, shape) = cx.tensor(i)?;
+        let mut slice = shape.to_vec();
+        cx.check(shape.get(*axis) == Some(&Dim::Const(*count)), || {
+            cx.expected(i, &format!("a tensor of extent {count} along axis {axis}"))
+        })?;
+        slice.remove(*axis);
+        let slice = Ty::Tensor { elem, shape: slice };
+        cx.check(fits(&slice, param), || format!("slices of {} are {slice}, expected {param}", cx.operand(i)))?;
+    }
+    types.truncate(*carried);
+    passes_on(cx, 0, region, &types)?;
+    for (i, &result) in region.results.iter().enumerate().skip(*carried) {
+        match cx.graph.ty(result) {
+            Ty::Tensor { elem, shape } if *axis <= shape.len() => {
+                let mut shape = shape.clone();
+                shape.insert(*axis, Dim::Const(*count));
+                types.push(Ty::Tensor { elem: *elem, shape });
+            }
+            ty => return cx.error(format!("collects result {i}, which is {ty}, along axis {axis}")),
+        }
     }
     Ok(if types.len() == 1 { types.remove(0) } else { Ty::Tuple(types) })
 }

@@ -3,8 +3,8 @@
 use super::cursor::Cursor;
 use super::ty;
 use crate::graph::{
-    Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp, SortKey, Ty,
-    UnaryOp,
+    Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp, Region,
+    SortKey, Steps, Ty, UnaryOp,
 };
 use std::collections::HashMap;
 
@@ -181,6 +181,14 @@ fn bridge(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
 fn control(name: &str, ty: &Ty, cursor: &mut Cursor) -> Result<Option<Op>, String> {
     Ok(Some(match name {
         "if" => Op::If,
+        "loop" => Op::Loop(Region { params: vec![], results: vec![] }),
+        "steps" => Op::Steps(Steps {
+            region: Region { params: vec![], results: vec![] },
+            count: named(cursor, "count")?,
+            carried: named(cursor, "carried")?,
+            axis: named(cursor, "axis")?,
+            back: cursor.eat_word("back"),
+        }),
         "param" => Op::Param { region: named(cursor, "region")?, index: named(cursor, "index")?, ty: ty.clone() },
         "item" => Op::Item(named(cursor, "at")?),
         _ => return Ok(None),
