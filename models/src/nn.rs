@@ -160,3 +160,11 @@ pub fn widened<'s, T: ElementMarker + FloatLike>(x: Rep<'s, Tensor<T>>) -> Rep<'
     shape.push(Dim::Const(1));
     x.reshape(shape)
 }
+
+/// `x` without its last axis, of extent 1.
+#[track_caller]
+pub fn narrowed<'s, T: ElementMarker + FloatLike>(x: Rep<'s, Tensor<T>>) -> Rep<'s, Tensor<T>> {
+    let mut shape = x.shape();
+    shape.pop();
+    x.reshape(shape)
+}
