@@ -18,7 +18,7 @@ fn compiled(name: &str, backend: BackendKind, threads: usize) {
     let mut session = Session::builder().backend(backend).threads(threads).build().unwrap();
     pipeline.data(SCALE, &|_| ()).unwrap().bind(&mut session);
     let outputs = session.run(&pipeline.graph(SCALE).unwrap()).unwrap();
-    pipeline.check(&pipeline.answer(&Results::from(&outputs)).unwrap(), SCALE).unwrap();
+    pipeline.check(&pipeline.answer(&Results::from(&outputs), SCALE).unwrap(), SCALE).unwrap();
 }
 
 /// Evaluates a pipeline, and compares its answer.
@@ -33,7 +33,7 @@ fn evaluated(name: &str) {
     };
     let results = evaluate(&pipeline.graph(SCALE).unwrap(), &inputs).unwrap();
     let results: Results = results.into_iter().map(|(name, value)| (name, outcome(value))).collect();
-    pipeline.check(&pipeline.answer(&results).unwrap(), SCALE).unwrap();
+    pipeline.check(&pipeline.answer(&results, SCALE).unwrap(), SCALE).unwrap();
 }
 
 macro_rules! pipelines {
@@ -64,8 +64,13 @@ pipelines! {
     zip_codes = "P4",
     customer_score = "P5",
     line_items = "P6",
+    star_join = "P7",
+    k_means = "P8",
     small_pictures = "P9a",
     large_pictures = "P9b",
+    boosted_trees = "P10",
+    similar_items = "P11",
+    ridge = "P12",
 }
 
 #[test]

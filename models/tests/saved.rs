@@ -58,5 +58,5 @@ fn a_pipeline_gives_the_same_counts() {
     fresh().compile(&graph).unwrap().save(&path).unwrap();
     let session = fresh();
     let outputs = session.load(&path).unwrap().run(&session).unwrap();
-    pipeline.check(&pipeline.answer(&Results::from(&outputs)).unwrap(), scale).unwrap();
+    pipeline.check(&pipeline.answer(&Results::from(&outputs), scale).unwrap(), scale).unwrap();
 }

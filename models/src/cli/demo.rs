@@ -94,7 +94,8 @@ impl Demo {
         for pipeline in PIPELINES {
             let session = || pipelines::session(pipeline, scale, machine, &bars);
             let session = setup.timed(&format!("data of {}", pipeline.name), session)?;
-            let check = move |outputs: &Outputs| match pipeline.check(&pipeline.answer(&Results::from(outputs))?, scale)
+            let check = move |outputs: &Outputs| match pipeline
+                .check(&pipeline.answer(&Results::from(outputs), scale)?, scale)
             {
                 Err(Error::NoExpectation { .. }) => Ok(Verdict::Unknown),
                 checked => checked.map(|_| Verdict::Good("as expected".into())),

@@ -140,7 +140,7 @@ impl Check {
         let Setting { scale, machine } = &self.setting;
         let case = Case::set_up(pipeline, *scale, machine)?;
         let outputs = case.program.run(&case.session)?;
-        pipeline.check(&pipeline.answer(&Results::from(&outputs))?, *scale)
+        pipeline.check(&pipeline.answer(&Results::from(&outputs), *scale)?, *scale)
     }
 }
 
@@ -178,7 +178,7 @@ impl Case {
 
     fn measure(&self, runs: NonZeroUsize) -> Result<Report> {
         let measured = measure_beside(&self.session, &self.program, Runs::Count(runs), || ())?;
-        Ok(self.report(&measured, self.pipeline.answer(&Results::from(&measured.outputs))?))
+        Ok(self.report(&measured, self.pipeline.answer(&Results::from(&measured.outputs), self.scale)?))
     }
 
     fn report(&self, measured: &Measured, result: Answer) -> Report {

@@ -5,6 +5,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use quearn::{Outcome, Outputs};
+use quearn_stage::graph::Scalar;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,17 @@ impl Results {
         match self.0.get(name) {
             Some(Outcome::Table(table)) => Ok(table),
             _ => Err(Error::wrong(name, "expected a table of that name, found none")),
+        }
+    }
+
+    /// The numbers of the tensor of that name.
+    pub(super) fn tensor(&self, name: &str) -> Result<Vec<f64>> {
+        let Some(Outcome::Tensor(tensor)) = self.0.get(name) else {
+            return Err(Error::wrong(name, "expected a tensor of that name, found none"));
+        };
+        match tensor.scalar() {
+            Scalar::I64 => Ok(tensor.as_slice::<i64>()?.iter().map(|v| *v as f64).collect()),
+            _ => Ok(tensor.as_slice::<f64>()?.to_vec()),
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn data(scale: f64, _: Progress) -> Result<Data> {
 }
 
 /// Sums, and up to 500 prices at equal distances.
-pub(super) fn answer(results: &Results) -> Result<Answer> {
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let mut answer = Answer::new();
     for (name, sum) in [("call", "sum_call"), ("put", "sum_put")] {
         let prices = numbers(results.table("prices")?, name)?;

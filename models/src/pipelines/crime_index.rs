@@ -39,7 +39,7 @@ pub(super) fn data(scale: f64, _: Progress) -> Result<Data> {
     Ok(vec![table("cities", COLUMNS.into_iter().zip(columns))?].into())
 }
 
-pub(super) fn answer(results: &Results) -> Result<Answer> {
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let index = results.table("index")?;
     Ok([("n", numbers(index, "n")?), ("sum_index", numbers(index, "sum_index")?)].into())
 }

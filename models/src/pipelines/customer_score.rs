@@ -71,7 +71,7 @@ pub(super) fn weights() -> Result<Weights> {
     .into())
 }
 
-pub(super) fn answer(results: &Results) -> Result<Answer> {
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let columns = ["n", "sum_p", "n_pos"].map(|name| (name, name));
     by_key(results.table("nations")?, "c_nationkey", 25, &columns)
 }

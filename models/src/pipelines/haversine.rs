@@ -53,7 +53,7 @@ pub(super) fn data(scale: f64, _: Progress) -> Result<Data> {
     Ok(vec![table("points", points)?].into())
 }
 
-pub(super) fn answer(results: &Results) -> Result<Answer> {
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let columns = ["n", "avg_dist", "max_rating"].map(|name| (name, name));
     by_key(results.table("regions")?, "region", REGIONS, &columns)
 }

@@ -64,7 +64,7 @@ fn class<'s>(s: &'s Stage, pixels: Rep<'s, Tensor<U8>>, ids: Rep<'s, Tensor<I32>
 }
 
 /// Number of pictures by class over all regions, and by region.
-pub(super) fn answer(results: &Results) -> Result<Answer> {
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let classes = results.table("classes")?;
     let mut answer = by_key(classes, "class", CLASSES, &[("hist", "n")])?;
     answer.append(&mut by_key(classes, "region", REGIONS, &[("n", "n")])?);

@@ -75,7 +75,7 @@ pub(super) fn weights() -> Result<Weights> {
     Ok(weights)
 }
 
-pub(super) fn answer(results: &Results) -> Result<Answer> {
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let result = results.table("modes")?;
     let wrong = |message: String| Error::wrong("l_shipmode", message);
     let modes = result["l_shipmode"].as_string_opt::<i32>().ok_or_else(|| wrong("expected texts".into()))?;

@@ -12,13 +12,18 @@
 
 mod answer;
 mod black_scholes;
+mod boosted_trees;
 mod columns;
 mod crime_index;
 mod customer_score;
 mod features;
 mod haversine;
 mod image_classes;
+mod k_means;
 mod line_items;
+mod ridge;
+mod similar_items;
+mod star_join;
 mod zip_codes;
 
 pub use answer::{Answer, Results, Tolerance};
@@ -43,7 +48,7 @@ pub struct Pipeline {
     write: fn(&Stage, f64),
     data: Source,
     /// What of the results is compared.
-    answer: fn(&Results) -> Result<Answer>,
+    answer: fn(&Results, f64) -> Result<Answer>,
     /// How far each part of the answer may be off.
     tolerances: &'static [(&'static str, Tolerance)],
     /// What other systems answer at the scales 0.01 and 1.
@@ -111,9 +116,9 @@ impl Pipeline {
         }
     }
 
-    /// The part of the results that is compared.
-    pub fn answer(&self, results: &Results) -> Result<Answer> {
-        (self.answer)(results)
+    /// The part of the results at a scale that is compared.
+    pub fn answer(&self, results: &Results, scale: f64) -> Result<Answer> {
+        (self.answer)(results, scale)
     }
 
     /// Compares an answer with that of other systems; gives the largest error as a share of what is allowed. There are
@@ -194,6 +199,24 @@ pub const PIPELINES: &[Pipeline] = &[
         expected: expected!("p6"),
     },
     Pipeline {
+        name: "P7",
+        about: "a regression over a star join, by gradient descent",
+        write: |s, _| s.output("w", star_join::program(s)),
+        data: Source::Made(star_join::data),
+        answer: star_join::answer,
+        tolerances: star_join::TOLERANCES,
+        expected: expected!("p7"),
+    },
+    Pipeline {
+        name: "P8",
+        about: "TPC-H: orders in clusters by k-means",
+        write: |s, _| k_means::program(s),
+        data: Source::Tpch(|| Ok(Weights::new())),
+        answer: k_means::answer,
+        tolerances: k_means::TOLERANCES,
+        expected: expected!("p8"),
+    },
+    Pipeline {
         name: "P9a",
         about: "small pictures chosen by a query, classified by SqueezeNet, counted by class",
         write: |s, scale| s.output("classes", image_classes::program(s, Set::A, scale)),
@@ -210,5 +233,32 @@ pub const PIPELINES: &[Pipeline] = &[
         answer: image_classes::answer,
         tolerances: image_classes::TOLERANCES,
         expected: expected!("p9b"),
+    },
+    Pipeline {
+        name: "P10",
+        about: "applicants chosen by a query, scored by boosted trees",
+        write: |s, _| s.output("regions", boosted_trees::program(s)),
+        data: Source::Made(boosted_trees::data),
+        answer: boosted_trees::answer,
+        tolerances: boosted_trees::TOLERANCES,
+        expected: expected!("p10"),
+    },
+    Pipeline {
+        name: "P11",
+        about: "texts chosen by a query, encoded, and matched with items",
+        write: similar_items::program,
+        data: Source::Made(similar_items::data),
+        answer: similar_items::answer,
+        tolerances: similar_items::TOLERANCES,
+        expected: expected!("p11"),
+    },
+    Pipeline {
+        name: "P12",
+        about: "ridge regressions over a join: penalties, features and folds",
+        write: |s, _| ridge::program(s),
+        data: Source::Made(ridge::data),
+        answer: ridge::answer,
+        tolerances: ridge::TOLERANCES,
+        expected: expected!("p12"),
     },
 ];

@@ -61,7 +61,7 @@ pub(super) fn data(scale: f64, _: Progress) -> Result<Data> {
     Ok(vec![table("requests", [("incident_zip", Arc::new(texts) as _)])?].into())
 }
 
-pub(super) fn answer(results: &Results) -> Result<Answer> {
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let result = results.table("zips")?;
     let texts = result["zip"].as_string_opt::<i32>().ok_or_else(|| Error::wrong("zip", "expected texts"))?;
     let count = super::answer::numbers(result, "n")?;
