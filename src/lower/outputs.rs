@@ -37,7 +37,7 @@ pub fn lower(graph: &Graph, parameters: &[Parameter], catalog: &Catalog) -> Resu
     let (mut tensors, mut over_tables) = (vec![], vec![]);
     for (index, (name, node)) in graph.outputs().iter().enumerate() {
         let output = match graph.ty(*node) {
-            Ty::Table { .. } => Some(relational::output::lower(&cx, name, *node)?),
+            Ty::Table { .. } => Some(relational::output::lower(&cx, index, name, *node)?),
             Ty::Tensor { elem, shape }
                 if shape.is_empty()
                     && reads_tables(graph, *node)

@@ -310,9 +310,12 @@ fn element<'b>(cx: &Cx<'_>, b: &'b Builder, root: Node, view: &View<'b>, row: V<
 }
 
 fn leaf_nodes(cx: &Cx<'_>, roots: &[Node]) -> BTreeSet<Node> {
-    let mut leaves = BTreeSet::new();
+    let (mut leaves, mut seen) = (BTreeSet::new(), BTreeSet::new());
     let mut stack = roots.to_vec();
     while let Some(node) = stack.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
         if is_row_value(cx, node) {
             leaves.insert(node);
         } else {
