@@ -19,6 +19,8 @@ pub struct Estimator<'a> {
     graph: &'a Graph,
     catalog: &'a Catalog,
     rows: RefCell<HashMap<Node, f64>>,
+    /// Numbers of distinct values, before any filter.
+    distinct: RefCell<HashMap<Node, f64>>,
 }
 
 /// A comparison of a column with a constant: bounds of the values that pass.
@@ -31,7 +33,7 @@ struct Bounds {
 impl<'a> Estimator<'a> {
     /// An estimator that has not estimated anything yet.
     pub fn new(graph: &'a Graph, catalog: &'a Catalog) -> Estimator<'a> {
-        Estimator { graph, catalog, rows: RefCell::default() }
+        Estimator { graph, catalog, rows: RefCell::default(), distinct: RefCell::default() }
     }
 
     /// Number of rows of a table; unknown tables count as large.
@@ -92,6 +94,15 @@ impl<'a> Estimator<'a> {
 
     /// Number of distinct values in the stored column behind an expression, before any filter.
     pub fn stored_distinct(&self, node: Node) -> f64 {
+        if let Some(&known) = self.distinct.borrow().get(&node) {
+            return known;
+        }
+        let distinct = self.estimate_distinct(node);
+        self.distinct.borrow_mut().insert(node, distinct);
+        distinct
+    }
+
+    fn estimate_distinct(&self, node: Node) -> f64 {
         if let Some(column) = self.column(node) {
             return column.stats.distinct.map_or(column.rows as f64, |d| d as f64).max(1.0);
         }

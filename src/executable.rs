@@ -8,7 +8,7 @@ use crate::results::{self, Outcome, Outputs};
 use quearn_backends::Code;
 use quearn_backends::abi::FrameHeader;
 use quearn_backends::runtime::{CallProfile, LoopProfile, Run, RunConfig, RunError};
-use quearn_stage::graph::Dim;
+use quearn_stage::graph::{Dim, Elem};
 use quearn_stage::low::{FuncId, Module};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -153,7 +153,8 @@ impl Job<'_> {
     /// Runs the program; gives its results, and where the time went if the configuration asks for that.
     pub(crate) fn run(&self, prepared: &Prepared) -> Result<(Outputs, Times)> {
         let dims = self.dims()?;
-        let mut outputs = self.interface().outputs.iter().map(|o| allocate(o, &dims)).collect::<Result<Vec<_>>>()?;
+        let allocate = |output| self.allocate(output, &dims);
+        let mut outputs = self.interface().outputs.iter().map(allocate).collect::<Result<Vec<_>>>()?;
         let run = Run::new((self.config)());
         let mut frame = Frame::new(self.interface().frame_bytes);
         frame.copy_from(&prepared.frame);
@@ -176,8 +177,14 @@ impl Job<'_> {
                     let rows = unsafe { results::rows(lists, run.workers(), layout.width()) };
                     (name.clone(), Outcome::Table(source.batch(layout, &rows)?))
                 }
-                (Output::Tensor { name, .. }, Some(memory)) => (name.clone(), Outcome::Tensor(memory.finish()?)),
-                (Output::Tensor { .. }, None) => unreachable!("tensor outputs were allocated"),
+                (Output::Columns { name, columns, .. }, memory) => {
+                    let columns = columns.iter().map(|(name, _)| name.as_str());
+                    (name.clone(), Outcome::Table(results::columns(columns, memory)?))
+                }
+                (Output::Tensor { name, .. }, mut memory) => {
+                    let memory = memory.pop().expect("tensor outputs were allocated");
+                    (name.clone(), Outcome::Tensor(memory.finish()?))
+                }
             });
         }
         let times = Times { loops: run.loops(), calls: run.calls() };
@@ -224,7 +231,7 @@ impl Job<'_> {
         bind: &Bind,
         slot: Slot,
         dims: &BTreeMap<String, u64>,
-        outputs: &mut [Option<results::TensorMemory>],
+        outputs: &mut [Vec<results::TensorMemory>],
     ) -> Result<()> {
         match bind {
             Bind::Rows { table } => frame.write(slot.offset, self.table(table)?.rows() as i64),
@@ -245,13 +252,38 @@ impl Job<'_> {
                 let scaled = value.ok_or_else(missing)?.saturating_mul(10i128.pow((*digits).into()));
                 frame.write(slot.offset, scaled.clamp((*min).into(), (*max).into()) as i64);
             }
-            Bind::Output { index } => {
-                if let Some(memory) = &mut outputs[*index] {
-                    frame.write(slot.offset, memory.as_mut_ptr());
-                }
-            }
+            Bind::Output { index } => self.bind_output(frame, slot, outputs[*index].first_mut()),
+            Bind::OutputColumn { index, column } => self.bind_output(frame, slot, outputs[*index].get_mut(*column)),
         }
         Ok(())
+    }
+
+    fn bind_output(&self, frame: &mut Frame, slot: Slot, memory: Option<&mut results::TensorMemory>) {
+        if let Some(memory) = memory {
+            frame.write(slot.offset, memory.as_mut_ptr());
+        }
+    }
+
+    /// Memory for a result: one block for a tensor, one for each column that is written as a whole.
+    fn allocate(&self, output: &Output, dims: &BTreeMap<String, u64>) -> Result<Vec<results::TensorMemory>> {
+        let (elem, shape, name) = match output {
+            Output::Table { .. } => return Ok(vec![]),
+            Output::Columns { table, columns, .. } => {
+                let rows = self.table(table)?.rows() as u64;
+                let column = |(_, elem): &(String, Elem)| results::TensorMemory::new(elem.scalar, vec![rows]);
+                return columns.iter().map(column).collect();
+            }
+            Output::Tensor { elem, shape, name } => (elem, shape, name),
+        };
+        let size = |dim: &Dim| match dim {
+            Dim::Const(n) => Ok(*n),
+            Dim::Named(d) => {
+                dims.get(d).copied().ok_or_else(|| Error::Setting(format!("no input has the dimension \"{d}\"")))
+            }
+            Dim::Rows(_) => Err(Error::Setting(format!("result \"{name}\" has as many rows as a table"))),
+        };
+        let shape = shape.iter().map(size).collect::<Result<Vec<_>>>()?;
+        Ok(vec![results::TensorMemory::new(elem.scalar, shape)?])
     }
 
     fn table(&self, name: &str) -> Result<&crate::data::Table> {
@@ -270,19 +302,6 @@ pub(crate) fn given<'t>(tensors: &'t Tensors, input: &Input) -> Result<&'t Tenso
         return Err(wrong(format!("expected {input}, found {} {:?}", tensor.scalar(), tensor.shape())));
     }
     Ok(tensor)
-}
-
-fn allocate(output: &Output, dims: &BTreeMap<String, u64>) -> Result<Option<results::TensorMemory>> {
-    let Output::Tensor { elem, shape, name } = output else { return Ok(None) };
-    let size = |dim: &Dim| match dim {
-        Dim::Const(n) => Ok(*n),
-        Dim::Named(d) => {
-            dims.get(d).copied().ok_or_else(|| Error::Setting(format!("no input has the dimension \"{d}\"")))
-        }
-        Dim::Rows(_) => Err(Error::Setting(format!("result \"{name}\" has as many rows as a table"))),
-    };
-    let shape = shape.iter().map(size).collect::<Result<Vec<_>>>()?;
-    results::TensorMemory::new(elem.scalar, shape).map(Some)
 }
 
 /// Offsets of one empty string.

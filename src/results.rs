@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::lower::relational::layout::TEXT_LEN;
 use crate::lower::relational::{RowField, RowLayout, Stored};
 use arrow::array::*;
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{Field, IntervalMonthDayNano, Schema};
 use arrow::util::pretty::pretty_format_batches;
 use half::{bf16, f16};
@@ -108,6 +109,33 @@ impl TensorMemory {
     pub(crate) fn finish(self) -> Result<Tensor> {
         Ok(Tensor::from_buffer(self.scalar, self.shape, self.bytes.into())?)
     }
+}
+
+/// Columns that were written as a whole, as a record batch.
+pub(crate) fn columns<'a>(
+    names: impl Iterator<Item = &'a str>,
+    memory: impl IntoIterator<Item = TensorMemory>,
+) -> Result<RecordBatch> {
+    let column = |memory: TensorMemory| -> Result<ArrayRef> {
+        let buffer: arrow::buffer::Buffer = memory.bytes.into();
+        Ok(match memory.scalar {
+            Scalar::I32 => Arc::new(Int32Array::new(ScalarBuffer::from(buffer), None)),
+            Scalar::I64 => Arc::new(Int64Array::new(ScalarBuffer::from(buffer), None)),
+            Scalar::F32 => Arc::new(Float32Array::new(ScalarBuffer::from(buffer), None)),
+            Scalar::F64 => Arc::new(Float64Array::new(ScalarBuffer::from(buffer), None)),
+            Scalar::Date => Arc::new(Date32Array::new(ScalarBuffer::from(buffer), None)),
+            Scalar::Timestamp => Arc::new(TimestampMicrosecondArray::new(ScalarBuffer::from(buffer), None)),
+            other => return Err(Error::Setting(format!("internal error: a result column of {other} as a whole"))),
+        })
+    };
+    let (mut fields, mut arrays) = (vec![], vec![]);
+    for (name, memory) in names.zip(memory) {
+        let array = column(memory)?;
+        fields.push(Field::new(name, array.data_type().clone(), false));
+        arrays.push(array);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+        .map_err(|e| Error::Setting(format!("internal error: results do not form a batch: {e}")))
 }
 
 /// Addresses of all rows of the workers' lists, worker by worker.

@@ -606,6 +606,6 @@ fn what_cannot_be_lowered_is_an_error() {
     g.output("y", x);
     let catalog = quearn::data::Catalog::default();
     let cx = quearn::lower::Cx::new(&g, &[], &catalog);
-    let error = quearn::lower::tensor::lower_program(&cx, &[(0, "y".into(), x)]).unwrap_err();
+    let error = quearn::lower::tensor::lower_program(&cx, &[(0, "y".into(), x)], Default::default()).unwrap_err();
     assert!(error.to_string().contains("decimal(10,2)"), "{error}");
 }

@@ -114,11 +114,14 @@ pub fn attention<'s>(
     heads: u64,
     mask: Values<'s>,
 ) -> Values<'s> {
-    let split = |x: Values<'s>| x.reshape([extent(x, 0), extent(x, 1), heads, last(x) / heads]).permute([0, 2, 1, 3]);
+    let split = |x: Values<'s>| {
+        let parts = [dim(x, 0), dim(x, 1), Dim::Const(heads), Dim::Const(last(x) / heads)];
+        x.reshape(parts).permute([0, 2, 1, 3])
+    };
     let scale = 1.0 / ((last(query) / heads) as f32).sqrt();
     let scores = split(query).matmul(split(key).transpose()) * scale + mask;
     let mixed = scores.softmax(3).matmul(split(value)).permute([0, 2, 1, 3]);
-    mixed.reshape([extent(query, 0), extent(query, 1), last(query)])
+    mixed.reshape([dim(query, 0), dim(query, 1), dim(query, 2)])
 }
 
 /// What a mask adds to scores that do not count: e to it is 0.
@@ -143,6 +146,11 @@ pub fn clipped(x: Values<'_>, most: f32) -> Values<'_> {
     x.relu().minimum(most)
 }
 
+/// An extent of `x`, known or not; 0, which fits nothing, if it has none.
+fn dim<T: ElementMarker>(x: Rep<'_, Tensor<T>>, axis: usize) -> Dim {
+    x.shape().get(axis).cloned().unwrap_or(Dim::Const(0))
+}
+
 /// A known extent of `x`; 0, which fits nothing, if it has none.
 pub fn extent<T: ElementMarker>(x: Rep<'_, Tensor<T>>, axis: usize) -> u64 {
     x.shape().get(axis).and_then(Dim::as_const).unwrap_or(0)
@@ -158,5 +166,13 @@ pub fn last<T: ElementMarker>(x: Rep<'_, Tensor<T>>) -> u64 {
 pub fn widened<'s, T: ElementMarker + FloatLike>(x: Rep<'s, Tensor<T>>) -> Rep<'s, Tensor<T>> {
     let mut shape = x.shape();
     shape.push(Dim::Const(1));
+    x.reshape(shape)
+}
+
+/// `x` without its last axis, of extent 1.
+#[track_caller]
+pub fn narrowed<'s, T: ElementMarker + FloatLike>(x: Rep<'s, Tensor<T>>) -> Rep<'s, Tensor<T>> {
+    let mut shape = x.shape();
+    shape.pop();
     x.reshape(shape)
 }

@@ -1,21 +1,11 @@
-//! The programs, run by the naive evaluator, give what PyTorch and DuckDB give.
+//! The programs, run by the naive evaluator, give what PyTorch gives.
 
 use quearn::data::Tensor;
-use quearn::eval::{EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
+use quearn::eval::{EvalTensor, Inputs, evaluate};
 use quearn_models::check::{Reference, TOLERANCE, check_tensor, references};
 use quearn_models::networks::{Network, SMALL};
-use quearn_models::pipelines::image_classes::{self, Set, image_classes};
 use quearn_models::weights;
 use quearn_models::weights::Weights;
-use quearn_stage::rep::{Marker, Rep, Stage};
-
-/// The only output of the program that `write` writes.
-fn run<T: Marker>(inputs: &Inputs, write: impl for<'s> FnOnce(&'s Stage) -> Rep<'s, T>) -> EvalValue {
-    let s = Stage::new();
-    s.output("result", write(&s));
-    let mut outputs = evaluate(&s.finish().unwrap(), inputs).unwrap();
-    outputs.remove(0).1
-}
 
 fn with_weights(inputs: Inputs, weights: &Weights) -> Inputs {
     weights.iter().fold(inputs, |inputs, (name, tensor)| inputs.tensor(name, EvalTensor::from(tensor)))
@@ -46,17 +36,4 @@ fn small_networks_agree_with_pytorch() {
     for network in SMALL.iter().chain(lenet) {
         references(network).unwrap().iter().for_each(|reference| check_network(network, reference));
     }
-}
-
-#[test]
-fn image_classes_agree_with_duckdb_and_pytorch() {
-    let scale = 0.01;
-    let data = image_classes::data(Set::A, scale, &|_| ()).unwrap();
-    let inputs = Inputs::new()
-        .table("images", EvalTable::from(&data.images))
-        .table("cameras", EvalTable::from(&data.cameras))
-        .tensor("pixels", EvalTensor::from(&data.pixels));
-    let inputs = with_weights(inputs, &data.weights);
-    let classes = run(&inputs, |s| image_classes(s, Set::A, scale));
-    image_classes::check(Set::A, scale, &classes.table().to_batch().unwrap()).unwrap();
 }

@@ -3,9 +3,8 @@
 
 use quearn::{BackendKind, Session, Tensors};
 use quearn_models::networks::{Network, SMALL};
-use quearn_models::pipelines::image_classes::{self, Set, image_classes};
+use quearn_models::pipelines::{Pipeline, Results};
 use quearn_models::weights;
-use quearn_stage::rep::Stage;
 use std::collections::BTreeMap;
 
 fn session(tensors: &[&Tensors]) -> Session {
@@ -49,19 +48,15 @@ fn a_pipeline_gives_the_same_counts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipeline");
     let scale = 0.01;
+    let pipeline = Pipeline::find("P9a").unwrap();
     let fresh = || {
-        let data = image_classes::data(Set::A, scale, &|_| ()).unwrap();
-        let mut session = session(&[&data.weights]);
-        session.bind("pixels", data.pixels);
-        session.add_table(data.images);
-        session.add_table(data.cameras);
+        let mut session = session(&[]);
+        pipeline.data(scale, &|_| ()).unwrap().bind(&mut session);
         session
     };
-    let s = Stage::new();
-    s.output("result", image_classes(&s, Set::A, scale));
-    let graph = s.finish().unwrap();
+    let graph = pipeline.graph(scale).unwrap();
     fresh().compile(&graph).unwrap().save(&path).unwrap();
     let session = fresh();
     let outputs = session.load(&path).unwrap().run(&session).unwrap();
-    image_classes::check(Set::A, scale, outputs.table("result").unwrap()).unwrap();
+    pipeline.check(&pipeline.answer(&Results::from(&outputs), scale).unwrap(), scale).unwrap();
 }

@@ -1,4 +1,4 @@
-//! The programs, compiled and run by each backend, give what PyTorch and DuckDB give.
+//! The programs, compiled and run by each backend, give what PyTorch gives.
 
 use quearn::data::Tensor;
 use quearn::{BackendKind, Session};
@@ -6,24 +6,10 @@ use quearn_models::check::{Reference, TOLERANCE, check_tensor, references};
 use quearn_models::generate::Generator;
 use quearn_models::gpt2;
 use quearn_models::networks::{Network, SMALL};
-use quearn_models::pipelines::image_classes::{self, Counts, Set, image_classes};
 use quearn_models::weights::{self, Weights};
-use quearn_stage::graph::Graph;
-use quearn_stage::rep::{Marker, Rep, Stage};
-
-/// The only result of the programs.
-const RESULT: &str = "result";
-/// A scale at which the pictures are few.
-const SMALL_SCALE: f64 = 0.01;
 
 fn session(backend: BackendKind, threads: usize) -> Session {
     Session::builder().backend(backend).threads(threads).build().unwrap()
-}
-
-fn program<T: Marker>(write: impl for<'s> FnOnce(&'s Stage) -> Rep<'s, T>) -> Graph {
-    let s = Stage::new();
-    s.output(RESULT, write(&s));
-    s.finish().unwrap()
 }
 
 fn bind(session: &mut Session, weights: Weights) {
@@ -80,20 +66,6 @@ fn generation(backend: BackendKind, threads: usize) {
     }
 }
 
-/// Runs the pipeline at the small scale and compares the counts.
-fn classes(backend: BackendKind, threads: usize, set: Set) -> Counts {
-    let data = image_classes::data(set, SMALL_SCALE, &|_| ()).unwrap();
-    let mut session = session(backend, threads);
-    bind(&mut session, data.weights);
-    session.bind("pixels", data.pixels);
-    session.add_table(data.images);
-    session.add_table(data.cameras);
-    let outputs = session.run(&program(|s| image_classes(s, set, SMALL_SCALE))).unwrap();
-    let result = outputs.table(RESULT).unwrap();
-    image_classes::check(set, SMALL_SCALE, result).unwrap();
-    image_classes::counts(set, result).unwrap()
-}
-
 #[cfg(any(feature = "llvm", feature = "llvm19"))]
 mod llvm {
     use super::*;
@@ -114,14 +86,6 @@ mod llvm {
     fn words_one_by_one_are_the_whole_text() {
         [1, 2].into_iter().for_each(|threads| generation(BackendKind::Llvm, threads));
     }
-
-    #[test]
-    fn image_classes_agree_with_duckdb_and_pytorch() {
-        for set in [Set::A, Set::B] {
-            let [one, two] = [1, 2].map(|threads| classes(BackendKind::Llvm, threads, set));
-            assert_eq!(one, two);
-        }
-    }
 }
 
 #[test]
@@ -137,9 +101,4 @@ fn small_networks_agree_with_pytorch_when_interpreted() {
 #[test]
 fn words_one_by_one_are_the_whole_text_when_interpreted() {
     generation(BackendKind::Interp, 1);
-}
-
-#[test]
-fn image_classes_agree_when_interpreted() {
-    classes(BackendKind::Interp, 2, Set::A);
 }

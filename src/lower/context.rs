@@ -11,11 +11,11 @@ use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
 use crate::data::{Catalog, Phys, Values};
 use crate::estimate::Estimator;
-use quearn_stage::graph::{AggregateOp, Graph, Node, Op};
+use quearn_stage::graph::{AggregateOp, Dim, Graph, Node, Op};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// Parameters of every function that runs on a frame: `(frame, worker, lo, hi)`.
@@ -391,26 +391,54 @@ impl<'g> Cx<'g> {
     }
 }
 
-/// Operators and results that read the rows of each table. A product under a join's residual only names its rows.
+/// How often the rows of each table are read, by operators and results. A product under a join's residual only names its
+/// rows; what passes rows on reads them as often as it is read itself.
 fn readers(graph: &Graph) -> HashMap<Node, usize> {
     let is_table = |node: &Node| graph.ty(*node).as_table().is_some();
-    let mut readers = HashMap::new();
-    let mut read = |node: Node| *readers.entry(node).or_insert(0) += 1;
-    for node in graph.reachable() {
-        let inputs = graph.inputs(node);
-        match graph.op(node) {
-            Op::Product => {}
-            Op::Single => graph.inputs(inputs[0]).iter().filter(|n| is_table(n)).for_each(|n| read(*n)),
-            _ if is_table(&node) => inputs.iter().filter(|n| is_table(n)).for_each(|n| read(*n)),
-            _ => {}
-        }
+    let mut readers: HashMap<Node, usize> = HashMap::new();
+    for (_, output) in graph.outputs() {
+        let read = if is_table(output) { BTreeSet::from([*output]) } else { tables_of(graph, *output) };
+        read.into_iter().for_each(|table| *readers.entry(table).or_default() += 1);
     }
-    graph.outputs().iter().filter(|(_, n)| is_table(n)).for_each(|(_, n)| read(*n));
+    // Users come after what they use.
+    let mut nodes = graph.reachable();
+    nodes.sort_unstable_by(|a, b| b.cmp(a));
+    for node in nodes {
+        let inputs = graph.inputs(node);
+        let (read, times) = match graph.op(node) {
+            Op::Product => continue,
+            Op::Single => (graph.inputs(inputs[0]), 1),
+            Op::Filter | Op::Project { .. } => (inputs, readers.get(&node).map_or(1, |times| (*times).max(1))),
+            _ if is_table(&node) => (inputs, 1),
+            _ => continue,
+        };
+        read.iter().filter(|n| is_table(n)).for_each(|table| *readers.entry(*table).or_default() += times);
+    }
     readers
 }
 
+/// The tables whose columns an expression reads row by row.
+fn tables_of(graph: &Graph, expression: Node) -> BTreeSet<Node> {
+    let (mut tables, mut seen, mut stack) = (BTreeSet::new(), BTreeSet::new(), vec![expression]);
+    while let Some(node) = stack.pop() {
+        match graph.op(node) {
+            _ if !seen.insert(node) => {}
+            Op::Single => {}
+            Op::Column(_) => drop(tables.insert(graph.inputs(node)[0])),
+            _ => stack.extend(graph.dependencies(node)),
+        }
+    }
+    tables
+}
+
 fn sums_floats(graph: &Graph) -> bool {
+    let over_rows = |node: &Node| {
+        graph.ty(*node).as_tensor().is_some_and(|(_, shape)| shape.iter().any(|d| matches!(d, Dim::Rows(_))))
+    };
     graph.reachable().into_iter().any(|node| {
+        if matches!(graph.op(node), Op::MatMul | Op::Reduce { .. }) {
+            return !over_rows(&node) && graph.inputs(node).iter().any(over_rows);
+        }
         let Op::Aggregate { aggregates, keys } = graph.op(node) else { return false };
         let is_float =
             |argument: &Node| graph.ty(*argument).as_tensor().is_some_and(|(elem, _)| elem.scalar.is_float());

@@ -101,6 +101,13 @@ pub enum Bind {
         /// Position in the graph's outputs.
         index: usize,
     },
+    /// Memory for a column of an output.
+    OutputColumn {
+        /// Position in the graph's outputs.
+        index: usize,
+        /// Position of the column.
+        column: usize,
+    },
 }
 
 /// Lays out a frame while a program is lowered.

@@ -60,10 +60,14 @@ impl Interface {
         };
         let result = |output: &Output| match output {
             Output::Table { lists, layout, .. } => lies(lists) && layout.is_sound(),
-            Output::Tensor { .. } => true,
+            Output::Columns { .. } | Output::Tensor { .. } => true,
         };
         let is_there = |bind: &Bind| match bind {
             Bind::Output { index } => *index < self.outputs.len(),
+            Bind::OutputColumn { index, column } => match self.outputs.get(*index) {
+                Some(Output::Columns { columns, .. }) => *column < columns.len(),
+                _ => false,
+            },
             Bind::Parameter { digits, min, max, .. } => *digits <= 38 && min <= max,
             _ => true,
         };
@@ -155,6 +159,16 @@ pub enum Output {
         lists: Slot,
         /// Layout of a row.
         layout: RowLayout,
+    },
+    /// A value in each column for each row of a stored table, in the order of its rows, in memory that the session has
+    /// bound as `Bind::OutputColumn`.
+    Columns {
+        /// Name of the result.
+        name: String,
+        /// Name of the stored table.
+        table: String,
+        /// Names and types of the columns.
+        columns: Vec<(String, Elem)>,
     },
     /// Memory that the session has bound as `Bind::Output`.
     Tensor {

@@ -4,6 +4,7 @@ use super::context::Cx;
 use super::error::{LowerError, Result};
 use super::parameter::Parameter;
 use super::relational;
+use super::relational::tensors::Operands;
 use super::{Lowered, Output, tensor};
 use crate::data::Catalog;
 use quearn_stage::graph::{Dim, Graph, GraphError, Node, Op, Ty};
@@ -33,19 +34,20 @@ pub fn as_tables(graph: &Graph) -> std::result::Result<Graph, GraphError> {
 pub fn lower(graph: &Graph, parameters: &[Parameter], catalog: &Catalog) -> Result<Lowered> {
     let cx = Cx::new(graph, parameters, catalog);
     let mut outputs: Vec<Option<Output>> = vec![];
-    let mut tensors = vec![];
+    let (mut tensors, mut over_tables) = (vec![], vec![]);
     for (index, (name, node)) in graph.outputs().iter().enumerate() {
         let output = match graph.ty(*node) {
-            Ty::Table { .. } => Some(relational::output::lower(&cx, name, *node)?),
-            Ty::Tensor { elem, shape } if reads_tables(graph, *node) => {
-                if !shape.is_empty() {
-                    let what = "a tensor of table values as a result (make it a column of a table)".to_owned();
-                    return Err(LowerError::Unsupported { node: cx.describe(*node), what });
-                }
+            Ty::Table { .. } => Some(relational::output::lower(&cx, index, name, *node)?),
+            Ty::Tensor { elem, shape }
+                if shape.is_empty()
+                    && reads_tables(graph, *node)
+                    && relational::tensors::is_scalar_value(&cx, *node) =>
+            {
                 Some(relational::output::scalar(&cx, name, *elem, *node)?)
             }
             Ty::Tensor { .. } => {
-                tensors.push((index, name.clone(), *node));
+                let results = if reads_tables(graph, *node) { &mut over_tables } else { &mut tensors };
+                results.push((index, name.clone(), *node));
                 None
             }
             Ty::Tuple(_) => {
@@ -55,7 +57,12 @@ pub fn lower(graph: &Graph, parameters: &[Parameter], catalog: &Catalog) -> Resu
         outputs.push(output);
     }
     if !tensors.is_empty() {
-        tensor::lower_program(&cx, &tensors)?;
+        tensor::lower_program(&cx, &tensors, Operands::default())?;
+    }
+    if !over_tables.is_empty() {
+        let nodes: Vec<Node> = over_tables.iter().map(|(_, _, node)| *node).collect();
+        let operands = relational::tensors::operands(&cx, &nodes)?;
+        tensor::lower_program(&cx, &over_tables, operands)?;
     }
     let outputs = outputs.into_iter().zip(graph.outputs());
     let outputs = outputs.map(|(output, (name, node))| output.unwrap_or_else(|| tensor_output(graph, name, *node)));

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of the harness")]
 
 use quearn::lower::frame::Bind;
+use quearn::lower::relational::tensors::Operands;
 use quearn::lower::{Cx, Lowered, tensor};
 use quearn_backends::runtime::{Run, RunConfig, thread_pool};
 use quearn_backends::{Backend, Code, CompileOptions, abi};
@@ -105,7 +106,7 @@ impl Program {
         let cx = Cx::new(g, &[], &catalog);
         let outputs: Vec<(usize, String, Node)> =
             g.outputs().iter().enumerate().map(|(i, (name, node))| (i, name.clone(), *node)).collect();
-        tensor::lower_program(&cx, &outputs).unwrap();
+        tensor::lower_program(&cx, &outputs, Operands::default()).unwrap();
         let dims: HashMap<String, i64> = named.iter().map(|(n, v)| (n.to_string(), *v)).collect();
         let output_bytes = g.outputs().iter().map(|(_, node)| {
             let (elem, shape) = g.ty(*node).as_tensor().unwrap();

@@ -3,12 +3,13 @@
 use super::machine::{Backend, Machine};
 use super::measure::{Measured, Runs, measure};
 use super::network::Case;
-use super::pictures::{Pictures, Set};
+use super::pipelines;
 use super::progress::Bars;
 use super::table::{self, Row, Verdict};
 use quearn::rewrite::rewrite;
 use quearn::{Outputs, Session};
 use quearn_models::networks::Network;
+use quearn_models::pipelines::{PIPELINES, Results};
 use quearn_models::{Error, Result};
 use quearn_stage::graph::Graph;
 use quearn_tpch::times::elapsed_ms;
@@ -56,7 +57,7 @@ impl Demo {
         let mut setup = Setup::default();
         self.tables(&machine, &mut setup)?;
         networks(&machine, &mut setup)?;
-        self.pictures(&machine, &mut setup)?;
+        self.pipelines(&machine, &mut setup)?;
         let mut rows = setup.measure();
         let (all, failed) = (rows.len(), rows.iter().filter(|row| row.is_bad()).count());
         rows.append(&mut setup.rows);
@@ -87,14 +88,22 @@ impl Demo {
         Ok(())
     }
 
-    /// The pipeline of pictures.
-    fn pictures(&self, machine: &Machine, setup: &mut Setup) -> Result<()> {
-        let (pictures, bars) = (Pictures { set: Set::A, scale: self.scale }, Bars::new());
-        let session = setup.timed("pictures, weights", || pictures.session(machine, &bars))?;
+    /// The pipelines of queries and models.
+    fn pipelines(&self, machine: &Machine, setup: &mut Setup) -> Result<()> {
+        let (scale, bars) = (self.scale, Bars::new());
+        for pipeline in PIPELINES {
+            let session = || pipelines::session(pipeline, scale, machine, &bars);
+            let session = setup.timed(&format!("data of {}", pipeline.name), session)?;
+            let check = move |outputs: &Outputs| match pipeline
+                .check(&pipeline.answer(&Results::from(outputs), scale)?, scale)
+            {
+                Err(Error::NoExpectation { .. }) => Ok(Verdict::Unknown),
+                checked => checked.map(|_| Verdict::Good("as expected".into())),
+            };
+            setup.add(format!("{}: {}", pipeline.name, pipeline.about), pipeline.graph(scale)?, Box::new(check));
+            setup.sessions.push(session);
+        }
         bars.clear();
-        let check = move |outputs: &Outputs| Ok(pictures.check(outputs)?.map_or(Verdict::Unknown, differing));
-        setup.add("query with SqueezeNet".into(), pictures.graph()?, Box::new(check));
-        setup.sessions.push(session);
         Ok(())
     }
 }
@@ -123,10 +132,6 @@ fn check_query(query: u32, scale: f64, outputs: &Outputs) -> Result<Verdict> {
     }
     answers::check(query, scale, result).map_err(quearn_tpch::Error::from)?;
     Ok(Verdict::Good("as expected".into()))
-}
-
-fn differing(share: f64) -> Verdict {
-    Verdict::Good(format!("as DuckDB and PyTorch, {:.1} % in another class", share * 100.0))
 }
 
 impl Setup {

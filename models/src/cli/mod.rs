@@ -2,9 +2,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `bench`, `check`, `micro`, `profile`, `pipeline`, `explain`, `generate`, `demo` | the commands |
+//! | `bench`, `check`, `micro`, `profile`, `pipelines`, `explain`, `generate`, `demo` | the commands |
 //! | `network` | a network with weights, inputs and the outputs to expect |
-//! | `pictures` | the pipeline of pictures with its data |
 //! | `machine` | settings of the session |
 //! | `measure` | a program compiled once and run several times |
 //! | `table` | the table that `demo` prints |
@@ -19,8 +18,7 @@ mod machine;
 mod measure;
 mod micro;
 mod network;
-mod pictures;
-mod pipeline;
+mod pipelines;
 mod profile;
 mod progress;
 mod table;
@@ -48,8 +46,8 @@ enum Command {
     Micro(micro::Micro),
     /// Show where the time of a network goes.
     Profile(profile::ProfileNetwork),
-    /// Run and measure a pipeline of a query and a network.
-    Pipeline(pipeline::Pipeline),
+    /// List, run, check and measure pipelines of queries and models.
+    Pipelines(pipelines::Pipelines),
     /// Print a network or a pipeline at a level of the compiler.
     Explain(explain::Explain),
     /// Write a text word by word with a decoder, and tell how long a word takes.
@@ -66,7 +64,7 @@ impl Cli {
             Command::Check(command) => command.run(),
             Command::Micro(command) => command.run(),
             Command::Profile(command) => command.run(),
-            Command::Pipeline(command) => command.run(),
+            Command::Pipelines(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Demo(command) => command.run(),

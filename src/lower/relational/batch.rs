@@ -16,7 +16,7 @@ use crate::lower::frame::{Slot, round_up, workers};
 use crate::lower::tensor::{self, View, storage};
 use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
 use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// Bytes of intermediate tensors that a tile aims at: they stay in the second-level cache.
@@ -25,7 +25,8 @@ const TILE_BYTES: u64 = 1 << 20;
 /// Rows of the source that make a morsel, for each row of a tile: some are filtered out on the way.
 const SOURCE_ROWS: i64 = 4;
 
-fn is_tensor_op(op: &Op) -> bool {
+/// Does the operation work on whole tensors, not on one value a row?
+pub fn is_tensor_op(op: &Op) -> bool {
     matches!(
         op,
         Op::Iota(_)
@@ -72,17 +73,41 @@ pub fn roots(cx: &Cx<'_>, project: Node) -> Vec<Node> {
     let Op::Project { names } = cx.graph.op(project) else { return vec![] };
     let inputs = &cx.graph.inputs(project)[1..];
     let needed = names.iter().zip(inputs).filter(|(name, _)| cx.needed.contains(project, name));
-    let mut found = BTreeSet::new();
+    let (mut found, mut tiled) = (BTreeSet::new(), HashMap::new());
     let mut stack: Vec<Node> = needed.map(|(_, e)| *e).collect();
     while let Some(node) = stack.pop() {
-        let from_steps = |n: &Node| matches!(cx.graph.op(*n), Op::Steps(_));
-        if is_tensor_op(cx.graph.op(node)) || shape_len(cx, node) > 1 || cx.graph.inputs(node).iter().any(from_steps) {
+        if is_tiled(cx, node, &mut tiled) {
             found.insert(node);
         } else if !matches!(cx.graph.op(node), Op::Column(_)) {
             stack.extend(cx.graph.inputs(node));
         }
     }
     found.into_iter().collect()
+}
+
+/// Is the node computed for a whole tile: by tensor operators, and what is made of their results alone?
+fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
+    let op = cx.graph.op(node);
+    let from_steps = |n: &Node| matches!(cx.graph.op(*n), Op::Steps(_));
+    if is_tensor_op(op) || shape_len(cx, node) > 1 || cx.graph.inputs(node).iter().any(from_steps) {
+        return true;
+    }
+    if let Some(known) = known.get(&node) {
+        return *known;
+    }
+    let of_numbers = |node: &Node| {
+        let elem = cx.graph.ty(*node).as_tensor().map(|(elem, _)| elem);
+        elem.is_some_and(|elem| !elem.nullable && (elem.scalar.is_int() || elem.scalar.is_float()))
+    };
+    let elementwise = matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Select | Op::Cast(_));
+    let inputs = cx.graph.inputs(node);
+    // A comparison gives truth values; what is chosen by it may be numbers.
+    let comparison = matches!(op, Op::Compare(_)) && inputs.iter().all(of_numbers);
+    let tiled = (comparison || elementwise && of_numbers(&node))
+        && shape_len(cx, node) == 1
+        && inputs.iter().all(|input| matches!(cx.graph.op(*input), Op::Const(_)) || is_tiled(cx, *input, known));
+    known.insert(node, tiled);
+    tiled
 }
 
 /// Columns of a tile that tensor operators read.
@@ -248,7 +273,7 @@ impl Tile {
 }
 
 /// The machine value in the type that tensors store.
-fn leaf_value<'b>(value: Value<'b>, prim: Prim) -> V<'b> {
+pub fn leaf_value<'b>(value: Value<'b>, prim: Prim) -> V<'b> {
     let v = value.scalar();
     match (v.ty().prim, prim) {
         (from, to) if from == to => v,
@@ -287,9 +312,12 @@ fn element<'b>(cx: &Cx<'_>, b: &'b Builder, root: Node, view: &View<'b>, row: V<
 }
 
 fn leaf_nodes(cx: &Cx<'_>, roots: &[Node]) -> BTreeSet<Node> {
-    let mut leaves = BTreeSet::new();
+    let (mut leaves, mut seen) = (BTreeSet::new(), BTreeSet::new());
     let mut stack = roots.to_vec();
     while let Some(node) = stack.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
         if is_row_value(cx, node) {
             leaves.insert(node);
         } else {

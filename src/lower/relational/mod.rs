@@ -11,6 +11,8 @@
 //! | [`aggregate`] | group-aggregate |
 //! | [`sort`] | sort and limit |
 //! | [`batch`] | tensor operators on the rows of a pipeline, a tile at a time |
+//! | [`products`] | products of columns that sum over rows |
+//! | [`tensors`] | rows and scalars as operands of tensor programs |
 //! | [`output`] | results |
 //! | [`materialise`] | rows between pipelines |
 //! | [`env`] | the current row |
@@ -29,10 +31,12 @@ pub mod materialise;
 pub mod needed;
 pub mod output;
 pub mod pipeline;
+pub mod products;
 pub mod scan;
 pub mod select;
 pub mod sideways;
 pub mod sort;
+pub mod tensors;
 pub mod value;
 pub mod zones;
 

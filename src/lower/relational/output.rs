@@ -1,6 +1,8 @@
-//! Results: the rows of a table as per-worker lists, in the logical types of its columns.
+//! Results: the rows of a table as per-worker lists, in the logical types of its columns; or whole columns, where there
+//! is a row for each row of a stored table and no value is NULL.
 
-use super::env::Env;
+use super::batch;
+use super::env::{Env, Place};
 use super::expr::{cast, column, eval};
 use super::layout::RowLayout;
 use super::materialise::{self, Lists};
@@ -8,7 +10,10 @@ use super::pipeline::{self, Sink};
 use crate::lower::Output;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
-use quearn_stage::graph::{Elem, Field, Node};
+use crate::lower::frame::{Bind, Slot};
+use crate::lower::tensor::storage;
+use quearn_stage::graph::{Elem, Field, Node, Op, Scalar};
+use quearn_stage::low::Prim;
 
 struct Emit {
     table: Node,
@@ -42,8 +47,68 @@ impl Sink for Emit {
     }
 }
 
-/// Emits the pipeline that gives the rows of `table` out.
-pub fn lower(cx: &Cx<'_>, name: &str, table: Node) -> Result<Output> {
+/// Writes columns, each value at the place of its row.
+struct Write {
+    table: Node,
+    scan: Node,
+    /// Fields, how they are stored, and slots with the addresses of their columns.
+    columns: Vec<(Field, Prim, Slot)>,
+}
+
+impl Sink for Write {
+    fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
+        let Some(Place::Stored(row)) = env.place(self.scan) else {
+            return Err(LowerError::Internal { node: cx.describe(self.scan), what: "its rows have no places".into() });
+        };
+        for (field, prim, slot) in &self.columns {
+            let value = column::column(cx, env, self.table, &field.name)?;
+            let place = slot.get(env.b, env.frame).index(*row, prim.bytes() as i64);
+            env.b.store(place, 0, batch::leaf_value(value, *prim));
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let bytes: usize = self.columns.iter().map(|(_, prim, _)| prim.bytes()).sum();
+        format!("the result, by columns: {bytes} bytes a row")
+    }
+}
+
+/// The stored table that a table has a row for each row of, in place.
+fn stored_rows<'c>(cx: &'c Cx<'_>, table: Node) -> Option<(Node, &'c str)> {
+    match cx.graph.op(table) {
+        Op::Scan { table: name, .. } => Some((table, name)),
+        Op::Project { .. } if batch::roots(cx, table).is_empty() => stored_rows(cx, cx.graph.inputs(table)[0]),
+        _ => None,
+    }
+}
+
+/// How the values of a column are stored, if that is how Arrow has them.
+fn plain(field: &Field) -> Option<Prim> {
+    let plain = matches!(
+        field.elem.scalar,
+        Scalar::I32 | Scalar::I64 | Scalar::F32 | Scalar::F64 | Scalar::Date | Scalar::Timestamp
+    );
+    (plain && !field.elem.nullable && field.shape.is_empty()).then(|| storage(field.elem.scalar))?
+}
+
+/// Emits the pipeline that gives `table` out by columns, if that can be done.
+fn by_columns(cx: &Cx<'_>, index: usize, name: &str, table: Node) -> Result<Option<Output>> {
+    let fields = column::fields(cx, table);
+    let Some((scan, stored)) = stored_rows(cx, table) else { return Ok(None) };
+    let Some(prims) = fields.iter().map(plain).collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let slot = |column| cx.frame.bind(Bind::OutputColumn { index, column });
+    let columns = fields.iter().zip(prims).enumerate().map(|(at, (field, prim))| (field.clone(), prim, slot(at)));
+    pipeline::run(cx, "output", table, &mut Write { table, scan, columns: columns.collect() })?;
+    let columns = fields.iter().map(|field| (field.name.clone(), field.elem)).collect();
+    Ok(Some(Output::Columns { name: name.to_owned(), table: stored.to_owned(), columns }))
+}
+
+/// Emits the pipeline that gives the rows of `table` out, as the result at position `index`.
+pub fn lower(cx: &Cx<'_>, index: usize, name: &str, table: Node) -> Result<Output> {
+    if let Some(output) = by_columns(cx, index, name, table)? {
+        return Ok(output);
+    }
     let fields = column::fields(cx, table).to_vec();
     if let Some(field) = fields.iter().find(|f| !f.shape.is_empty()) {
         return Err(LowerError::Unsupported {

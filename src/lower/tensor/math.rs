@@ -206,20 +206,50 @@ pub fn erf<'b>(x: V<'b>) -> V<'b> {
     c * p / q
 }
 
-/// Abramowitz and Stegun 7.1.26 is too coarse for `f64`; this is the series (7.1.6) below 2.5 and the continued
-/// fraction (7.1.14) above, each to about 1e-13.
+/// Rational approximations: of erf below 1 (Cephes, Moshier), of erfc above (Cody 1969).
 fn erf_f64<'b>(x: V<'b>) -> V<'b> {
-    let a = x.un(UnOp::Abs);
+    const T: [f64; 5] = [
+        9.604_973_739_870_516,
+        9.002_601_972_038_427e1,
+        2.232_005_345_946_843_2e3,
+        7.003_325_141_128_051e3,
+        5.559_230_130_103_949_6e4,
+    ];
+    const U: [f64; 6] = [
+        1.0,
+        3.356_171_416_475_031e1,
+        5.213_579_497_801_527e2,
+        4.594_323_829_709_801e3,
+        2.262_900_006_138_909_4e4,
+        4.926_739_426_086_359e4,
+    ];
+    const P: [f64; 9] = [
+        2.153_115_354_744_038_5e-8,
+        5.641_884_969_886_701e-1,
+        8.883_149_794_388_376,
+        6.611_919_063_714_163e1,
+        2.986_351_381_974_001_3e2,
+        8.819_522_212_417_691e2,
+        1.712_047_612_634_070_6e3,
+        2.051_078_377_826_071_5e3,
+        1.230_339_354_797_997_2e3,
+    ];
+    const Q: [f64; 9] = [
+        1.0,
+        1.574_492_611_070_983_5e1,
+        1.176_939_508_913_125e2,
+        5.371_811_018_620_099e2,
+        1.621_389_574_566_690_2e3,
+        3.290_799_235_733_459_6e3,
+        4.362_619_090_143_247e3,
+        3.439_367_674_143_721_6e3,
+        1.230_339_354_803_749_4e3,
+    ];
     let z = x * x;
-    let gauss = exp(-z);
-    let two_over_root_pi = std::f64::consts::FRAC_2_SQRT_PI;
-    let series = (1..46).rev().fold(like(x, 1.0), |acc, n| {
-        let term = z * like(x, 2.0 / f64::from(2 * n + 1));
-        term.fma(acc, like(x, 1.0))
-    });
-    let small = series * a * gauss * like(x, two_over_root_pi);
-    let fraction = (1..60).rev().fold(a, |acc, n| a + like(x, f64::from(n) / 2.0) / acc);
-    let large = like(x, 1.0) - gauss / fraction * like(x, two_over_root_pi / 2.0);
-    let y = a.lt(like(x, 2.5)).select(small, large);
-    x.lt(like(x, 0.0)).select(-y, y)
+    let small = x * poly(z, &T) / poly(z, &U);
+    // From 6 on it is 1.
+    let a = clamp(x.un(UnOp::Abs), 0.0, 6.0);
+    let large = like(x, 1.0) - exp(-(a * a)) * poly(a, &P) / poly(a, &Q);
+    let y = x.lt(like(x, 0.0)).select(-large, large);
+    x.un(UnOp::Abs).lt(like(x, 1.0)).select(small, y)
 }

@@ -10,6 +10,7 @@
 //! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
+//! | [`contract`] | products that sum over the rows of a program |
 //! | [`attention`] | products, softmax and products in one stage |
 //! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
@@ -22,6 +23,7 @@
 
 pub mod arena;
 pub mod attention;
+pub mod contract;
 pub mod depthwise;
 pub mod eval;
 mod folds;
@@ -45,6 +47,8 @@ pub mod tile;
 mod windows;
 pub mod winograd;
 
+pub use contract::Kernel as RowProducts;
 pub use program::lower_program;
 pub use spec::storage;
+pub use target::Target;
 pub use tile::{View, lower_tile, tile_arena_bytes, tile_row_limit};

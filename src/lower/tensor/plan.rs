@@ -6,6 +6,7 @@
 //! written in place, into slices of its result.
 
 use super::attention::Attention;
+use super::contract::Contract;
 use super::depthwise::Depthwise;
 use super::gemm::{Gemm, Pack};
 use super::nest::{Nest, Vectors};
@@ -103,6 +104,10 @@ pub enum Kind {
     },
     /// A convolution or matrix product.
     Gemm(Box<Gemm>),
+    /// Parts of a product that sums over the rows of the program.
+    Contract(Box<Contract>),
+    /// Their sum.
+    ContractSum(Box<Contract>),
     /// A convolution with a filter for each channel.
     Depthwise(Box<Depthwise>),
     /// The tiles of an image, transformed for Winograd's algorithm.

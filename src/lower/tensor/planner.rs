@@ -460,9 +460,10 @@ impl<'g> Planner<'_, 'g> {
         check_elem(self.graph(), node)?;
         match self.graph().op(node) {
             Op::Conv2d(conv) => self.conv2d(node, root, conv),
-            Op::MatMul => match self.attentions.get(&node).copied() {
-                Some(parts) => self.attention(node, root, parts),
-                None => self.matmul(node, root),
+            Op::MatMul => match (self.attentions.get(&node).copied(), self.rows_summed(node)) {
+                (Some(parts), _) => self.attention(node, root, parts),
+                (None, Some(x)) => self.contract(node, root, x),
+                (None, None) => self.matmul(node, root),
             },
             Op::Pool2d(pool) => self.pool2d(node, root, pool),
             Op::Reduce { op, axes, keep } => self.reduce(node, root, *op, axes, *keep),

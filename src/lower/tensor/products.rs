@@ -1,5 +1,6 @@
 //! Plans convolutions and matrix products: layouts of operands, packing of weights, register tiles.
 
+use super::contract::{self, Contract, Kernel};
 use super::depthwise::{self, Depthwise};
 use super::gemm::{BOUND_BY_B, Gemm, Loop, Pack, Right};
 use super::kernel::{self, KAxis, Tile, element, elements_of_step};
@@ -276,6 +277,30 @@ impl Planner<'_, '_> {
         let shared = self.constant.contains(&w) && self.rank(w) == 2;
         let gemm = self.product(node, root, out.clone(), if shared { Rows::Joined } else { Rows::Apart(None) })?;
         self.finish(node, root, out, "matmul", Kind::Gemm(Box::new(gemm)));
+        Ok(())
+    }
+
+    /// The left operand, before it is transposed, of a product that sums over the rows of the program, however many
+    /// they are.
+    pub(super) fn rows_summed(&self, node: Node) -> Option<Node> {
+        let [left, right] = [0, 1].map(|i| self.inputs(node)[i]);
+        let Op::Transpose(axes) = self.graph().op(left) else { return None };
+        let x = self.inputs(left)[0];
+        let unknown = self.plan.items.dim.as_ref().is_some_and(|dim| dim.as_const().is_none());
+        (axes[..] == [1, 0] && unknown && self.itemed(x) && self.itemed(right) && self.rank(right) == 2).then_some(x)
+    }
+
+    pub(super) fn contract(&mut self, node: Node, root: Node, x: Node) -> Result<()> {
+        let prim = self.product_prim(node)?;
+        let y = self.inputs(node)[1];
+        let out = self.destination(root, true)?;
+        let kernel = Kernel::new(self.plan.target, prim, [x, y].map(|operand| self.extent(operand, 1)), x == y);
+        let bytes = (kernel.bytes() * contract::PARTS) as u64;
+        let parts = self.new_buffer(Place::Arena, &[], bytes, format!("parts of {}", self.label(node)));
+        let (operands, rows) = ([x, y], Size::Items);
+        let contract = Contract { node, root, operands, rows, kernel, parts, out: out.clone() };
+        self.push(node, "contract", vec![node], Kind::Contract(Box::new(contract.clone())));
+        self.finish(node, root, out, "contract_sum", Kind::ContractSum(Box::new(contract)));
         Ok(())
     }
 

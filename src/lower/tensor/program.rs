@@ -9,6 +9,7 @@ use super::steps::At;
 use super::target::Target;
 use crate::lower::error::LowerError;
 use crate::lower::frame::{Bind, Slot, run_handle, workers};
+use crate::lower::relational::tensors::Operands;
 use crate::lower::{ArenaNote, Cx, PipelineNote};
 use quearn_backends::abi;
 use quearn_stage::graph::{self, Dim, Graph, Node};
@@ -344,7 +345,7 @@ impl<'g> Program<'g> {
     }
 
     /// The function that takes chunks of items through all stages.
-    fn forward(&self, cx: &Cx<'g>, arena: Slot, total: Option<Slot>) -> FuncId {
+    fn forward(&self, cx: &Cx<'g>, arena: Slot, total: Option<Slot>, operands: &Operands) -> FuncId {
         let [fixed, per_item] = self.arena_bytes();
         let is_long = self.stages.len() > LONG;
         cx.task("forward", |b, frame, worker, lo, hi| {
@@ -362,7 +363,11 @@ impl<'g> Program<'g> {
                     _ => room,
                 };
                 let arena = arena.get(b, frame).index(worker * bytes, 1);
-                let pass = Pass { frame, arena: Some(arena), room, first, count, given: &|_| None, steps: vec![] };
+                let given = |place: &Place| match place {
+                    Place::Leaf(node) => operands.leaves.get(node).map(|leaf| leaf.base.get(b, frame).at(leaf.offset)),
+                    _ => None,
+                };
+                let pass = Pass { frame, arena: Some(arena), room, first, count, given: &given, steps: vec![] };
                 self.pass(b, &pass);
             });
         })
@@ -373,26 +378,27 @@ impl<'g> Program<'g> {
 ///
 /// Inputs are read row-major from `Bind::Tensor`, results written row-major to `Bind::Output`, named dimensions taken
 /// from `Bind::Dim`.
-pub fn lower_program<'g>(cx: &Cx<'g>, outputs: &[(usize, String, Node)]) -> Result<()> {
+/// What it reads of tables is in memory already.
+pub fn lower_program<'g>(cx: &Cx<'g>, outputs: &[(usize, String, Node)], operands: Operands) -> Result<()> {
     let roots: Vec<(Node, Option<usize>)> = outputs.iter().map(|(i, _, n)| (*n, Some(*i))).collect();
     let tops: Vec<Node> = outputs.iter().map(|(_, _, n)| *n).collect();
-    let nodes = needed(cx.graph, &tops, &|_| false);
-    let source = Source {
-        graph: cx.graph,
-        nodes: &nodes,
-        roots: &roots,
-        leaves: &HashMap::new(),
-        schedule: schedule(cx.graph, &nodes, &tops),
-        target: Target::host(),
+    let nodes = needed(cx.graph, &tops, &|node| operands.leaves.contains_key(&node));
+    let leaves = operands.leaves.iter().map(|(node, operand)| (*node, operand.strides.clone())).collect();
+    let schedule = match &operands.rows {
+        // What the rows come to: all of them are needed for anything.
+        Some(_) => whole(cx.graph, &nodes),
+        None => schedule(cx.graph, &nodes, &tops),
     };
+    let target = Target::host();
+    let source = Source { graph: cx.graph, nodes: &nodes, roots: &roots, leaves: &leaves, schedule, target };
     let mut program = Program::new(cx, &source)?;
     program.bind_outputs(cx);
     let program = Rc::new(program);
     program.register(cx);
-    let total = total_slot(cx, &program)?;
+    let total = total_slot(cx, &program, &operands)?;
     let arena = cx.frame.slot(Ty::PTR);
     let kept = program.pass_bytes().map(|bytes| keep_arena(cx, bytes));
-    let run = Run { program: program.forward(cx, arena, total), arena, total, kept };
+    let run = Run { program: program.forward(cx, arena, total, &operands), arena, total, kept };
     cx.step(move |cx, b, frame| program.run(cx, b, frame, &run));
     Ok(())
 }
@@ -408,8 +414,11 @@ fn keep_arena(cx: &Cx<'_>, bytes: i64) -> Slot {
 }
 
 /// The slot of the leading dimension, where its extent is not known now.
-fn total_slot(cx: &Cx<'_>, program: &Program<'_>) -> Result<Option<Slot>> {
+fn total_slot(cx: &Cx<'_>, program: &Program<'_>, operands: &Operands) -> Result<Option<Slot>> {
     match &program.schedule.items.dim {
+        Some(dim) if operands.rows.as_ref().is_some_and(|(rows, _)| rows == dim) => {
+            Ok(operands.rows.as_ref().map(|(_, count)| *count))
+        }
         Some(Dim::Named(name)) => Ok(Some(cx.frame.bind(Bind::Dim { name: name.clone() }))),
         Some(Dim::Const(n)) if program.schedule.items.size == Size::Items => {
             let slot = cx.frame.slot(Ty::I64);

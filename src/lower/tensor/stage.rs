@@ -4,6 +4,7 @@
 //! and numbers that the stage needs, in the order in which its code first asks for them. Stages that differ in those
 //! only (the same layer of a network, again and again) share one function.
 
+use super::contract;
 use super::eval::{Env, Eval};
 use super::nest::Nest;
 use super::plan::{Kind, Place, Plan, Stage};
@@ -258,6 +259,8 @@ impl Stage {
         match &self.kind {
             Kind::Map { root, out, nest } => nest.emit(ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
             Kind::Gemm(gemm) => gemm.emit(ev, lo, hi),
+            Kind::Contract(product) => product.emit(ev, lo, hi),
+            Kind::ContractSum(product) => product.emit_sum(ev, lo, hi),
             Kind::Depthwise(conv) => conv.emit(ev, lo, hi),
             Kind::ImageTransform(transform) => transform.emit(ev, lo, hi),
             Kind::FilterTransform(transform) => transform.emit(ev, lo, hi),
@@ -282,6 +285,8 @@ impl Stage {
                 let (n, flops) = gemm.work(plan.target, size);
                 (n, (FLOPS_A_CALL / flops.max(1)).max(1))
             }
+            Kind::Contract(_) => (one * contract::PARTS, 1),
+            Kind::ContractSum(product) => (product.nest().work(one, size), 1),
             Kind::Depthwise(conv) => {
                 let (n, each) = conv.work(size);
                 (n, elements(each))
@@ -309,6 +314,8 @@ impl Stage {
             Kind::Steps(walk) => return walk.stages.iter().flat_map(Stage::outputs).collect(),
             Kind::Map { out, .. } => out.buffer,
             Kind::Gemm(gemm) => gemm.out.buffer,
+            Kind::Contract(product) => product.parts,
+            Kind::ContractSum(product) => product.out.buffer,
             Kind::Depthwise(conv) => conv.out.buffer,
             Kind::ImageTransform(t) => t.out.buffer,
             Kind::FilterTransform(t) => t.out,

@@ -702,6 +702,9 @@ impl<'b> V<'b> {
     /// The address `index * scale` bytes on; `index` is an `i64`.
     pub fn index(self, index: V<'b>, scale: i64) -> V<'b> {
         debug_assert_eq!(index.ty(), Ty::I64);
+        if scale == 0 {
+            return self;
+        }
         self.b.emit(Op::PtrAdd { base: self.id, index: Some(index.id), scale, offset: 0 }, Ty::PTR)
     }
 

@@ -16,6 +16,13 @@ impl<'s> Rep<'s, Table> {
         self.stage().make(Op::Stack, &columns)
     }
 
+    /// The value in a column of a table that has one row, such as an aggregate of a whole table.
+    #[track_caller]
+    pub fn single<T: ElementMarker>(self, name: &str) -> Rep<'s, T> {
+        let column: Rep<'s, T> = self.row().get(name);
+        self.stage().make(Op::Single, &[column.dyn_()])
+    }
+
     /// The table with one more column, computed by a function of tensors whose first dimension is the rows: applies a
     /// model to every row.
     #[track_caller]

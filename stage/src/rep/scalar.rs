@@ -264,6 +264,17 @@ impl<'s, T: Arith> Rep<'s, T> {
 }
 
 impl<'s, T: FloatLike> Rep<'s, T> {
+    /// Arc sine; NaN outside of -1 to 1.
+    #[track_caller]
+    pub fn asin(self) -> Rep<'s, T> {
+        let scalar = self.ty().and_then(|ty| Some(ty.as_tensor()?.0.scalar));
+        let one =
+            scalar.and_then(|scalar| Literal::float(scalar, 1.0)).map(|one| self.stage().make(Op::Const(one), &[]));
+        let one: Rep<'s, T> = one.unwrap_or_else(|| self.stage().poisoned());
+        let cosine: Rep<'s, T> = ((one - self) * (one + self)).sqrt();
+        (self / cosine).retag::<T>().atan()
+    }
+
     /// x^y.
     #[track_caller]
     pub fn pow(self, exponent: impl IntoRep<'s, T>) -> Rep<'s, T> {
@@ -304,6 +315,8 @@ functions! { FloatLike: T {
     sin = Sin;
     /// Cosine.
     cos = Cos;
+    /// Arc tangent.
+    atan = Atan;
     /// Rounded toward minus infinity.
     floor = Floor;
     /// Rounded toward plus infinity.

@@ -1,6 +1,7 @@
 //! Tensor operators. Their operands must not be NULL unless an operator says otherwise.
 
-use super::marker::{ElementMarker, FloatLike, I8, I32, I64, Summable, Tensor, U8};
+use super::constant::IntoRep;
+use super::marker::{Bool, ElementMarker, FloatLike, I8, I32, I64, Summable, Tensor, U8};
 use super::stage::Rep;
 use crate::graph::{Conv2d, Dim, Op, Pool2d, PoolKind, ReduceOp, Shape};
 
@@ -214,6 +215,19 @@ impl<'s, T: ElementMarker> Rep<'s, Tensor<T>> {
     #[track_caller]
     pub fn max(self, axes: impl IntoIterator<Item = usize>) -> Rep<'s, Tensor<T>> {
         self.reduce(ReduceOp::Max, axes)
+    }
+}
+
+impl<'s> Rep<'s, Tensor<Bool>> {
+    /// Element by element, the first value where this is true and the second where it is false; both may be evaluated.
+    #[track_caller]
+    pub fn choose<T: ElementMarker>(
+        self,
+        then: impl IntoRep<'s, Tensor<T>>,
+        otherwise: impl IntoRep<'s, Tensor<T>>,
+    ) -> Rep<'s, Tensor<T>> {
+        let [then, otherwise] = [then.into_rep(self.stage()), otherwise.into_rep(self.stage())].map(Rep::dyn_);
+        self.stage().make(Op::Select, &[self.dyn_(), then, otherwise])
     }
 }
 

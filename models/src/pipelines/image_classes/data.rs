@@ -2,6 +2,7 @@
 
 use super::pictures::pictures;
 use super::{DEVIATION, DEVIATION_NAME, MEAN, MEAN_NAME, Set, centre};
+use crate::pipelines::Data;
 use crate::random::{ints, unif};
 use crate::squeezenet::{CHANNELS, SQUEEZENET1_1};
 use crate::weights::{self, Weights};
@@ -20,22 +21,9 @@ const CAMERAS: usize = 100;
 /// Most pictures of set `A` on which the last layer is centred.
 const CENTRING_PICTURES: usize = 512;
 
-/// What the pipeline reads.
-#[derive(Clone, Debug)]
-pub struct Data {
-    /// `image_id`, `camera_id`, `day` (i32) and `quality` (f32) of every picture.
-    pub images: Table,
-    /// `camera_id`, `region` and `active` (i32) of every camera.
-    pub cameras: Table,
-    /// Samples, u8 [pictures, size, size, 3]; the first index is `image_id`.
-    pub pixels: Tensor,
-    /// Weights of the network, and the mean and deviation of the samples.
-    pub weights: Weights,
-}
-
 /// The data of a set at a scale (1: 4000 pictures of set `A`, 400 of set `B`), from the cache, where the first call
 /// puts them.
-pub fn data(set: Set, scale: f64, progress: Progress) -> Result<Data> {
+pub(crate) fn data(set: Set, scale: f64, progress: Progress) -> Result<Data> {
     let path = |name: &str| folder(scale).join(name);
     let [images, pixels] = [format!("images_{set}.parquet"), format!("pixels_{set}.safetensors")].map(|n| path(&n));
     let [cameras, model] = ["cameras.parquet", "model.safetensors"].map(path);
@@ -52,12 +40,9 @@ pub fn data(set: Set, scale: f64, progress: Progress) -> Result<Data> {
         weights::write(&model, &network(scale, progress)?)?;
     }
     let extents = [set.pictures(scale), set.size(), set.size(), CHANNELS].map(|extent| extent as u64);
-    Ok(Data {
-        images: table("images", &images)?,
-        cameras: table("cameras", &cameras)?,
-        pixels: read_safetensors(&pixels)?.take(PIXELS, &extents)?,
-        weights: weights::read(&model)?,
-    })
+    let mut tensors = weights::read(&model)?;
+    tensors.insert(PIXELS.into(), read_safetensors(&pixels)?.take(PIXELS, &extents)?);
+    Ok(Data { tables: vec![table("images", &images)?, table("cameras", &cameras)?], tensors })
 }
 
 fn folder(scale: f64) -> PathBuf {

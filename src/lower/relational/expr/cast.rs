@@ -113,6 +113,9 @@ pub fn cast<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, a: Value<'b>, from: Scal
         (Scalar::Bool, _) if to.is_int() => {
             Ok(Value::int(a.scalar().zext(Prim::I32), Range::new(0, 1)).with_valid(a.valid))
         }
+        (Scalar::Bool, _) if to.is_float() => {
+            Ok(Value::prim(a.scalar().cast(CastOp::UiToFp, float_prim(to))).with_valid(a.valid))
+        }
         (_, Scalar::Bool) if from.is_int() => Ok(Value::prim(a.scalar().ne(a.scalar().same(0))).with_valid(a.valid)),
         _ if from.is_int() && to.is_int() => Ok(check(a.scalar(), a.range.unwrap_or(Range::I64))),
         _ if from.is_int() && matches!(to, Scalar::Decimal { .. }) => {

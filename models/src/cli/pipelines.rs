@@ -1,0 +1,254 @@
+//! `pipelines`: results and times of programs that are queries and models.
+
+use super::machine::Machine;
+use super::measure::{Measured, Runs, measure_beside};
+use super::progress::Bars;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use quearn::{Program, Session};
+use quearn_models::pipelines::{Answer, PIPELINES, Pipeline, Results};
+use quearn_models::{Error, Result};
+use quearn_tpch::host;
+use quearn_tpch::times::{elapsed_ms, rounded};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// `pipelines`.
+#[derive(clap::Args)]
+pub struct Pipelines {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// The pipelines, and what they are.
+    List,
+    /// Run a pipeline once and print its results.
+    Run(Run),
+    /// Compare results with those of other systems (at the scales 0.01 and 1).
+    Check(Check),
+    /// Measure a pipeline.
+    Bench(Bench),
+}
+
+#[derive(clap::Args)]
+struct Run {
+    #[arg(value_parser = pipeline())]
+    pipeline: &'static Pipeline,
+    #[command(flatten)]
+    setting: Setting,
+    /// File for the measurement and the answer.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Check {
+    /// All of them if none is named.
+    #[arg(value_parser = pipeline())]
+    pipelines: Vec<&'static Pipeline>,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+#[derive(clap::Args)]
+struct Bench {
+    #[arg(required = true, value_parser = pipeline())]
+    pipelines: Vec<&'static Pipeline>,
+    /// Scale: 1 for the sizes at which the peers are measured.
+    #[arg(long, default_value = "1", value_parser = super::scale)]
+    scale: f64,
+    #[command(flatten)]
+    machine: Machine,
+    /// Timed runs, after the first.
+    #[arg(long, default_value = "5")]
+    runs: NonZeroUsize,
+    /// File for the measurements and answers, a line each.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Setting {
+    /// Scale; 1 is what the peers are measured with.
+    #[arg(long, default_value = "0.01", value_parser = super::scale)]
+    scale: f64,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// Reads the name of a pipeline.
+pub fn pipeline() -> impl TypedValueParser<Value = &'static Pipeline> {
+    let names = PossibleValuesParser::new(PIPELINES.iter().map(|pipeline| pipeline.name));
+    names.map(|name| Pipeline::find(&name).expect("one of the names"))
+}
+
+impl Pipelines {
+    /// Does what the command line says.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::List => {
+                let line = |pipeline: &Pipeline| format!("{:4} {}\n", pipeline.name, pipeline.about);
+                super::print(PIPELINES.iter().map(line).collect::<String>())
+            }
+            Command::Run(command) => command.run(),
+            Command::Check(command) => command.run(),
+            Command::Bench(command) => command.run(),
+        }
+    }
+}
+
+impl Run {
+    fn run(&self) -> Result<()> {
+        let Setting { scale, machine } = &self.setting;
+        let case = Case::set_up(self.pipeline, *scale, machine)?;
+        let outputs = case.program.run(&case.session)?;
+        super::print(format!("{outputs}run {:.1} ms, compile {:.1} ms\n", outputs.run_ms, case.program.compile_ms()))?;
+        match &self.json {
+            Some(path) => case.measure(NonZeroUsize::MIN)?.write(path),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Check {
+    fn run(&self) -> Result<()> {
+        let all: Vec<&Pipeline> = match self.pipelines.is_empty() {
+            true => PIPELINES.iter().collect(),
+            false => self.pipelines.clone(),
+        };
+        let mut failed = 0;
+        for pipeline in &all {
+            let outcome = self.check(pipeline);
+            failed += usize::from(outcome.is_err());
+            let verdict = match outcome {
+                Ok(share) => format!("as expected, {:.1} % of the tolerance", share * 100.0),
+                Err(error) => format!("FAILED: {error}"),
+            };
+            super::print(format!("{:4} {verdict}\n", pipeline.name))?;
+        }
+        match failed {
+            0 => Ok(()),
+            _ => Err(Error::Failed { failed, all: all.len() }),
+        }
+    }
+
+    fn check(&self, pipeline: &'static Pipeline) -> Result<f64> {
+        let Setting { scale, machine } = &self.setting;
+        let case = Case::set_up(pipeline, *scale, machine)?;
+        let outputs = case.program.run(&case.session)?;
+        pipeline.check(&pipeline.answer(&Results::from(&outputs), *scale)?, *scale)
+    }
+}
+
+impl Bench {
+    fn run(&self) -> Result<()> {
+        for pipeline in &self.pipelines {
+            let report = Case::set_up(pipeline, self.scale, &self.machine)?.measure(self.runs)?;
+            super::print(report.line())?;
+            if let Some(path) = &self.json {
+                report.write(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pipeline with its data, compiled.
+struct Case {
+    pipeline: &'static Pipeline,
+    scale: f64,
+    session: Session,
+    program: Program,
+    setup_ms: f64,
+}
+
+impl Case {
+    fn set_up(pipeline: &'static Pipeline, scale: f64, machine: &Machine) -> Result<Case> {
+        let (start, bars) = (Instant::now(), Bars::new());
+        let session = session(pipeline, scale, machine, &bars)?;
+        let setup_ms = elapsed_ms(start);
+        bars.clear();
+        let program = session.compile(&pipeline.graph(scale)?)?;
+        Ok(Case { pipeline, scale, session, program, setup_ms })
+    }
+
+    fn measure(&self, runs: NonZeroUsize) -> Result<Report> {
+        let measured = measure_beside(&self.session, &self.program, Runs::Count(runs), || ())?;
+        Ok(self.report(&measured, self.pipeline.answer(&Results::from(&measured.outputs), self.scale)?))
+    }
+
+    fn report(&self, measured: &Measured, result: Answer) -> Report {
+        let best_ms = rounded(measured.min_ms());
+        Report {
+            pipeline: self.pipeline.name,
+            stack: "quearn",
+            version: env!("CARGO_PKG_VERSION"),
+            threads: self.session.options().threads,
+            start: "memory",
+            scale: self.scale.to_string(),
+            best_ms,
+            median_ms: rounded(measured.median_ms()),
+            times_ms: measured.runs_ms.iter().copied().map(rounded).collect(),
+            stages_of_best_ms: [("fused", best_ms)].into(),
+            moved_ms: 0.0,
+            compile_ms: rounded(measured.compile_ms),
+            first_ms: rounded(measured.first_ms()),
+            setup_ms: rounded(self.setup_ms),
+            peak_mb: host::peak_rss_mb(),
+            check: self.pipeline.check(&result, self.scale).ok().map(|error| error <= 1.0),
+            result,
+        }
+    }
+}
+
+/// A session with the data of a pipeline.
+pub fn session(pipeline: &Pipeline, scale: f64, machine: &Machine, bars: &Bars) -> Result<Session> {
+    let mut session = machine.session()?;
+    pipeline.data(scale, &bars.steps())?.bind(&mut session);
+    Ok(session)
+}
+
+/// A measurement, with the names that the measurements of other stacks have.
+#[derive(Serialize)]
+struct Report {
+    pipeline: &'static str,
+    stack: &'static str,
+    version: &'static str,
+    threads: usize,
+    start: &'static str,
+    scale: String,
+    best_ms: f64,
+    median_ms: f64,
+    times_ms: Vec<f64>,
+    /// Query and model are one program: there are no stages to tell apart.
+    stages_of_best_ms: BTreeMap<&'static str, f64>,
+    moved_ms: f64,
+    compile_ms: f64,
+    /// Compilation and the first run.
+    first_ms: f64,
+    setup_ms: f64,
+    peak_mb: Option<u64>,
+    /// Is the result as expected, where that is known?
+    #[serde(skip)]
+    check: Option<bool>,
+    result: Answer,
+}
+
+impl Report {
+    fn line(&self) -> String {
+        let Report { pipeline, scale, threads, median_ms, best_ms, first_ms, compile_ms, .. } = self;
+        let verdict = if self.check == Some(true) { "as expected" } else { "not checked" };
+        format!(
+            "{pipeline:4} scale {scale} threads {threads}: median {median_ms:.1} ms  min {best_ms:.1}  first \
+             {first_ms:.1}  compile {compile_ms:.1}  {verdict}\n"
+        )
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        super::bench::append(path, self)
+    }
+}

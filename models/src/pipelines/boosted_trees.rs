@@ -1,0 +1,98 @@
+//! P10: applicants chosen by a query, scored by a hundred boosted trees, by region.
+//!
+//! The trees are known when the program is written: they become code.
+//!
+//! `boosted_trees/forest.json` holds trees that scikit-learn 1.9.1 fitted (`HistGradientBoostingClassifier`, 100 rounds,
+//! at most 31 leaves and 8 levels, rate 0.1, seed 0) to 60,000 rows of the streams `P10.train`. A node is
+//! `[feature, limit, left, right]`, left where the feature is at most the limit; a leaf is what it adds.
+
+use super::answer::by_key;
+use super::columns::{fields, floats, integers, rows, table};
+use super::{Answer, Data, Results, Tolerance};
+use crate::nn::Values;
+use crate::random::{gauss, ints, unif};
+use crate::{Progress, Result};
+use quearn_stage::graph::Scalar;
+use quearn_stage::rep::{F64, I64, Rep, Stage, Table, count, sum};
+use serde::Deserialize;
+
+pub(super) const TOLERANCES: &[(&str, Tolerance)] = &[
+    ("n", Tolerance::Exact),
+    ("sum_p", Tolerance::Relative { of: 1e-5, and: 0.0 }),
+    ("n_pos", Tolerance::Share(1e-4)),
+];
+
+const FEATURES: u64 = 20;
+const REGIONS: usize = 16;
+
+fn names() -> Vec<String> {
+    (0..FEATURES).map(|j| format!("x{j}")).collect()
+}
+
+/// `region`, `n`, `sum_p`, `n_pos`.
+pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
+    let names = names();
+    let limits = fields(Scalar::I32, ["region"]).into_iter().chain(fields(Scalar::F32, ["max_x1"]));
+    let applicants = s
+        .scan("applicants", fields(Scalar::I32, ["region", "segment"]).into_iter().chain(fields(Scalar::F32, &names)))
+        .filter(|r| r.i32("segment").is_in([1, 3, 4, 6]) & r.f32("x0").gt(-0.8))
+        .join_inner(s.scan("limits", limits), [("region", "region")])
+        .filter(|r| r.f32("x1").lt(r.f32("max_x1")));
+    let features = applicants.tensor(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    applicants.with("p", |_| forest().score(features)).group_by(["region"]).agg(|r| {
+        let p = r.f32("p");
+        [count("n"), sum("sum_p", p.cast::<F64>()), sum("n_pos", p.gt(0.5).cast::<I64>())]
+    })
+}
+
+#[derive(Deserialize)]
+struct Forest {
+    base: f32,
+    trees: Vec<Tree>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Tree {
+    Leaf(f32),
+    Node(usize, f32, Box<Tree>, Box<Tree>),
+}
+
+fn forest() -> Forest {
+    serde_json::from_str(include_str!("boosted_trees/forest.json")).expect("the file is part of this program")
+}
+
+impl Forest {
+    /// Scores [n] between 0 and 1 of features [n, 20].
+    fn score<'s>(&self, features: Values<'s>) -> Values<'s> {
+        let rows = features.shape()[..1].to_vec();
+        let features: Vec<Values<'s>> =
+            (0..FEATURES).map(|j| features.slice(1, j, 1, 1).reshape(rows.clone())).collect();
+        self.trees.iter().fold(features[0] * 0.0 + self.base, |sum, tree| sum + tree.value(&features)).sigmoid()
+    }
+}
+
+impl Tree {
+    fn value<'s>(&self, features: &[Values<'s>]) -> Values<'s> {
+        match self {
+            Tree::Leaf(value) => features[0].stage().constant(*value).as_tensor(),
+            Tree::Node(feature, limit, left, right) => {
+                features[*feature].le(*limit).choose(left.value(features), right.value(features))
+            }
+        }
+    }
+}
+
+pub(super) fn data(scale: f64, _: Progress) -> Result<Data> {
+    let n = rows(2_000_000, scale, 1000);
+    let features = names().into_iter().map(|name| (name.clone(), floats(gauss(&format!("P10.{name}"), n))));
+    let number = |name: &str, most| (name.to_owned(), integers(ints(&format!("P10.{name}"), n, 0, most)));
+    let applicants = [number("region", REGIONS as i64), number("segment", 8)].into_iter().chain(features);
+    let most = floats(unif("P10.lim", REGIONS).into_iter().map(|u| 0.5 + u));
+    let limits = [("region", integers(0..REGIONS as i64)), ("max_x1", most)];
+    Ok(vec![table("applicants", applicants)?, table("limits", limits)?].into())
+}
+
+pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
+    by_key(results.table("regions")?, "region", REGIONS, &["n", "sum_p", "n_pos"].map(|name| (name, name)))
+}

@@ -1,0 +1,84 @@
+//! The pipelines, run by the naive evaluator and compiled by each backend, give what other systems give.
+
+use quearn::data::Tensor;
+use quearn::eval::{EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
+use quearn::{BackendKind, Outcome, Session};
+use quearn_models::pipelines::{Pipeline, Results};
+
+/// A scale at which there is little to do.
+const SCALE: f64 = 0.01;
+
+fn find(name: &str) -> &'static Pipeline {
+    Pipeline::find(name).unwrap()
+}
+
+/// Compiles and runs a pipeline, and compares its answer.
+fn compiled(name: &str, backend: BackendKind, threads: usize) {
+    let pipeline = find(name);
+    let mut session = Session::builder().backend(backend).threads(threads).build().unwrap();
+    pipeline.data(SCALE, &|_| ()).unwrap().bind(&mut session);
+    let outputs = session.run(&pipeline.graph(SCALE).unwrap()).unwrap();
+    pipeline.check(&pipeline.answer(&Results::from(&outputs), SCALE).unwrap(), SCALE).unwrap();
+}
+
+/// Evaluates a pipeline, and compares its answer.
+fn evaluated(name: &str) {
+    let pipeline = find(name);
+    let data = pipeline.data(SCALE, &|_| ()).unwrap();
+    let inputs = data.tables.iter().fold(Inputs::new(), |all, table| all.table(table.name(), EvalTable::from(table)));
+    let inputs = data.tensors.iter().fold(inputs, |all, (name, tensor)| all.tensor(name, EvalTensor::from(tensor)));
+    let outcome = |value: EvalValue| match value {
+        EvalValue::Table(table) => Outcome::Table(table.to_batch().unwrap()),
+        value => Outcome::Tensor(Tensor::try_from(&**value.tensor()).unwrap()),
+    };
+    let results = evaluate(&pipeline.graph(SCALE).unwrap(), &inputs).unwrap();
+    let results: Results = results.into_iter().map(|(name, value)| (name, outcome(value))).collect();
+    pipeline.check(&pipeline.answer(&results, SCALE).unwrap(), SCALE).unwrap();
+}
+
+macro_rules! pipelines {
+    ($($test:ident = $name:literal),* $(,)?) => {
+        #[cfg(any(feature = "llvm", feature = "llvm19"))]
+        mod llvm {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    [1, 2].into_iter().for_each(|threads| compiled($name, BackendKind::Llvm, threads));
+                }
+            )*
+        }
+
+        #[test]
+        fn every_pipeline_is_tested() {
+            let all: Vec<&str> = quearn_models::pipelines::PIPELINES.iter().map(|pipeline| pipeline.name).collect();
+            assert_eq!(all, [$($name),*]);
+        }
+    };
+}
+
+pipelines! {
+    crime_index = "P1",
+    black_scholes = "P2",
+    haversine = "P3",
+    zip_codes = "P4",
+    customer_score = "P5",
+    line_items = "P6",
+    star_join = "P7",
+    k_means = "P8",
+    small_pictures = "P9a",
+    large_pictures = "P9b",
+    boosted_trees = "P10",
+    similar_items = "P11",
+    ridge = "P12",
+}
+
+#[test]
+fn pipelines_evaluate() {
+    ["P1", "P2", "P3", "P4", "P9a"].into_iter().for_each(evaluated);
+}
+
+#[test]
+fn pipelines_are_interpreted() {
+    ["P1", "P9a"].into_iter().for_each(|name| compiled(name, BackendKind::Interp, 2));
+}
