@@ -3,6 +3,7 @@
 use super::machine::Machine;
 use super::measure::{Measured, Runs, measure_beside};
 use super::progress::Bars;
+use super::unwritten;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use quearn::{Program, Session};
 use quearn_models::pipelines::{Answer, PIPELINES, Pipeline, Results};
@@ -108,7 +109,7 @@ impl Run {
         let outputs = case.program.run(&case.session)?;
         super::print(format!("{outputs}run {:.1} ms, compile {:.1} ms\n", outputs.run_ms, case.program.compile_ms()))?;
         match &self.json {
-            Some(path) => case.measure(NonZeroUsize::MIN)?.write(path),
+            Some(path) => write(path, &[case.measure(NonZeroUsize::MIN)?]),
             None => Ok(()),
         }
     }
@@ -146,11 +147,13 @@ impl Check {
 
 impl Bench {
     fn run(&self) -> Result<()> {
+        let mut reports = vec![];
         for pipeline in &self.pipelines {
             let report = Case::set_up(pipeline, self.scale, &self.machine)?.measure(self.runs)?;
             super::print(report.line())?;
+            reports.push(report);
             if let Some(path) = &self.json {
-                report.write(path)?;
+                write(path, &reports)?;
             }
         }
         Ok(())
@@ -247,8 +250,11 @@ impl Report {
              {first_ms:.1}  compile {compile_ms:.1}  {verdict}\n"
         )
     }
+}
 
-    fn write(&self, path: &Path) -> Result<()> {
-        super::bench::append(path, self)
-    }
+/// Writes reports to a file, a line each, in the place of what it held.
+fn write(path: &Path, reports: &[Report]) -> Result<()> {
+    let lines = reports.iter().map(|report| serde_json::to_string(report).map(|line| line + "\n"));
+    let text = lines.collect::<std::result::Result<String, _>>().map_err(|e| unwritten(path, e))?;
+    std::fs::write(path, text).map_err(|e| unwritten(path, e))
 }
