@@ -609,3 +609,37 @@ fn what_cannot_be_lowered_is_an_error() {
     let error = quearn::lower::tensor::lower_program(&cx, &[(0, "y".into(), x)], Default::default()).unwrap_err();
     assert!(error.to_string().contains("decimal(10,2)"), "{error}");
 }
+
+/// One program for any number of rows: those of a tile, a few more, and many; of one column and of several panels.
+#[test]
+fn products_of_an_unknown_number_of_rows() {
+    for cols in [3, 70] {
+        for n in (1..=37).chain([64, 255, 300]) {
+            let mut m = Maker::new(n);
+            let x = m.tensor(Scalar::F32, &named("n", &[11]), n, false);
+            let w = m.tensor(Scalar::F32, &dims(&[11, cols]), 1, true);
+            let b = m.tensor(Scalar::F32, &dims(&[cols]), 1, true);
+            let y = m.add(Op::MatMul, &[x, w]);
+            let y = m.add(Op::Binary(BinaryOp::Add), &[y, b]);
+            let y = m.add(Op::Unary(UnaryOp::Relu), &[y]);
+            m.check(&format!("{n} x {cols}"), &[y], &[("n", n as i64)]);
+        }
+    }
+}
+
+/// The rows of all items of an open batch are those of one matrix.
+#[test]
+fn products_of_rows_of_an_unknown_number_of_items() {
+    for n in [1, 2, 7, 16, 300] {
+        let mut m = Maker::new(n);
+        let x = m.tensor(Scalar::F32, &named("n", &[5, 12]), n, false);
+        let w = m.tensor(Scalar::F32, &dims(&[12, 33]), 1, true);
+        let v = m.tensor(Scalar::F32, &dims(&[33, 12]), 1, true);
+        let y = m.add(Op::MatMul, &[x, w]);
+        let y = m.add(Op::Unary(UnaryOp::Relu), &[y]);
+        let y = m.add(Op::MatMul, &[y, v]);
+        let y = m.add(Op::Binary(BinaryOp::Add), &[y, x]);
+        let z = m.add(Op::Softmax { axis: 2 }, &[y]);
+        m.check(&format!("{n} items"), &[y, z], &[("n", n as i64)]);
+    }
+}

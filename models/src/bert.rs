@@ -1,6 +1,6 @@
 //! A BERT-shaped encoder: each word of a text in the light of all others.
 
-use crate::nn::{Module, Values, gelu, last};
+use crate::nn::{Module, Values, dim, gelu, last};
 use quearn_stage::rep::{F32, I64, Rep, Stage, Tensor};
 
 /// A member of the family.
@@ -53,15 +53,15 @@ impl Bert {
     #[track_caller]
     pub fn encode<'s>(&self, s: &'s Stage, texts: Texts<'s>) -> Encoded<'s> {
         let m = Module::root(s);
-        let [count, length] = [0, 1].map(|axis| crate::nn::extent(texts.words, axis));
+        let (count, length) = (dim(texts.words, 0), last(texts.words));
         let mask = (1.0 - texts.attention.cast::<F32>()) * PADDING;
-        let mask = mask.reshape([count, 1, 1, length]);
+        let mask = mask.reshape((count, 1, 1, length));
         let x = m.at("word_embeddings").embedding(texts.words, self.vocabulary, self.width)
             + m.at("position_embeddings").embedding(s.iota(length), self.positions, self.width)
             + m.at("token_type_embeddings").embedding(texts.segments, 2, self.width);
         let x = m.at("embeddings_norm").layer_norm(x, EPS);
         let hidden = (0..self.layers).fold(x, |x, i| self.layer(&m.at("layer").at(i), x, mask));
-        let first = hidden.permute([1, 0, 2]).gather(s.constant(0i64).as_tensor());
+        let first = hidden.slice(1, 0, 1, 1).reshape((dim(hidden, 0), self.width));
         Encoded { hidden, pooled: m.at("pooler").linear(first, self.width).tanh() }
     }
 

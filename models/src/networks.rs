@@ -81,13 +81,21 @@ impl Input {
 }
 
 /// Extents of the inputs of a program.
-struct Shapes<'a>(&'a Tensors);
+struct Shapes<'a> {
+    inputs: &'a Tensors,
+    /// Inputs whose leading dimension is the batch, which is not known.
+    open: Vec<&'static str>,
+}
 
 impl Shapes<'_> {
     /// The input of that name in the program.
     #[track_caller]
     fn input<'s, T: ScalarMarker>(&self, s: &'s Stage, name: &str) -> Rep<'s, Marker<T>> {
-        let shape = self.0.get(name).map_or(vec![], |tensor| tensor.shape().to_vec());
+        let extents = self.inputs.get(name).map_or(&[][..], |tensor| tensor.shape());
+        let mut shape: Vec<Dim> = extents.iter().map(|&n| Dim::Const(n)).collect();
+        if let (Some(batch), true) = (shape.first_mut(), self.open.contains(&name)) {
+            *batch = Dim::Named("batch".into());
+        }
         s.input(name, shape)
     }
 }
@@ -100,8 +108,28 @@ impl Network {
 
     /// The program for inputs of these shapes.
     pub fn graph(&self, inputs: &Tensors) -> Result<Graph> {
+        self.written(&Shapes { inputs, open: vec![] })
+    }
+
+    /// The program for any number of items of such shapes.
+    pub fn open_graph(&self, inputs: &Tensors) -> Result<Graph> {
+        let no_lead = || Error::wrong(self.name, "the batch is not the leading dimension of its inputs".to_owned());
+        let Given::Tensors(shapes) = self.given else { return Err(no_lead()) };
+        let mut open = vec![];
+        for (one, two) in shapes(1).into_iter().zip(shapes(2)) {
+            if one.shape[1..] != two.shape[1..] {
+                return Err(no_lead());
+            }
+            if one.shape[0] != two.shape[0] {
+                open.push(one.name);
+            }
+        }
+        self.written(&Shapes { inputs, open })
+    }
+
+    fn written(&self, shapes: &Shapes<'_>) -> Result<Graph> {
         let s = Stage::new();
-        (self.write)(&s, &Shapes(inputs));
+        (self.write)(&s, shapes);
         Ok(s.finish().map_err(quearn::Error::from)?)
     }
 
@@ -282,7 +310,7 @@ pub const NETWORKS: &[Network] = &[
         about: "a binary tree-LSTM",
         given: Given::Trees(TREELSTM.vocabulary),
         outputs: LOGITS,
-        write: |s, x| s.output("logits", TREELSTM.planned(s, x.0)),
+        write: |s, x| s.output("logits", TREELSTM.planned(s, x.inputs)),
     },
 ];
 
@@ -359,7 +387,7 @@ pub const SMALL: &[Network] = &[
         about: "a narrow binary tree-LSTM",
         given: Given::Trees(treelstm::TINY.vocabulary),
         outputs: LOGITS,
-        write: |s, x| s.output("logits", treelstm::TINY.planned(s, x.0)),
+        write: |s, x| s.output("logits", treelstm::TINY.planned(s, x.inputs)),
     },
 ];
 

@@ -114,14 +114,11 @@ pub fn attention<'s>(
     heads: u64,
     mask: Values<'s>,
 ) -> Values<'s> {
-    let split = |x: Values<'s>| {
-        let parts = [dim(x, 0), dim(x, 1), Dim::Const(heads), Dim::Const(last(x) / heads)];
-        x.reshape(parts).permute([0, 2, 1, 3])
-    };
+    let split = |x: Values<'s>| x.reshape((dim(x, 0), dim(x, 1), heads, last(x) / heads)).permute([0, 2, 1, 3]);
     let scale = 1.0 / ((last(query) / heads) as f32).sqrt();
     let scores = split(query).matmul(split(key).transpose()) * scale + mask;
     let mixed = scores.softmax(3).matmul(split(value)).permute([0, 2, 1, 3]);
-    mixed.reshape([dim(query, 0), dim(query, 1), dim(query, 2)])
+    mixed.reshape((dim(query, 0), dim(query, 1), last(query)))
 }
 
 /// What a mask adds to scores that do not count: e to it is 0.
@@ -146,8 +143,8 @@ pub fn clipped(x: Values<'_>, most: f32) -> Values<'_> {
     x.relu().minimum(most)
 }
 
-/// An extent of `x`, known or not; 0, which fits nothing, if it has none.
-fn dim<T: ElementMarker>(x: Rep<'_, Tensor<T>>, axis: usize) -> Dim {
+/// A dimension of `x`; 0, which fits nothing, if it is not there.
+pub fn dim<T: ElementMarker>(x: Rep<'_, Tensor<T>>, axis: usize) -> Dim {
     x.shape().get(axis).cloned().unwrap_or(Dim::Const(0))
 }
 

@@ -1,12 +1,14 @@
 //! The programs, compiled and run by each backend, give what PyTorch gives.
 
 use quearn::data::Tensor;
+use quearn::eval::{EvalTensor, Inputs, evaluate};
 use quearn::{BackendKind, Session};
 use quearn_models::check::{Reference, TOLERANCE, check_tensor, references};
 use quearn_models::generate::Generator;
 use quearn_models::gpt2;
 use quearn_models::networks::{Network, SMALL};
 use quearn_models::weights::{self, Weights};
+use std::collections::BTreeMap;
 
 fn session(backend: BackendKind, threads: usize) -> Session {
     Session::builder().backend(backend).threads(threads).build().unwrap()
@@ -41,6 +43,51 @@ fn squeezenet(backend: BackendKind, threads: usize, small: bool) {
 fn small_networks(backend: BackendKind, threads: usize) {
     let others = ["lenet", "mlp"].map(|name| Network::find(name).unwrap());
     SMALL.iter().chain(others).for_each(|network| check_network(backend, threads, network, |_| true));
+}
+
+/// One program for any number of items, on several numbers of them, against the naive evaluator.
+fn open_batches(backend: BackendKind, threads: usize, names: &[&str]) {
+    for network in names.iter().map(|name| Network::find(name).unwrap()) {
+        let seeded = |batch| network.seeded_inputs(batch, &BTreeMap::new()).unwrap();
+        let graph = network.open_graph(&seeded(3)).unwrap();
+        let weights = weights::for_graph(network.name, &graph).unwrap();
+        let mut session = session(backend, threads);
+        bind(&mut session, weights.clone());
+        let program = session.compile(&graph).unwrap();
+        for batch in [1, 2, 7, 16] {
+            let inputs = seeded(batch);
+            let given = weights.iter().chain(&inputs);
+            let given = given.fold(Inputs::new(), |all, (name, tensor)| all.tensor(name, EvalTensor::from(tensor)));
+            bind(&mut session, inputs.clone());
+            let outputs = program.run(&session).unwrap();
+            for (name, value) in evaluate(&network.graph(&inputs).unwrap(), &given).unwrap() {
+                let want = Tensor::try_from(&**value.tensor()).unwrap();
+                check_tensor(outputs.tensor(&name).unwrap(), &want, TOLERANCE)
+                    .unwrap_or_else(|e| panic!("{} batch {batch} {name}: {e}", network.name));
+            }
+        }
+    }
+}
+
+#[test]
+fn open_batches_are_interpreted() {
+    open_batches(BackendKind::Interp, 2, &["bert_tiny"]);
+}
+
+#[cfg(any(feature = "llvm", feature = "llvm19"))]
+#[test]
+fn open_batches_are_compiled() {
+    for threads in [1, 2] {
+        open_batches(BackendKind::Llvm, threads, &["mlp", "bert_tiny", "resnet_basic_tiny", "lenet"]);
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_lead_cannot_be_open() {
+    let network = Network::find("lstm_lm_tiny").unwrap();
+    let inputs = network.seeded_inputs(1, &BTreeMap::new()).unwrap();
+    let error = network.open_graph(&inputs).unwrap_err().to_string();
+    assert_eq!(error, "lstm_lm_tiny: the batch is not the leading dimension of its inputs");
 }
 
 /// Writes two texts word by word; the logits are those of the whole texts at once.

@@ -88,6 +88,8 @@ struct Report {
     batch: u64,
     threads: usize,
     dtype: &'static str,
+    /// Is the program for any number of items?
+    open_batch: bool,
     runs: usize,
     median_ms: f64,
     min_ms: f64,
@@ -128,6 +130,7 @@ fn report(case: &Case, threads: usize, times: Times, measured: &Measured, off: O
         batch: case.reference.batch,
         threads,
         dtype: case.kept.name(),
+        open_batch: case.is_open(),
         runs: measured.runs_ms.len(),
         median_ms: rounded(measured.median_ms()),
         min_ms: rounded(measured.min_ms()),
@@ -155,7 +158,8 @@ fn ninth_decile(values: &[f64]) -> f64 {
 }
 
 fn line(report: &Report) -> String {
-    let Report { model, batch, threads, median_ms, min_ms, max_ms, gflops_per_s, compile_ms, max_rel_err, .. } = report;
+    let batch = format!("{}{}", report.batch, if report.open_batch { " of any" } else { "" });
+    let Report { model, threads, median_ms, min_ms, max_ms, gflops_per_s, compile_ms, max_rel_err, .. } = report;
     let load = report.program_load_ms.map_or(String::new(), |ms| format!("load {ms:.1} ms  "));
     let first_ms = report.first_call_s * 1e3;
     let verdict = match max_rel_err {

@@ -9,7 +9,7 @@ use quearn_models::check::{Difference, Reference, TOLERANCE, check_error, refere
 use quearn_models::networks::{self, NETWORKS, Network};
 use quearn_models::weights::{self, Weights};
 use quearn_models::{Error, Result};
-use quearn_stage::graph::{Graph, Op, Scalar};
+use quearn_stage::graph::{Graph, Node, Op, Scalar};
 use std::env;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ pub struct Which {
     /// of f32.
     #[arg(long, default_value = "f32")]
     weights: Kept,
+    /// Compile for any number of items in place of that one.
+    #[arg(long)]
+    open_batch: bool,
 }
 
 /// How weights are kept.
@@ -73,10 +76,13 @@ impl Kept {
 impl Which {
     /// The network with its weights and inputs.
     pub fn case(&self) -> Result<Case> {
-        let case = match self.data.clone().or_else(|| exported_folder(self.model)) {
-            Some(folder) => Case::exported(self.model, &folder, self.batch.get()),
-            None => Case::seeded(self.model, self.batch.get()),
-        }?;
+        let mut case = match self.data.clone().or_else(|| exported_folder(self.model)) {
+            Some(folder) => Case::exported(self.model, &folder, self.batch.get())?,
+            None => Case::seeded(self.model, self.batch.get())?,
+        };
+        if self.open_batch {
+            case.graph = case.network.open_graph(&case.reference.inputs)?;
+        }
         match self.weights {
             Kept::F32 => Ok(case),
             Kept::Bf16 => case.narrowed(self.weights, Scalar::BF16),
@@ -174,9 +180,16 @@ impl Case {
         Ok(error)
     }
 
+    /// Is the program for any number of items?
+    pub fn is_open(&self) -> bool {
+        let dims = |node: Node| self.graph.ty(node).as_tensor().map_or(&[][..], |(_, shape)| shape);
+        self.graph.outputs().iter().any(|(_, node)| dims(*node).iter().any(|dim| dim.as_const().is_none()))
+    }
+
     /// Operations of the convolutions and products of the batch.
     pub fn flops(&self) -> u64 {
-        networks::flops(&self.graph)
+        // Of the batch at hand, also where the program is for any.
+        self.network.graph(&self.reference.inputs).map_or(0, |graph| networks::flops(&graph))
     }
 
     /// Such as `image [2, 3, 64, 64]`.

@@ -82,11 +82,28 @@ pub(super) const BOUND_BY_B: u64 = 8;
 /// Work items that there should be at least, for several workers to share.
 const PIECES: u64 = 16;
 
+/// Blocks of a group where it is not known how many there are: several workers should find some even in few rows.
+const OPEN_GROUP: u64 = 16;
+
 /// Bytes that are fetched ahead in a panel that is read once: about what comes from memory in its latency.
 const NEAR: i64 = 2048;
 
-/// Rows of the kernel for the last rows of a matrix whose extent is not known now.
-const FEW: u64 = 4;
+/// Heights of tiles that there are, of at most `most` rows, where the number of rows is not known now: all low ones, and
+/// some of the others.
+fn is_height(height: u64, most: u64) -> bool {
+    height <= 8 || height == most || height <= 16 && height.is_multiple_of(2) || height.is_multiple_of(4)
+}
+
+/// The rows of a block.
+#[derive(Clone, Copy)]
+struct Rows<'b> {
+    /// The first.
+    first: V<'b>,
+    /// How many.
+    left: V<'b>,
+    /// Height of its tiles: all of them, or at least half.
+    tile: V<'b>,
+}
 
 impl Gemm {
     fn lanes(&self, ev: &Eval<'_, '_>) -> u16 {
@@ -116,7 +133,7 @@ impl Gemm {
         let whole = blocks <= cache / 5 * 4 / bytes;
         let most = if whole { blocks } else { (cache / 2 / bytes).max(1) };
         if blocks == u64::MAX {
-            return most;
+            return most.min(OPEN_GROUP);
         }
         let panels = self.panels(target.lanes_of(self.prim));
         let others = self.outer.iter().map(|l| l.size.now().unwrap_or(1)).product::<u64>() * panels;
@@ -229,10 +246,9 @@ impl Gemm {
     /// One block of rows times one panel.
     fn block<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, block: V<'b>) {
         let height = self.tile.rows[0];
-        let first = block * height as i64;
         match self.rows[0].size.now() {
-            Some(n) => self.line(ev, place, first.min(ev.b.i64((n - height) as i64)), height),
-            None => self.unknown_rows(ev, place, first, height),
+            Some(n) => self.line(ev, place, (block * height as i64).min(ev.b.i64((n - height) as i64)), height),
+            None => self.unknown_rows(ev, place, block, height),
         }
     }
 
@@ -248,35 +264,41 @@ impl Gemm {
         }
     }
 
-    fn unknown_rows<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, first: V<'b>, height: u64) {
+    /// A block of a matrix whose height is not known now: the last two share what is left, since a tile of few rows takes
+    /// as long as one of some more. There is a tile of most heights; two that overlap serve for the others.
+    fn unknown_rows<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, block: V<'b>, most: u64) {
         let b = ev.b;
         let n = ev.env.size(&self.rows[0].size);
-        let whole = |height: u64| {
-            move || {
-                self.line(ev, place, first.min(n - height as i64), height);
-                vec![]
-            }
+        let end = self.row_blocks(n) - 1;
+        let full = (end - 1).max(b.i64(0)) * most as i64;
+        let middle = full + (n - full + 1) / 2;
+        let first = (block * most as i64).min(middle);
+        let left = block.eq(end).select(n, (first + most as i64).min(middle)) - first;
+        let least = match self.rows[0].size {
+            Size::EachItem(each) if each > most => most.div_ceil(2),
+            _ => 1,
         };
-        let single = || {
-            b.for_(b.i64(0), n, |y| self.line(ev, place, y, 1));
+        let (heights, others): (Vec<u64>, Vec<u64>) = (least..=most).rev().partition(|h| is_height(*h, most));
+        let half = |h: u64| heights.iter().rev().find(|tile| **tile >= h.div_ceil(2)).map_or(1, |tile| *tile as i64);
+        let tile = others.iter().fold(left, |tile, &h| left.eq(b.i64(h as i64)).select(b.i64(half(h)), tile));
+        self.either(ev, place, Rows { first, left, tile }, &heights);
+    }
+
+    /// The tiles of a block, which are as high as one of `heights`.
+    fn either<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, rows: Rows<'b>, heights: &[u64]) {
+        let [height, others @ ..] = heights else { return };
+        let (b, height) = (ev.b, *height as i64);
+        let tiles = || {
+            let second = rows.left - height;
+            let count = second.ne(b.i64(0)).select(b.i64(2), b.i64(1));
+            b.for_(b.i64(0), count, |i| self.line(ev, place, rows.first + i * second, height as u64));
             vec![]
         };
-        let few = || {
-            if height <= FEW {
-                return single();
-            }
-            b.if_else(
-                n.ge(n.same(FEW as i64)),
-                || {
-                    b.for_carry(b.i64(0), n, FEW as i64, &[], |y, _| {
-                        self.line(ev, place, y.min(n - FEW as i64), FEW);
-                        vec![]
-                    })
-                },
-                single,
-            )
+        let other = || {
+            self.either(ev, place, rows, others);
+            vec![]
         };
-        b.if_else(n.ge(n.same(height as i64)), whole(height), few);
+        b.if_else(rows.tile.eq(b.i64(height)), tiles, other);
     }
 
     /// The tiles of `height` rows from `y` on, along the second axis of the rows.

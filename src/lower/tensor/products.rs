@@ -143,6 +143,15 @@ impl Planner<'_, '_> {
         kernel::choose_tile(self.plan.target, self.plan.target.lanes_of(prim), rows, cols, depth)
     }
 
+    /// A tile for a matrix of unknown height: wide enough for a single row to be computed at full speed, as far as it is not
+    /// wider than high.
+    fn open_tile(&self, prim: Prim, cols: u64, depth: u64) -> Tile {
+        let room = |vectors: u64| (u64::from(self.plan.target.registers) - 1 - vectors) / vectors;
+        let most = self.tile(prim, [1, 1], cols, depth).vectors;
+        let vectors = (1..=most).rev().find(|&vectors| room(vectors) >= vectors).unwrap_or(1);
+        Tile { rows: [room(vectors), 1], vectors }
+    }
+
     /// Bytes of one row of a packed panel, and of the panel.
     pub(super) fn panel_bytes(&self, tile: Tile, depth: u64) -> (i64, i64) {
         let row = (tile.vectors * u64::from(self.plan.target.vector_bytes)) as i64;
@@ -330,7 +339,11 @@ impl Planner<'_, '_> {
         let rows = joined.unwrap_or(rows);
         let tile = match how {
             Rows::Apart(Some(tile)) => tile,
-            _ => self.tile(prim, [rows.size.now().unwrap_or(TALL), 1], cols, depth),
+            _ => match rows.size {
+                Size::Now(count) => self.tile(prim, [count, 1], cols, depth),
+                Size::EachItem(count) if count >= MANY => self.tile(prim, [count, 1], cols, depth),
+                _ => self.open_tile(prim, cols, depth),
+            },
         };
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
         let packs = self.constant.contains(&w) || !prim.is_float();
@@ -373,7 +386,13 @@ impl Planner<'_, '_> {
     fn joined_rows(&self, node: Node, root: Node, out: &Spec, a: &Spec) -> Option<Loop> {
         let rank = out.axes.len();
         let follows = |spec: &Spec| spec.axes.len() == rank && (0..rank - 2).all(|i| spec.merges(i, i + 1));
-        let count = out.axes[..rank - 1].iter().try_fold(1, |n, axis| Some(n * axis.size.now()?))?;
+        let each = out.axes[1..rank - 1].iter().try_fold(1, |n, axis| Some(n * axis.size.now()?))?;
+        let count = match &out.axes[0].size {
+            Size::Now(n) => Size::Now(n * each),
+            one if each == 1 => one.clone(),
+            Size::Items => Size::EachItem(each),
+            _ => return None,
+        };
         let same = |spec: &Spec| (0..rank - 1).all(|i| spec.axes[i].size == out.axes[i].size);
         let fits = |n: &Node| match self.plan.home(*n) {
             _ if self.rank(*n) < 2 => true,
@@ -381,7 +400,7 @@ impl Planner<'_, '_> {
             None => false,
         };
         let joins = follows(a) && same(a) && follows(out) && self.epilogue_operands(node, root).iter().all(fits);
-        let row = Loop { size: Size::Now(count), a: a.axes[rank - 2].stride, b: 0, coord: Some((rank - 2, 1)) };
+        let row = Loop { size: count, a: a.axes[rank - 2].stride, b: 0, coord: Some((rank - 2, 1)) };
         joins.then_some(row)
     }
 
@@ -436,8 +455,8 @@ pub(super) enum Rows {
     Apart(Option<Tile>),
 }
 
-/// Rows that a matrix of unknown height is taken to have when a tile is chosen.
-const TALL: u64 = 1 << 12;
+/// Rows of an item for which a tile is chosen as if there were no others.
+const MANY: u64 = 16;
 
 /// The number of matrices of a batch, if it is known now.
 fn batch(out: &Spec) -> Option<u64> {

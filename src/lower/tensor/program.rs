@@ -195,6 +195,7 @@ impl<'g> Program<'g> {
         match size {
             Size::Now(n) => b.i64(*n as i64),
             Size::Items => pass.count,
+            Size::EachItem(n) => pass.count * *n as i64,
             Size::Dim(name) => self.dims.get(name).map_or(pass.count, |slot| slot.get(b, pass.frame)),
         }
     }

@@ -14,6 +14,8 @@ pub enum Size {
     Now(u64),
     /// The leading dimension that the program runs over: images or rows in the present chunk.
     Items,
+    /// So many for each of them.
+    EachItem(u64),
     /// A named dimension of an input that is read as a whole.
     Dim(String),
 }
