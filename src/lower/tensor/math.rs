@@ -1,8 +1,10 @@
 //! Elementary functions as vector polynomials, lane by lane, accurate to a few units in the last place.
 //!
 //! The `f32` polynomials are those of Cephes (Moshier, single precision: `expf`, `logf`) with Cody-Waite reduction,
-//! and of Eigen (`tanh`, a rational minimax approximation); `erf` is the rational of Eigen as well. `f64` goes through the low
-//! program's own `exp` and `log`.
+//! and of Eigen (`tanh`, a rational minimax approximation); `erf` is the rational of Eigen as well. What differs for `f64` is in
+//! [`wide`].
+
+mod wide;
 
 use quearn_stage::low::{BinOp, CastOp, Prim, Ty, UnOp, V};
 
@@ -27,7 +29,7 @@ fn clamp<'b>(x: V<'b>, lo: f64, hi: f64) -> V<'b> {
 /// e^x.
 pub fn exp<'b>(x: V<'b>) -> V<'b> {
     if x.ty().prim != Prim::F32 {
-        return x.un(UnOp::Exp);
+        return wide::exp(x);
     }
     let b = x.builder();
     // Beyond these e^x is infinity, or zero after two scalings.
@@ -61,7 +63,7 @@ pub fn exp<'b>(x: V<'b>) -> V<'b> {
 /// Natural logarithm.
 pub fn log<'b>(x: V<'b>) -> V<'b> {
     if x.ty().prim != Prim::F32 {
-        return x.un(UnOp::Log);
+        return wide::log(x);
     }
     let int = x.ty().with_prim(Prim::I32);
     let b = x.builder();
@@ -98,6 +100,16 @@ pub fn log<'b>(x: V<'b>) -> V<'b> {
     let y = infinite.select(x, y);
     let y = zero.select(like(x, f64::NEG_INFINITY), y);
     bad.select(like(x, f64::NAN), y)
+}
+
+/// Sine.
+pub fn sin<'b>(x: V<'b>) -> V<'b> {
+    if x.ty().prim == Prim::F64 { wide::sin(x) } else { x.un(UnOp::Sin) }
+}
+
+/// Cosine.
+pub fn cos<'b>(x: V<'b>) -> V<'b> {
+    if x.ty().prim == Prim::F64 { wide::cos(x) } else { x.un(UnOp::Cos) }
 }
 
 /// 1 / (1 + e^-x).
@@ -177,7 +189,7 @@ pub fn atan<'b>(x: V<'b>) -> V<'b> {
 /// Error function.
 pub fn erf<'b>(x: V<'b>) -> V<'b> {
     if x.ty().prim != Prim::F32 {
-        return erf_f64(x);
+        return wide::erf(x);
     }
     let c = clamp(x, -4.0, 4.0);
     let z = c * c;
@@ -204,52 +216,4 @@ pub fn erf<'b>(x: V<'b>) -> V<'b> {
         ],
     );
     c * p / q
-}
-
-/// Rational approximations: of erf below 1 (Cephes, Moshier), of erfc above (Cody 1969).
-fn erf_f64<'b>(x: V<'b>) -> V<'b> {
-    const T: [f64; 5] = [
-        9.604_973_739_870_516,
-        9.002_601_972_038_427e1,
-        2.232_005_345_946_843e3,
-        7.003_325_141_128_051e3,
-        5.559_230_130_103_949e4,
-    ];
-    const U: [f64; 6] = [
-        1.0,
-        3.356_171_416_475_031e1,
-        5.213_579_497_801_527e2,
-        4.594_323_829_709_801e3,
-        2.262_900_006_138_909_4e4,
-        4.926_739_426_086_359e4,
-    ];
-    const P: [f64; 9] = [
-        2.153_115_354_744_038_5e-8,
-        5.641_884_969_886_701e-1,
-        8.883_149_794_388_376,
-        6.611_919_063_714_163e1,
-        2.986_351_381_974_001e2,
-        8.819_522_212_417_69e2,
-        1.712_047_612_634_070_6e3,
-        2.051_078_377_826_071_5e3,
-        1.230_339_354_797_997_2e3,
-    ];
-    const Q: [f64; 9] = [
-        1.0,
-        1.574_492_611_070_983_5e1,
-        1.176_939_508_913_125e2,
-        5.371_811_018_620_099e2,
-        1.621_389_574_566_690_2e3,
-        3.290_799_235_733_459_6e3,
-        4.362_619_090_143_247e3,
-        3.439_367_674_143_721_6e3,
-        1.230_339_354_803_749_4e3,
-    ];
-    let z = x * x;
-    let small = x * poly(z, &T) / poly(z, &U);
-    // From 6 on it is 1.
-    let a = clamp(x.un(UnOp::Abs), 0.0, 6.0);
-    let large = like(x, 1.0) - exp(-(a * a)) * poly(a, &P) / poly(a, &Q);
-    let y = x.lt(like(x, 0.0)).select(-large, large);
-    x.un(UnOp::Abs).lt(like(x, 1.0)).select(small, y)
 }
