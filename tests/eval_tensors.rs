@@ -3,7 +3,7 @@
 mod eval_harness;
 
 use eval_harness::*;
-use quearn::eval::{EvalTable, EvalTensor, evaluate};
+use quearn::eval::{EvalTable, EvalTensor};
 use quearn_stage::graph::*;
 use quearn_stage::low::FailKind;
 
@@ -23,35 +23,6 @@ fn loops_carry_values() {
     let both = p.add(Op::Stack, &[first, second]);
     // (0, 1) -> (1, 1) -> (2, 2) -> (4, 4)
     assert_eq!(p.data(both), [int(4), int(4)]);
-}
-
-#[test]
-fn steps_carry_and_collect() {
-    let run = |back: bool, axis: usize| {
-        let mut p = Program::default();
-        let x = p.tensor("x", f32s(&[3, 3], &[1.0, 2.0, 3.0, 10.0, 20.0, 30.0, 100.0, 200.0, 300.0]));
-        let begin = p.tensor("begin", f32s(&[3], &[0.0, 0.0, 0.5]));
-        let ty = Ty::Tensor { elem: Scalar::F32.required(), shape: vec![Dim::Const(3)] };
-        let [sum, slice] = [0, 1].map(|index| p.add(Op::Param { region: 0, index, ty: ty.clone() }, &[]));
-        let next = p.binary(BinaryOp::Add, sum, slice);
-        let region = Region { params: vec![sum, slice], results: vec![next, sum] };
-        let steps = p.add(Op::Steps(Steps { region, count: 3, carried: 1, axis, back }), &[begin, x]);
-        let [last, before] = [0, 1].map(|i| p.add(Op::Item(i), &[steps]));
-        p.graph.output("last", last);
-        p.graph.output("before", before);
-        let values = evaluate(&p.graph, &p.inputs).unwrap();
-        let floats = |i: usize| values[i].1.tensor().as_floats().to_vec();
-        (floats(0), floats(1))
-    };
-    let (last, before) = run(false, 0);
-    assert_eq!(last, [111.0, 222.0, 333.5]);
-    assert_eq!(before, [0.0, 0.0, 0.5, 1.0, 2.0, 3.5, 11.0, 22.0, 33.5]);
-    let (last, before) = run(true, 0);
-    assert_eq!(last, [111.0, 222.0, 333.5]);
-    assert_eq!(before, [110.0, 220.0, 330.5, 100.0, 200.0, 300.5, 0.0, 0.0, 0.5]);
-    let (last, before) = run(false, 1);
-    assert_eq!(last, [6.0, 60.0, 600.5]);
-    assert_eq!(before, [0.0, 1.0, 3.0, 0.0, 10.0, 30.0, 0.5, 100.5, 300.5]);
 }
 
 #[test]

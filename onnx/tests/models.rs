@@ -3,6 +3,7 @@
 mod common;
 
 use common::{attribute, floats, graph, ints, model, node, port, run, tensor};
+use quearn_onnx::proto::AttributeProto;
 use quearn_onnx::{Options, import};
 use quearn_stage::graph::Dim;
 
@@ -110,5 +111,35 @@ fn a_recurrent_step_by_hand() {
     for (x, y) in [1.0f32, 2.0, 3.0].iter().zip(y.as_slice::<f32>().unwrap()) {
         h = (0.5 * x - h + 0.3).tanh();
         assert!((y - h).abs() < 1e-6, "{y} {h}");
+    }
+}
+
+#[test]
+fn recurrent_networks_walk_both_ways() {
+    // h = tanh(w x + r h), from a state that is given, forwards and backwards, over many steps.
+    let (w, r) = (tensor("w", &[2, 1, 1], &[0.5, -0.25]), tensor("r", &[2, 1, 1], &[-1.0, 0.75]));
+    let (name, way) = (Some("direction".into()), Some(b"bidirectional".to_vec()));
+    let both = AttributeProto { name, s: way, r#type: Some(3), ..Default::default() };
+    let attributes = vec![attribute::int("hidden_size", 1), both];
+    let rnn = node("RNN", &["x", "w", "r", "", "", "begin"], &["y", "h"], attributes);
+    let ports = vec![port("x", &["3000", "2", "1"]), port("begin", &["2", "2", "1"])];
+    let model = model(graph(vec![rnn], vec![w, r], ports, &["y", "h"]));
+    let x: Vec<f32> = (0..6000).map(|i| (i % 7) as f32 / 3.0 - 1.0).collect();
+    let begin = [0.5f32, -0.5, 0.25, 1.0];
+    let given = [("x", floats(&x, &[3000, 2, 1])), ("begin", floats(&begin, &[2, 2, 1]))];
+    let mut results = run(&model, &Options::default(), &given).unwrap();
+    let [y, h] = ["y", "h"].map(|name| results.remove(name).unwrap());
+    let (y, h) = (y.as_slice::<f32>().unwrap(), h.as_slice::<f32>().unwrap());
+    for (way, (w, r)) in [(0.5f32, -1.0f32), (-0.25, 0.75)].into_iter().enumerate() {
+        for item in 0..2 {
+            let mut state = begin[2 * way + item];
+            for step in 0..3000 {
+                let at = if way == 0 { step } else { 2999 - step };
+                state = (w * x[2 * at + item] + r * state).tanh();
+                let found = y[4 * at + 2 * way + item];
+                assert!((found - state).abs() < 1e-4, "way {way} step {step}: {found}, expected {state}");
+            }
+            assert!((h[2 * way + item] - state).abs() < 1e-4);
+        }
     }
 }

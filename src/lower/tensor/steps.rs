@@ -74,7 +74,7 @@ impl<'b> At<'b> {
 }
 
 /// Operations of a step up to which its stages are not worth sharing.
-const FEW: u64 = 1 << 20;
+const FEW: u64 = 1 << 18;
 
 impl Walk {
     /// Runs `body` for each step.
