@@ -1,5 +1,7 @@
 //! Elementary functions of `f64`: the polynomials of fdlibm (Sun Microsystems 1993) for logarithm, sine and cosine, Taylor's
 //! series for the exponential, rationals for the error function.
+//!
+//! Single numbers go through the low program's own functions: the library's tables beat a polynomial there.
 
 use super::{clamp, like, poly};
 use quearn_stage::low::{BinOp, CastOp, Prim, ReduceOp, UnOp, V};
@@ -9,6 +11,9 @@ const LN_2: [f64; 2] = [6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10];
 
 /// e^x.
 pub fn exp<'b>(x: V<'b>) -> V<'b> {
+    if x.ty().lanes == 1 {
+        return x.un(UnOp::Exp);
+    }
     // Beyond these e^x is infinity, or zero after two scalings.
     let clamped = clamp(x, -746.0, 710.0);
     let n = (clamped * like(x, std::f64::consts::LOG2_E)).un(UnOp::Round);
@@ -33,6 +38,9 @@ pub fn exp<'b>(x: V<'b>) -> V<'b> {
 
 /// Natural logarithm.
 pub fn log<'b>(x: V<'b>) -> V<'b> {
+    if x.ty().lanes == 1 {
+        return x.un(UnOp::Log);
+    }
     const L: [f64; 7] = [
         1.479_819_860_511_658_6e-1,
         1.531_383_769_920_937_3e-1,
@@ -81,6 +89,9 @@ const MOST_ANGLE: f64 = 1e6;
 
 /// Sine of `x` and so many quarter turns. Large angles are left to the low program's own function.
 fn circular<'b>(x: V<'b>, turns: i64, whole: UnOp) -> V<'b> {
+    if x.ty().lanes == 1 {
+        return x.un(whole);
+    }
     let large = !x.un(UnOp::Abs).lt(like(x, MOST_ANGLE));
     let any = large.reduce(ReduceOp::Or);
     x.builder().if_else(any, || vec![x.un(whole)], || vec![near(x, turns)])[0]
