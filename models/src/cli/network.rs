@@ -63,6 +63,15 @@ impl Kept {
         }
     }
 
+    /// The type that matrices are narrowed to.
+    fn narrow(self) -> Option<Scalar> {
+        match self {
+            Kept::F32 => None,
+            Kept::Bf16 => Some(Scalar::BF16),
+            Kept::F16 => Some(Scalar::F16),
+        }
+    }
+
     /// The largest relative error of outputs that passes.
     pub fn tolerance(self) -> f64 {
         match self {
@@ -83,11 +92,7 @@ impl Which {
         if self.open_batch {
             case.graph = case.network.open_graph(&case.reference.inputs)?;
         }
-        match self.weights {
-            Kept::F32 => Ok(case),
-            Kept::Bf16 => case.narrowed(self.weights, Scalar::BF16),
-            Kept::F16 => case.narrowed(self.weights, Scalar::F16),
-        }
+        case.kept(self.weights)
     }
 }
 
@@ -112,8 +117,9 @@ impl Case {
         Ok(Case { network, weights, reference, graph, kept: Kept::F32 })
     }
 
-    /// The same with its weights in 16 bits.
-    fn narrowed(mut self, kept: Kept, to: Scalar) -> Result<Case> {
+    /// The same with its weights kept so.
+    fn kept(mut self, kept: Kept) -> Result<Case> {
+        let Some(to) = kept.narrow() else { return Ok(self) };
         self.graph = narrow_weights(&self.graph, to).map_err(quearn::Error::from)?;
         for node in self.graph.reachable() {
             let Op::Input { name, ty, weight: true } = self.graph.op(node) else { continue };

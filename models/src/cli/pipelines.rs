@@ -131,10 +131,7 @@ impl Check {
             };
             super::print(format!("{:4} {verdict}\n", pipeline.name))?;
         }
-        match failed {
-            0 => Ok(()),
-            _ => Err(Error::Failed { failed, all: all.len() }),
-        }
+        self::failed(failed, all.len())
     }
 
     fn check(&self, pipeline: &'static Pipeline) -> Result<f64> {
@@ -146,8 +143,9 @@ impl Check {
 }
 
 impl Bench {
+    /// Measures the pipelines one after the other. Fails, after writing, if one does not give the expected answer.
     fn run(&self) -> Result<()> {
-        let mut reports = vec![];
+        let mut reports: Vec<Report> = vec![];
         for pipeline in &self.pipelines {
             let report = Case::set_up(pipeline, self.scale, &self.machine)?.measure(self.runs)?;
             super::print(report.line())?;
@@ -156,8 +154,13 @@ impl Bench {
                 write(path, &reports)?;
             }
         }
-        Ok(())
+        failed(reports.iter().filter(|report| report.is_wrong()).count(), reports.len())
     }
+}
+
+/// The outcome of a command of which so many parts failed.
+fn failed(failed: usize, all: usize) -> Result<()> {
+    if failed == 0 { Ok(()) } else { Err(Error::Failed { failed, all }) }
 }
 
 /// A pipeline with its data, compiled.
@@ -202,7 +205,7 @@ impl Case {
             first_ms: rounded(measured.first_ms()),
             setup_ms: rounded(self.setup_ms),
             peak_mb: host::peak_rss_mb(),
-            check: self.pipeline.check(&result, self.scale).ok().map(|error| error <= 1.0),
+            check: self.pipeline.check(&result, self.scale).map(|_| ()),
             result,
         }
     }
@@ -235,16 +238,25 @@ struct Report {
     first_ms: f64,
     setup_ms: f64,
     peak_mb: Option<u64>,
-    /// Is the result as expected, where that is known?
+    /// Is the result as expected?
     #[serde(skip)]
-    check: Option<bool>,
+    check: Result<()>,
     result: Answer,
 }
 
 impl Report {
+    /// Is another result known?
+    fn is_wrong(&self) -> bool {
+        !matches!(self.check, Ok(()) | Err(Error::NoExpectation { .. }))
+    }
+
     fn line(&self) -> String {
         let Report { pipeline, scale, threads, median_ms, best_ms, first_ms, compile_ms, .. } = self;
-        let verdict = if self.check == Some(true) { "as expected" } else { "not checked" };
+        let verdict = match &self.check {
+            Ok(()) => "as expected".to_owned(),
+            Err(Error::NoExpectation { .. }) => "not checked".to_owned(),
+            Err(error) => format!("FAILED: {error}"),
+        };
         format!(
             "{pipeline:4} scale {scale} threads {threads}: median {median_ms:.1} ms  min {best_ms:.1}  first \
              {first_ms:.1}  compile {compile_ms:.1}  {verdict}\n"

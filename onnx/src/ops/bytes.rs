@@ -3,7 +3,7 @@
 use super::conv::{Window, convolve};
 use crate::emit::{Emit, Fallible};
 use crate::value::Call;
-use quearn_stage::graph::infer::MOST_BYTE_PRODUCTS;
+use quearn_stage::graph::infer::byte_products_fit;
 use quearn_stage::graph::{Dim, Node, Op, ReduceOp, Scalar};
 
 /// The zero points, if there are any and they are not known to be zeros.
@@ -24,8 +24,8 @@ pub(super) struct Quantised {
 
 /// `(a - zero) @ b` in `i32`; none where the operands are of other types or shapes.
 pub(super) fn byte_matmul(e: &mut Emit, a: Quantised, b: Quantised) -> Fallible<Option<Node>> {
-    let depth = e.shape(b.bytes).first().and_then(Dim::as_const);
-    if e.rank(b.bytes) != 2 || e.rank(a.bytes) < 2 || !fits(e, a, b, depth) {
+    let shape = e.shape(b.bytes);
+    if shape.len() != 2 || e.rank(a.bytes) < 2 || !fits(e, a, b, &shape[..1]) {
         return Ok(None);
     }
     let (bytes, zero) = unsigned(e, a)?;
@@ -38,10 +38,9 @@ pub(super) fn byte_matmul(e: &mut Emit, a: Quantised, b: Quantised) -> Fallible<
 /// `conv(x - zero, w)` in `i32`; none where the operands are of other types, or zero points would be needed in the padding.
 pub(super) fn byte_conv(e: &mut Emit, x: Quantised, w: Quantised, at: &Window, groups: u64) -> Fallible<Option<Node>> {
     let shape = e.shape(w.bytes);
-    let depth = shape[1..].iter().try_fold(1u64, |n, dim| n.checked_mul(dim.as_const()?));
     let padded = at.pads.iter().any(|pad| *pad != [0, 0]);
     let has_zero = x.zero.is_some() || e.scalar(x.bytes) == Scalar::I8;
-    if shape.len() > 4 || padded && has_zero || !fits(e, x, w, depth) {
+    if shape.len() > 4 || padded && has_zero || !fits(e, x, w, &shape[1..]) {
         return Ok(None);
     }
     let (bytes, zero) = unsigned(e, x)?;
@@ -55,13 +54,13 @@ pub(super) fn byte_conv(e: &mut Emit, x: Quantised, w: Quantised, at: &Window, g
     centred(e, sums, zero, filters).map(Some)
 }
 
-fn fits(e: &Emit, a: Quantised, b: Quantised, depth: Option<u64>) -> bool {
+fn fits(e: &Emit, a: Quantised, b: Quantised, summed: &[Dim]) -> bool {
     let one = |zero: Node| e.shape(zero).iter().all(|dim| *dim == Dim::Const(1));
     matches!(e.scalar(a.bytes), Scalar::U8 | Scalar::I8)
         && e.scalar(b.bytes) == Scalar::I8
         && b.zero.is_none()
         && a.zero.is_none_or(one)
-        && depth.is_some_and(|depth| depth <= MOST_BYTE_PRODUCTS)
+        && byte_products_fit(summed)
 }
 
 /// The bytes as unsigned ones, and their zero point in `i32`.

@@ -6,7 +6,7 @@
 
 mod wide;
 
-use quearn_stage::low::{BinOp, CastOp, Prim, Ty, UnOp, V};
+use quearn_stage::low::{BinOp, CastOp, Prim, UnOp, V};
 
 /// A float constant of the type of `x`.
 pub fn like<'b>(x: V<'b>, value: f64) -> V<'b> {
@@ -24,6 +24,36 @@ fn clamp<'b>(x: V<'b>, lo: f64, hi: f64) -> V<'b> {
     let (lo, hi) = (like(x, lo), like(x, hi));
     let below = x.lt(lo).select(lo, x);
     below.gt(hi).select(hi, below)
+}
+
+/// A float that is a whole number of few bits, as an integer of the same width: adding 1.5 times the power of two from which
+/// on floats are whole numbers leaves it in the low bits.
+fn whole<'b>(n: V<'b>) -> V<'b> {
+    let (shift, int) = match n.ty().prim {
+        Prim::F32 => (12_582_912.0, Prim::I32),
+        _ => (6_755_399_441_055_744.0, Prim::I64),
+    };
+    let (shift, int) = (like(n, shift), n.ty().with_prim(int));
+    (n + shift).bitcast(int) - shift.bitcast(int)
+}
+
+/// `p` times 2^n, in two halves, because a whole `n` may reach below the exponents of normal numbers.
+fn times_power<'b>(p: V<'b>, n: V<'b>) -> V<'b> {
+    let (bias, fraction) = if p.ty().prim == Prim::F32 { (127, 23) } else { (1023, 52) };
+    let n = whole(n);
+    let half = n.bin(BinOp::AShr, n.same(1));
+    let scale = |e: V<'b>| (e + bias).shl(fraction).bitcast(p.ty());
+    p * scale(half) * scale(n - half)
+}
+
+/// A logarithm `y` of `x`, mended where `x` is no positive number.
+fn log_at_ends<'b>(x: V<'b>, y: V<'b>) -> V<'b> {
+    let infinite = x.eq(like(x, f64::INFINITY));
+    let zero = x.eq(like(x, 0.0));
+    let bad = x.lt(like(x, 0.0)) | x.ne(x);
+    let y = infinite.select(x, y);
+    let y = zero.select(like(x, f64::NEG_INFINITY), y);
+    bad.select(like(x, f64::NAN), y)
 }
 
 /// e^x.
@@ -49,14 +79,7 @@ pub fn exp<'b>(x: V<'b>) -> V<'b> {
         ],
     );
     let p = p.fma(r * r, r) + like(x, 1.0);
-    // 2^n in two halves, because n may reach below the exponents of normal numbers.
-    // A whole number of few bits is converted by adding 1.5 * 2^23, which leaves it in the low bits.
-    let shift = like(x, 12_582_912.0);
-    let int = x.ty().with_prim(Prim::I32);
-    let n = (n + shift).bitcast(int) - shift.bitcast(int);
-    let half = n.bin(BinOp::AShr, n.same(1));
-    let scale = |e: V<'b>| (e + 127).shl(23).bitcast(Ty { prim: Prim::F32, lanes: e.ty().lanes });
-    let y = p * scale(half) * scale(n - half);
+    let y = times_power(p, n);
     x.ne(x).select(x, x.gt(like(x, 88.8)).select(b.float(x.ty(), f64::INFINITY), y))
 }
 
@@ -94,12 +117,7 @@ pub fn log<'b>(x: V<'b>) -> V<'b> {
     let y = e.fma(like(x, -2.121_944_400_546_906e-4), p * m * z);
     let y = z.fma(like(x, -0.5), y);
     let y = e.fma(like(x, 0.693_359_375), m + y);
-    let infinite = x.eq(like(x, f64::INFINITY));
-    let zero = x.eq(like(x, 0.0));
-    let bad = x.lt(like(x, 0.0)) | x.ne(x);
-    let y = infinite.select(x, y);
-    let y = zero.select(like(x, f64::NEG_INFINITY), y);
-    bad.select(like(x, f64::NAN), y)
+    log_at_ends(x, y)
 }
 
 /// Sine.

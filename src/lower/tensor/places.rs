@@ -215,9 +215,9 @@ impl Layout {
 }
 
 /// Rows at a distance of a multiple of this (bytes) meet in the same few sets of the first-level cache.
-const MEETING: i64 = 4096;
+pub(super) const MEETING: i64 = 4096;
 /// Bytes that are left free after such a row: a cache line.
-const APART: i64 = 64;
+pub(super) const APART: i64 = 64;
 
 /// Moves the rows of a matrix apart, where a kernel that reads several of them at once would throw them out of the cache.
 fn spread_rows(spec: &mut Spec, meeting: i64) {

@@ -7,7 +7,7 @@
 //! at each step, and shared among the workers.
 
 use super::eval::{Env, Eval};
-use super::places::Layout;
+use super::places::{APART, Layout, MEETING};
 use super::plan::{Kind, Place, Plan, Stage, check_elem};
 use super::planner::{Planner, Result};
 use super::spec::{AxisSpec, BufferId, Size, Spec};
@@ -184,10 +184,6 @@ pub(super) struct Open {
     pub(super) walk: Node,
     pub(super) stages: Vec<Stage>,
 }
-
-/// Bytes between rows that meet in the cache, and bytes that keep them apart.
-const MEETING: i64 = 4096;
-const APART: i64 = 64;
 
 impl Planner<'_, '_> {
     pub(super) fn steps(&mut self, node: Node, steps: &Steps) -> Result<()> {

@@ -14,8 +14,8 @@
 use super::number;
 use crate::rewrite::Patch;
 use crate::rewrite::expression::is_weight;
-use quearn_stage::graph::infer::MOST_BYTE_PRODUCTS;
-use quearn_stage::graph::{BinaryOp, Conv2d, Dim, Graph, Literal, Node, Op, ReduceOp, Scalar};
+use quearn_stage::graph::infer::byte_products_fit;
+use quearn_stage::graph::{BinaryOp, Dim, Graph, Literal, Node, Op, ReduceOp, Scalar};
 
 /// The product of the bytes, rescaled.
 pub fn quantised_product(graph: &Graph, node: Node) -> Option<Patch> {
@@ -27,14 +27,15 @@ pub fn quantised_product(graph: &Graph, node: Node) -> Option<Patch> {
     };
     let scalar = graph.ty(node).as_tensor()?.0.scalar;
     let (left, right) = (Scaled::of(graph, inputs[0])?, Scaled::of(graph, inputs[1])?);
+    let weight = Weight::of(op, shape(graph, right.bytes)?)?;
     let fits = scalar == Scalar::F32
         && right.of == Scalar::I8
         && right.zero == 0.0
         && is_weight(graph, right.bytes)
         && elements(graph, left.scale) == Some(1)
-        && (op != &Op::MatMul || shape(graph, right.bytes)?.len() == 2);
+        && byte_products_fit(weight.summed());
     let zero = left.zero + if left.of == Scalar::I8 { 128.0 } else { 0.0 };
-    if !fits || padded && zero != 0.0 || !is_small(graph, op, right.bytes) {
+    if !fits || padded && zero != 0.0 {
         return None;
     }
     let mut patch = Patch::new(graph);
@@ -43,32 +44,80 @@ pub fn quantised_product(graph: &Graph, node: Node) -> Option<Patch> {
     let sums = p.add(op.clone(), &[unsigned, right.bytes]);
     let mut y = p.add(Op::Cast(scalar), &[sums]);
     if zero != 0.0 {
-        let axes = if let Op::Conv2d(_) = op { vec![1, 2, 3] } else { vec![0] };
-        let sum = p.add(Op::Reduce { op: ReduceOp::Sum, axes, keep: false }, &[right.bytes]);
+        let sum = p.add(Op::Reduce { op: ReduceOp::Sum, axes: weight.axes(), keep: false }, &[right.bytes]);
         let sum = p.add(Op::Cast(scalar), &[sum]);
         let zero = p.add(Op::Const(Literal::float(scalar, zero)?), &[]);
         let offset = p.add(Op::Binary(BinaryOp::Mul), &[sum, zero]);
-        let offset = for_each_channel(graph, p, op, right.bytes, offset);
+        let offset = weight.for_each_channel(p, offset);
         y = p.add(Op::Binary(BinaryOp::Sub), &[y, offset]);
     }
     // One number, whatever its shape is.
     let left_scale = p.add(Op::Reshape(vec![]), &[left.scale]);
     let right_scale = match elements(graph, right.scale)? {
         1 => p.add(Op::Reshape(vec![]), &[right.scale]),
-        _ => {
-            let channels = channel_extent(graph, op, right.bytes)?;
-            (per_channel(graph, op, right.scale)? == channels).then_some(())?;
-            let flat = p.add(Op::Reshape(vec![channels]), &[right.scale]);
-            for_each_channel(graph, p, op, right.bytes, flat)
+        _ if weight.has_one_a_channel(shape(graph, right.scale)?) => {
+            let flat = p.add(Op::Reshape(vec![weight.channels().clone()]), &[right.scale]);
+            weight.for_each_channel(p, flat)
         }
+        _ => return None,
     };
     let scale = p.add(Op::Binary(BinaryOp::Mul), &[right_scale, left_scale]);
     y = p.add(Op::Binary(BinaryOp::Mul), &[y, scale]);
     if let Some(&bias) = inputs.get(2) {
-        let bias = for_each_channel(graph, p, op, right.bytes, bias);
+        let bias = weight.for_each_channel(p, bias);
         y = p.add(Op::Binary(BinaryOp::Add), &[y, bias]);
     }
     Some(patch.replace(node, y))
+}
+
+/// The shape of a weight: `[channels, ..]` of a convolution, `[.., channels]` of a matrix.
+struct Weight<'g> {
+    shape: &'g [Dim],
+    is_filter: bool,
+}
+
+impl<'g> Weight<'g> {
+    fn of(op: &Op, shape: &'g [Dim]) -> Option<Weight<'g>> {
+        let is_filter = *op != Op::MatMul;
+        (is_filter || shape.len() == 2).then_some(Weight { shape, is_filter })
+    }
+
+    fn channel_axis(&self) -> usize {
+        if self.is_filter { 0 } else { 1 }
+    }
+
+    fn channels(&self) -> &'g Dim {
+        &self.shape[self.channel_axis()]
+    }
+
+    /// The axes that are summed over.
+    fn axes(&self) -> Vec<usize> {
+        (0..self.shape.len()).filter(|axis| *axis != self.channel_axis()).collect()
+    }
+
+    /// Their extents.
+    fn summed(&self) -> &'g [Dim] {
+        if self.is_filter { &self.shape[1..] } else { &self.shape[..1] }
+    }
+
+    /// Is a tensor of this shape, which broadcasts to the weight, one number for each channel?
+    fn has_one_a_channel(&self, shape: &[Dim]) -> bool {
+        let missing = self.shape.len() - shape.len();
+        let fits = |(i, dim): (usize, &Dim)| match i + missing == self.channel_axis() {
+            true => dim == self.channels(),
+            false => *dim == Dim::Const(1),
+        };
+        missing <= self.channel_axis() && shape.iter().enumerate().all(fits)
+    }
+
+    /// A vector of one number for each channel, as it broadcasts to the result.
+    fn for_each_channel(&self, p: &mut Patch, vector: Node) -> Node {
+        if !self.is_filter {
+            return vector;
+        }
+        let one = Dim::Const(1);
+        p.add(Op::Reshape(vec![one.clone(), self.channels().clone(), one.clone(), one]), &[vector])
+    }
 }
 
 /// `(cast(bytes) - zero) * scale`
@@ -109,38 +158,4 @@ fn shape(graph: &Graph, node: Node) -> Option<&[Dim]> {
 
 fn elements(graph: &Graph, node: Node) -> Option<u64> {
     shape(graph, node)?.iter().try_fold(1u64, |n, dim| n.checked_mul(dim.as_const()?))
-}
-
-fn channel_axis(op: &Op) -> usize {
-    if let Op::Conv2d(_) = op { 0 } else { 1 }
-}
-
-fn channel_extent(graph: &Graph, op: &Op, weight: Node) -> Option<Dim> {
-    shape(graph, weight)?.get(channel_axis(op)).cloned()
-}
-
-/// The extent of a tensor that has one number for each output channel of the weight it broadcasts to.
-fn per_channel(graph: &Graph, op: &Op, scale: Node) -> Option<Dim> {
-    let shape = shape(graph, scale)?;
-    let rank = if let Op::Conv2d(_) = op { 4 } else { 2 };
-    let axis = channel_axis(op).checked_sub(rank - shape.len())?;
-    let others = shape.iter().enumerate().filter(|(i, _)| *i != axis);
-    others.map(|(_, dim)| dim).all(|dim| *dim == Dim::Const(1)).then(|| shape[axis].clone())
-}
-
-/// A vector with one number for each output channel, as it broadcasts to the result.
-fn for_each_channel(graph: &Graph, p: &mut Patch, op: &Op, weight: Node, vector: Node) -> Node {
-    match (op, channel_extent(graph, op, weight)) {
-        (Op::Conv2d(_), Some(channels)) => {
-            p.add(Op::Reshape(vec![Dim::Const(1), channels, Dim::Const(1), Dim::Const(1)]), &[vector])
-        }
-        _ => vector,
-    }
-}
-
-/// Do sums of the products fit, by the rules of the graph?
-fn is_small(graph: &Graph, op: &Op, weight: Node) -> bool {
-    let Some(shape) = shape(graph, weight) else { return false };
-    let axes = if let Op::Conv2d(Conv2d { .. }) = op { &shape[1..] } else { &shape[..1] };
-    axes.iter().try_fold(1u64, |n, dim| n.checked_mul(dim.as_const()?)).is_some_and(|n| n <= MOST_BYTE_PRODUCTS)
 }

@@ -3,8 +3,8 @@
 //!
 //! Single numbers go through the low program's own functions: the library's tables beat a polynomial there.
 
-use super::{clamp, like, poly};
-use quearn_stage::low::{BinOp, CastOp, Prim, ReduceOp, UnOp, V};
+use super::{clamp, like, log_at_ends, poly, times_power, whole};
+use quearn_stage::low::{CastOp, Prim, ReduceOp, UnOp, V};
 
 /// ln 2 in two parts, of which the first has zeros at its end.
 const LN_2: [f64; 2] = [6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10];
@@ -25,14 +25,7 @@ pub fn exp<'b>(x: V<'b>) -> V<'b> {
     factorials.reverse();
     let p = poly(r, &factorials);
     let p = p.fma(r * r, r) + like(x, 1.0);
-    // 2^n in two halves, because n may reach below the exponents of normal numbers. A whole number of few bits is converted by
-    // adding 1.5 * 2^52, which leaves it in the low bits.
-    let shift = like(x, 6_755_399_441_055_744.0);
-    let int = x.ty().with_prim(Prim::I64);
-    let n = (n + shift).bitcast(int) - shift.bitcast(int);
-    let half = n.bin(BinOp::AShr, n.same(1));
-    let scale = |e: V<'b>| (e + 1023).shl(52).bitcast(x.ty());
-    let y = p * scale(half) * scale(n - half);
+    let y = times_power(p, n);
     x.ne(x).select(x, x.gt(like(x, 709.782_712_893_384)).select(like(x, f64::INFINITY), y))
 }
 
@@ -66,12 +59,7 @@ pub fn log<'b>(x: V<'b>) -> V<'b> {
     let half_square = f * f * like(x, 0.5);
     let rest = k.fma(like(x, LN_2[1]), s * (half_square + z * poly(z, &L)));
     let y = k.fma(like(x, LN_2[0]), f - (half_square - rest));
-    let infinite = x.eq(like(x, f64::INFINITY));
-    let zero = x.eq(like(x, 0.0));
-    let bad = x.lt(like(x, 0.0)) | x.ne(x);
-    let y = infinite.select(x, y);
-    let y = zero.select(like(x, f64::NEG_INFINITY), y);
-    bad.select(like(x, f64::NAN), y)
+    log_at_ends(x, y)
 }
 
 /// Sine.
@@ -88,13 +76,13 @@ pub fn cos<'b>(x: V<'b>) -> V<'b> {
 const MOST_ANGLE: f64 = 1e6;
 
 /// Sine of `x` and so many quarter turns. Large angles are left to the low program's own function.
-fn circular<'b>(x: V<'b>, turns: i64, whole: UnOp) -> V<'b> {
+fn circular<'b>(x: V<'b>, turns: i64, own: UnOp) -> V<'b> {
     if x.ty().lanes == 1 {
-        return x.un(whole);
+        return x.un(own);
     }
     let large = !x.un(UnOp::Abs).lt(like(x, MOST_ANGLE));
     let any = large.reduce(ReduceOp::Or);
-    x.builder().if_else(any, || vec![x.un(whole)], || vec![near(x, turns)])[0]
+    x.builder().if_else(any, || vec![x.un(own)], || vec![near(x, turns)])[0]
 }
 
 fn near<'b>(x: V<'b>, turns: i64) -> V<'b> {
@@ -125,9 +113,7 @@ fn near<'b>(x: V<'b>, turns: i64) -> V<'b> {
     let one = like(x, 1.0);
     let w = one - half;
     let cosine = w + ((one - w - half) + z * z * poly(z, &C));
-    let shift = like(x, 6_755_399_441_055_744.0);
-    let int = x.ty().with_prim(Prim::I64);
-    let quarter = (n + shift).bitcast(int) - shift.bitcast(int) + turns;
+    let quarter = whole(n) + turns;
     let odd = (quarter & 1).ne(quarter.same(0));
     let y = odd.select(cosine, sine);
     (quarter & 2).ne(quarter.same(0)).select(-y, y)

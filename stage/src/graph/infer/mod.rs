@@ -10,7 +10,7 @@ mod tensor;
 
 pub use scalar::{binary_result, compare_as, promote};
 pub use table::aggregate_result;
-pub use tensor::MOST_BYTE_PRODUCTS;
+pub use tensor::byte_products_fit;
 
 use super::{Dim, Elem, Field, Graph, GraphError, Node, Op, Scalar, Shape, Ty};
 

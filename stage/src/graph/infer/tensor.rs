@@ -82,7 +82,13 @@ fn shape<'a>(cx: &Cx<'a>, operand: usize) -> Result<&'a [Dim]> {
 }
 
 /// The most products of an unsigned and a signed byte whose sum always fits `i32`.
-pub const MOST_BYTE_PRODUCTS: u64 = i32::MAX as u64 / (255 * 128);
+const MOST_BYTE_PRODUCTS: u64 = i32::MAX as u64 / (255 * 128);
+
+/// Does the sum of products of unsigned and signed bytes over these axes always fit `i32`?
+pub fn byte_products_fit(axes: &[Dim]) -> bool {
+    let count = axes.iter().try_fold(1u64, |n, dim| n.checked_mul(dim.as_const()?));
+    count.is_some_and(|count| count <= MOST_BYTE_PRODUCTS)
+}
 
 /// The element type of sums of products: that of the operands, or `i32` for unsigned times signed bytes.
 fn product_type(cx: &Cx) -> Result<Scalar> {
@@ -93,8 +99,8 @@ fn product_type(cx: &Cx) -> Result<Scalar> {
 }
 
 /// Sums of so many products cannot overflow.
-fn check_depth(cx: &Cx, scalar: Scalar, depth: Option<u64>) -> Result<()> {
-    cx.check(scalar != Scalar::I32 || depth.is_some_and(|depth| depth <= MOST_BYTE_PRODUCTS), || {
+fn check_depth(cx: &Cx, scalar: Scalar, axes: &[Dim]) -> Result<()> {
+    cx.check(scalar != Scalar::I32 || byte_products_fit(axes), || {
         format!("sums of more than {MOST_BYTE_PRODUCTS} products of bytes, or of an unknown number, may not fit i32")
     })
 }
@@ -110,7 +116,7 @@ fn matmul(cx: &Cx) -> Result<Ty> {
         let (left, right) = (cx.dim(k), cx.dim(k2));
         format!("{} has {left} columns, {} has {right} rows", cx.operand(0), cx.operand(1))
     })?;
-    check_depth(cx, scalar, k.as_const())?;
+    check_depth(cx, scalar, std::slice::from_ref(k))?;
     cx.check(scalar != Scalar::I32 || b_batch.is_empty(), || cx.expected(1, "one matrix of bytes [k, n]"))?;
     let mut shape = cx.broadcast(&[a_batch, b_batch])?;
     shape.extend([m.clone(), n.clone()]);
@@ -149,7 +155,7 @@ fn conv2d(cx: &Cx, conv: &Conv2d) -> Result<Ty> {
     if count == 3 {
         check_vector(cx, 2, out)?;
     }
-    check_depth(cx, scalar, per_group.checked_mul(kh).and_then(|n| n.checked_mul(kw)))?;
+    check_depth(cx, scalar, &shape(cx, 1)?[1..])?;
     cx.check(kh > 0 && kw > 0 && conv.dilation[0] > 0 && conv.dilation[1] > 0, || {
         "kernel and dilation must be positive".to_owned()
     })?;
