@@ -354,7 +354,8 @@ pub fn produce<'b>(
     let input = cx.graph.inputs(project)[0];
     let mut layout = RowLayout::default();
     let mut flush = None;
-    pipeline::produce(cx, env, input, range, &mut |env| {
+    let leaves: Vec<Node> = tile.leaves.iter().map(|leaf| leaf.node).collect();
+    pipeline::produce(cx, env, input, range, &leaves, &mut |env| {
         let b = env.b;
         let memory = tile.of(b, env.frame, env.worker);
         let n = b.load(Ty::I64, memory, 0);

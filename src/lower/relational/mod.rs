@@ -12,6 +12,7 @@
 //! | [`sort`] | sort and limit |
 //! | [`batch`] | tensor operators on the rows of a pipeline, a tile at a time |
 //! | [`products`] | products of columns that sum over rows |
+//! | [`registers`] | expressions by vectors |
 //! | [`tensors`] | rows and scalars as operands of tensor programs |
 //! | [`output`] | results |
 //! | [`materialise`] | rows between pipelines |
@@ -32,6 +33,7 @@ pub mod needed;
 pub mod output;
 pub mod pipeline;
 pub mod products;
+pub mod registers;
 pub mod scan;
 pub mod select;
 pub mod sideways;

@@ -7,11 +7,15 @@ use super::expr::{cast, column, eval};
 use super::layout::RowLayout;
 use super::materialise::{self, Lists};
 use super::pipeline::{self, Sink};
+use super::registers::{self, Form, Origin, Registers, Rows};
+use super::scan;
+use super::select::each_register;
 use crate::lower::Output;
-use crate::lower::context::Cx;
+use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Slot};
 use crate::lower::tensor::storage;
+use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{Elem, Field, Node, Op, Scalar};
 use quearn_stage::low::Prim;
 
@@ -42,6 +46,10 @@ impl Sink for Emit {
         Ok(())
     }
 
+    fn expressions(&self, cx: &Cx<'_>) -> Vec<Node> {
+        self.fields.iter().filter_map(|field| registers::expression_of(cx, self.table, &field.name)).collect()
+    }
+
     fn describe(&self) -> String {
         format!("the result: {} bytes a row", self.layout.width())
     }
@@ -68,9 +76,68 @@ impl Sink for Write {
         Ok(())
     }
 
+    fn expressions(&self, cx: &Cx<'_>) -> Vec<Node> {
+        let expression = |(field, ..): &(Field, Prim, Slot)| registers::expression_of(cx, self.table, &field.name);
+        self.columns.iter().filter_map(expression).collect()
+    }
+
     fn describe(&self) -> String {
         let bytes: usize = self.columns.iter().map(|(_, prim, _)| prim.bytes()).sum();
         format!("the result, by columns: {bytes} bytes a row")
+    }
+}
+
+/// Where each value of a register of results comes from.
+type Sources<'g> = Vec<Origin<'g>>;
+
+impl Write {
+    /// The sources of the columns, if registers can evaluate all of them.
+    fn by_registers<'g>(&self, cx: &Cx<'g>) -> Option<Sources<'g>> {
+        let registers = Registers::new(cx, self.scan);
+        let (names, _) = cx.graph.ty(self.table).as_table()?;
+        let source = |(field, (_, prim, _)): (&'g Field, &(Field, Prim, Slot))| {
+            let origin = registers.origin_of(self.table, &field.name)?;
+            let form = match origin {
+                Origin::Stored(name) => registers.stored_form(name, field.elem.scalar)?,
+                Origin::Expression(node) => registers.form(node)?,
+            };
+            let fits = match form {
+                Form::Float(own) => own == *prim,
+                Form::Int(_) => !prim.is_float(),
+                Form::Bool => false,
+            };
+            fits.then_some(origin)
+        };
+        let wide = Target::host().vector_bytes >= 64;
+        wide.then(|| names.iter().zip(&self.columns).map(source).collect())?
+    }
+
+    /// Emits the pipeline that writes a register of each column at a time.
+    fn run_by_registers<'g>(&self, cx: &Cx<'g>, sources: &Sources<'g>) -> Result<()> {
+        scan::check(cx, self.scan)?;
+        let mut outcome = Ok(());
+        let func = cx.task_over("output", cx.estimate.rows(self.scan), |b, frame, worker, lo, hi| {
+            let env = Env::new(b, frame, worker);
+            let registers = Registers::new(cx, self.scan);
+            outcome = each_register(b, lo, hi, |row, mask| {
+                let rows = Rows::Following { row, mask };
+                for ((_, prim, slot), source) in self.columns.iter().zip(sources) {
+                    let values = registers.source(&env, &rows, *source)?;
+                    let values = if prim.is_float() { values } else { values.sext(*prim) };
+                    b.masked_store(slot.get(b, frame).index(row, prim.bytes() as i64), mask, values);
+                }
+                Ok(())
+            });
+        });
+        outcome?;
+        let stored = scan::stored_table(cx, self.scan)?.name().to_owned();
+        let rows = cx.frame.bind(Bind::Rows { table: stored });
+        cx.step(move |_, b, frame| b.par_for(func, frame, rows.get(b, frame), b.i64(pipeline::TILE_ROWS)));
+        let mut fused = vec![];
+        pipeline::collect_names(cx, self.table, &mut fused);
+        let written = format!("{}, by vectors", self.describe());
+        cx.note(PipelineNote { name: "output".to_owned(), fused, materialised: vec![written] });
+        Ok(())
     }
 }
 
@@ -99,7 +166,11 @@ fn by_columns(cx: &Cx<'_>, index: usize, name: &str, table: Node) -> Result<Opti
     let Some(prims) = fields.iter().map(plain).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let slot = |column| cx.frame.bind(Bind::OutputColumn { index, column });
     let columns = fields.iter().zip(prims).enumerate().map(|(at, (field, prim))| (field.clone(), prim, slot(at)));
-    pipeline::run(cx, "output", table, &mut Write { table, scan, columns: columns.collect() })?;
+    let mut write = Write { table, scan, columns: columns.collect() };
+    match write.by_registers(cx) {
+        Some(sources) => write.run_by_registers(cx, &sources)?,
+        None => pipeline::run(cx, "output", table, &mut write)?,
+    }
     let columns = fields.iter().map(|field| (field.name.clone(), field.elem)).collect();
     Ok(Some(Output::Columns { name: name.to_owned(), table: stored.to_owned(), columns }))
 }

@@ -42,6 +42,11 @@ pub trait Sink {
         None
     }
 
+    /// Expressions that it evaluates on every row.
+    fn expressions(&self, _cx: &Cx<'_>) -> Vec<Node> {
+        vec![]
+    }
+
     /// What the sink writes, for `explain`.
     fn describe(&self) -> String;
 }
@@ -75,7 +80,8 @@ fn task<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, tile: (V<'b>, V<'b>), sink:
         Some(key) => ordered::align_tile(cx, env, &key, tile)?,
         None => tile,
     };
-    produce(cx, env, table, tile, &mut |env| sink.row(cx, env))?;
+    let expressions = sink.expressions(cx);
+    produce(cx, env, table, tile, &expressions, &mut |env| sink.row(cx, env))?;
     sink.end(cx, env)
 }
 
@@ -182,18 +188,20 @@ pub fn is_batched(cx: &Cx<'_>, table: Node) -> bool {
     }
 }
 
-/// Generates the loop over the rows of `table` in a tile and calls `consume` in it.
+/// Generates the loop over the rows of `table` in a tile and calls `consume` in it, which will evaluate these expressions.
 pub fn produce<'b>(
     cx: &Cx<'_>,
     env: &Env<'b>,
     table: Node,
     tile: (V<'b>, V<'b>),
+    expressions: &[Node],
     consume: &mut Consume<'_>,
 ) -> Result<()> {
-    produce_hinted(cx, env, table, tile, &Hints::default(), consume)
+    let hints = Hints { expressions: expressions.into(), ..Hints::default() };
+    produce_hinted(cx, env, table, tile, &hints, consume)
 }
 
-/// As [`produce`], with hints of the joins above; rows that their tests drop need not come.
+/// As [`produce`], with hints of the operators above; rows that their tests drop need not come.
 fn produce_hinted<'b>(
     cx: &Cx<'_>,
     env: &Env<'b>,
@@ -248,7 +256,7 @@ fn produce_hinted<'b>(
 /// How vectors select the rows of a scan or of a filter over one, if that pays.
 fn selection(cx: &Cx<'_>, env: &Env<'_>, table: Node, hints: &Hints) -> Result<Option<Selection>> {
     let selection = if env.few_rows { None } else { select::plan(cx, table, hints)? };
-    if let Some((scan, note)) = selection.as_ref().and_then(Selection::note) {
+    if let Some((scan, note)) = selection.as_ref().and_then(|selection| selection.note(cx)) {
         cx.hinted.borrow_mut().insert(scan, note);
     }
     Ok(selection)

@@ -66,6 +66,10 @@ impl Sink for Products {
         Ok(())
     }
 
+    fn expressions(&self, _: &Cx<'_>) -> Vec<Node> {
+        self.fields.iter().map(|(node, ..)| *node).collect()
+    }
+
     fn end<'b>(&mut self, _: &Cx<'_>, env: &Env<'b>) -> Result<()> {
         let b = env.b;
         let memory = self.memory(env);

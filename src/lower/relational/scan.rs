@@ -223,7 +223,43 @@ pub fn lane_form(cx: &Cx<'_>, scan: Node, name: &str) -> Option<LaneForm> {
 
 /// Reads a column that has a [`LaneForm`] in the rows from `row` on, in the lanes where `mask` is true.
 pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>, mask: V<'b>) -> Result<V<'b>> {
-    // Also records what the program relies on.
+    let (base, phys) = lane_source(cx, env, scan, name, row)?;
+    let prim = prim_of(phys);
+    let ptr = base.index(row, prim.bytes() as i64);
+    Ok(as_lane(env.b.masked_load(Ty::vector(prim, mask.ty().lanes), ptr, mask, true), phys))
+}
+
+/// As [`load_lanes`], in the rows `base + positions`, of a column that [can be gathered](can_gather).
+pub fn gather_lanes<'b>(
+    cx: &Cx<'_>,
+    env: &Env<'b>,
+    scan: Node,
+    name: &str,
+    (base, positions): (V<'b>, V<'b>),
+    mask: V<'b>,
+) -> Result<V<'b>> {
+    let (column, phys) = lane_source(cx, env, scan, name, base)?;
+    let prim = prim_of(phys);
+    let (ty, ptr) = (Ty::vector(prim, mask.ty().lanes), column.index(base, prim.bytes() as i64));
+    Ok(as_lane(env.b.gather(ty, ptr, positions, prim.bytes() as u8, mask, true), phys))
+}
+
+/// Are the values as wide as the processor gathers them?
+pub fn can_gather(cx: &Cx<'_>, scan: Node, name: &str) -> bool {
+    let phys = stored_table(cx, scan).ok().and_then(|table| table.column(name).ok()).and_then(lane_phys);
+    phys.is_some_and(|phys| matches!(prim_of(phys).bytes(), 4 | 8))
+}
+
+fn lane_phys(column: &Column) -> Option<Phys> {
+    match &column.values {
+        Values::Fixed { phys, .. } | Values::Coded { phys, .. } => Some(*phys),
+        Values::Text(_) => None,
+    }
+}
+
+/// Address and type of the values of a column that has a [`LaneForm`]; `row` is any row of it.
+fn lane_source<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>) -> Result<(V<'b>, Phys)> {
+    // Records what the program relies on.
     load(cx, env, scan, name, row)?;
     let table = stored_table(cx, scan)?;
     let column = table.column(name).map_err(|e| LowerError::Column {
@@ -231,20 +267,18 @@ pub fn load_lanes<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V
         column: name.to_owned(),
         message: e.to_string(),
     })?;
-    let phys = match &column.values {
-        Values::Fixed { phys, .. } | Values::Coded { phys, .. } => *phys,
-        Values::Text(_) => {
-            return Err(LowerError::Internal { node: cx.describe(scan), what: "text in lanes".into() });
-        }
-    };
-    let prim = prim_of(phys);
-    let ptr = bound(cx, env, table, column, Part::Values).index(row, prim.bytes() as i64);
-    let v = env.b.masked_load(Ty::vector(prim, mask.ty().lanes), ptr, mask, true);
-    Ok(match phys {
+    let text = || LowerError::Internal { node: cx.describe(scan), what: "text in lanes".into() };
+    let phys = lane_phys(column).ok_or_else(text)?;
+    Ok((bound(cx, env, table, column, Part::Values), phys))
+}
+
+/// The values as lanes hold them.
+fn as_lane(v: V<'_>, phys: Phys) -> V<'_> {
+    match phys {
         Phys::F32 | Phys::F64 => v,
         Phys::U8 => v.zext(Prim::I32),
         _ => v.sext(Prim::I32),
-    })
+    }
 }
 
 /// Asks for the values of a column of fixed width from `row` on; the row need not exist.

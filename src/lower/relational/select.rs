@@ -7,10 +7,12 @@
 use super::dictionary::{self, DictRef, Table as DictTable};
 use super::env::{Env, Place};
 use super::expr::{can_fail, compare, eval};
+use super::needed::spell;
 use super::pipeline::{self, Consume, when};
+use super::registers::{Form, LANES, Registers, Rows};
 use super::scan::{self, LaneForm};
 use super::sideways::{Hints, Test};
-use super::value::Range;
+use super::value::{Range, Value};
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
 use crate::lower::parameter;
@@ -18,12 +20,12 @@ use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{BinaryOp, CompareOp, Literal, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
 use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
 
-/// Rows evaluated together.
-pub const LANES: u16 = 16;
 /// Rows for which positions are collected before they are consumed: the selection vector stays in the first cache.
 const BLOCK: i64 = 1 << 10;
 /// Dictionaries whose predicate fits one bit a code in a lane.
 const CODES: usize = 32;
+/// Part of the rows that must pass for values to be worth computing before it is known which do.
+const MOSTLY: f64 = 0.5;
 
 /// A predicate that is evaluated by vectors.
 enum Mask {
@@ -36,6 +38,20 @@ enum Mask {
         table: DictTable,
         len: usize,
     },
+    /// Any other predicate that registers can evaluate.
+    Expression(Node),
+}
+
+impl Mask {
+    /// Is an expression evaluated on the way?
+    fn holds(&self, registers: &Registers<'_, '_>, part: Node) -> bool {
+        match self {
+            Mask::Expression(node) => registers.holds(*node, part),
+            Mask::Binary(_, x, y) => x.holds(registers, part) || y.holds(registers, part),
+            Mask::Not(x) => x.holds(registers, part),
+            Mask::Compare(..) | Mask::Codes { .. } => false,
+        }
+    }
 }
 
 enum Operand {
@@ -52,10 +68,25 @@ pub struct Selection {
     masks: Vec<Mask>,
     hints: Hints,
     rest: Vec<Node>,
+    buffered: Vec<Buffered>,
+}
+
+/// A costly expression of the pipeline, evaluated for a block of rows at a time.
+struct Buffered {
+    node: Node,
+    prim: Prim,
+    /// It is evaluated on all rows, together with the predicate; else on those that pass.
+    on_all: bool,
+}
+
+impl Buffered {
+    fn bytes(&self) -> i64 {
+        self.prim.bytes() as i64
+    }
 }
 
 /// Plans the filter `table` (or a scan alone), if it reads a stored table and has conjuncts that vectors can evaluate, or
-/// joins above have hints about its rows.
+/// operators above have hints about its rows.
 pub fn plan(cx: &Cx<'_>, table: Node, hints: &Hints) -> Result<Option<Selection>> {
     let (scan, predicate) = match (cx.graph.op(table), cx.graph.inputs(table)) {
         (Op::Filter, &[scan, predicate]) => (scan, Some(predicate)),
@@ -65,7 +96,7 @@ pub fn plan(cx: &Cx<'_>, table: Node, hints: &Hints) -> Result<Option<Selection>
         return Ok(None);
     }
     scan::check(cx, scan)?;
-    let planner = Planner { cx, scan };
+    let planner = Planner { cx, scan, registers: Registers::new(cx, scan) };
     let (mut masks, mut rest) = (vec![], vec![]);
     for conjunct in predicate.map(|predicate| conjuncts(cx, predicate)).unwrap_or_default() {
         match planner.mask(conjunct)? {
@@ -74,13 +105,14 @@ pub fn plan(cx: &Cx<'_>, table: Node, hints: &Hints) -> Result<Option<Selection>
         }
     }
     let left = cx.estimate.rows(table) / cx.estimate.rows(scan).max(1.0);
+    let buffered = planner.buffered(&hints.expressions, &masks, left);
     let hints = hints.about(cx, scan, left);
-    if masks.is_empty() && hints.is_empty() {
+    if masks.is_empty() && hints.is_empty() && buffered.is_empty() {
         return Ok(None);
     }
     // What is left sees the rows that pass the masks only. Where it can fail it has to see every row.
     let hides_failures = !masks.is_empty() && can_fail(cx, scan, &rest)?;
-    Ok((!hides_failures).then_some(Selection { scan, masks, hints, rest }))
+    Ok((!hides_failures).then_some(Selection { scan, masks, hints, rest, buffered }))
 }
 
 fn conjuncts(cx: &Cx<'_>, predicate: Node) -> Vec<Node> {
@@ -93,6 +125,7 @@ fn conjuncts(cx: &Cx<'_>, predicate: Node) -> Vec<Node> {
 struct Planner<'x, 'g> {
     cx: &'x Cx<'g>,
     scan: Node,
+    registers: Registers<'x, 'g>,
 }
 
 impl Planner<'_, '_> {
@@ -100,6 +133,12 @@ impl Planner<'_, '_> {
         if let Some(codes) = self.codes(node)? {
             return Ok(Some(codes));
         }
+        let narrow = self.narrow(node)?;
+        Ok(narrow.or_else(|| (self.registers.form(node) == Some(Form::Bool)).then_some(Mask::Expression(node))))
+    }
+
+    /// A predicate made of comparisons of columns as they are stored.
+    fn narrow(&self, node: Node) -> Result<Option<Mask>> {
         let inputs = self.cx.graph.inputs(node);
         Ok(match self.cx.graph.op(node) {
             Op::Compare(op) => self.compare(node, *op, inputs[0], inputs[1]),
@@ -114,6 +153,17 @@ impl Planner<'_, '_> {
             }
             _ => None,
         })
+    }
+
+    /// The costly parts of expressions of the pipeline, where a part of the rows is left for it.
+    fn buffered(&self, expressions: &[Node], masks: &[Mask], left: f64) -> Vec<Buffered> {
+        let in_masks = |node| masks.iter().any(|mask| mask.holds(&self.registers, node));
+        let costly = self.registers.costly(expressions).into_iter();
+        let plan = |(node, prim)| {
+            let on_all = masks.is_empty() || left >= MOSTLY || in_masks(node);
+            (on_all || self.registers.can_gather(node)).then_some(Buffered { node, prim, on_all })
+        };
+        costly.filter_map(plan).collect()
     }
 
     /// A predicate on one column with a small dictionary.
@@ -219,6 +269,7 @@ enum Ready<'m, 'b> {
     Binary(BinOp, Box<Ready<'m, 'b>>, Box<Ready<'m, 'b>>),
     Not(Box<Ready<'m, 'b>>),
     Codes { name: &'m str, bits: V<'b> },
+    Expression(Node),
 }
 
 fn ready<'m, 'b>(env: &Env<'b>, mask: &'m Mask) -> Ready<'m, 'b> {
@@ -227,6 +278,7 @@ fn ready<'m, 'b>(env: &Env<'b>, mask: &'m Mask) -> Ready<'m, 'b> {
         Mask::Binary(op, x, y) => Ready::Binary(*op, Box::new(ready(env, x)), Box::new(ready(env, y))),
         Mask::Not(x) => Ready::Not(Box::new(ready(env, x))),
         Mask::Codes { name, table, len } => Ready::Codes { name, bits: code_bits(env, table, *len) },
+        Mask::Expression(node) => Ready::Expression(*node),
     }
 }
 
@@ -261,6 +313,10 @@ impl<'b> Lanes<'_, '_, 'b> {
             Ready::Codes { name, bits } => {
                 let codes = self.column(name)?;
                 bits.splat(LANES).bin(BinOp::LShr, codes).cast(CastOp::Trunc, Prim::Bool)
+            }
+            Ready::Expression(node) => {
+                let rows = Rows::Following { row: self.row, mask: self.mask };
+                Registers::new(self.cx, self.scan).eval(self.env, &rows, *node)?
             }
         })
     }
@@ -305,9 +361,12 @@ impl Selection {
         self.rest.is_empty()
     }
 
-    /// What the scan does for joins, for `explain`.
-    pub fn note(&self) -> Option<(Node, String)> {
-        (!self.hints.is_empty()).then(|| (self.scan, self.hints.describe()))
+    /// What the scan does for the operators above, for `explain`.
+    pub fn note(&self, cx: &Cx<'_>) -> Option<(Node, String)> {
+        let by_vectors = |one: &Buffered| format!(", {} by vectors", spell(cx.graph, one.node));
+        let buffered: String = self.buffered.iter().map(by_vectors).collect();
+        let note = self.hints.describe() + &buffered;
+        (!note.is_empty()).then_some((self.scan, note))
     }
 
     /// What is computed before the loop over rows.
@@ -325,21 +384,22 @@ impl Selection {
     ) -> Result<()> {
         let b = env.b;
         let masks = self.ready(env);
-        let selected = b.alloca(4 * BLOCK as u32, 64);
+        let block = Block {
+            cx,
+            env,
+            selection: self,
+            registers: Registers::new(cx, self.scan),
+            selected: b.alloca(4 * BLOCK as u32, 64),
+            buffers: self.buffered.iter().map(|one| b.alloca((one.bytes() * BLOCK) as u32, 64)).collect(),
+        };
         let mut outcome = Ok(());
         b.for_carry(lo, hi, BLOCK, &[], |base, _| {
             let end = (base + BLOCK).min(hi);
-            let at = |j: V<'b>| {
-                let offset = b.load(Ty::I32, selected.index(j, 4), 0).zext(Prim::I64);
-                env.bind(self.scan, Place::Stored(base + offset))
+            outcome = if self.masks.is_empty() && self.hints.is_empty() {
+                block.all((base, end), consume)
+            } else {
+                block.chosen(&masks, (base, end), consume)
             };
-            outcome = self.block(cx, env, &masks, selected, (base, end)).and_then(|n| {
-                if !self.hints.ahead.is_empty() {
-                    let ask = |env: &Env<'b>| self.hints.ahead.iter().try_for_each(|ahead| ahead.ask(cx, env));
-                    pipeline::for_each(b, (b.i64(0), n), |j| ask(&at(j)))?;
-                }
-                pipeline::for_each(b, (b.i64(0), n), |j| self.pass(cx, &at(j), consume))
-            });
             vec![]
         });
         outcome
@@ -356,32 +416,111 @@ impl Selection {
         }
         when(env.b, keep, || consume(&env.branch()))
     }
+}
+
+/// The rows of a block on their way to the consumer.
+struct Block<'x, 'g, 'b> {
+    cx: &'x Cx<'g>,
+    env: &'x Env<'b>,
+    selection: &'x Selection,
+    registers: Registers<'x, 'g>,
+    /// The selection vector.
+    selected: V<'b>,
+    /// Values of the buffered expressions.
+    buffers: Vec<V<'b>>,
+}
+
+impl<'b> Block<'_, '_, 'b> {
+    /// Consumes every row.
+    fn all(&self, (base, end): (V<'b>, V<'b>), consume: &mut Consume<'_>) -> Result<()> {
+        let b = self.env.b;
+        each_register(b, base, end, |row, inside| {
+            self.fill(&Rows::Following { row, mask: inside }, row - base, |one| one.on_all)
+        })?;
+        pipeline::for_each(b, (base, end), |row| {
+            let env = self.env.bind(self.selection.scan, Place::Stored(row));
+            self.recall(&env, row - base, row - base);
+            self.selection.pass(self.cx, &env, consume)
+        })
+    }
+
+    /// Consumes the rows that pass.
+    fn chosen(&self, masks: &Masks<'_, 'b>, (base, end): (V<'b>, V<'b>), consume: &mut Consume<'_>) -> Result<()> {
+        let b = self.env.b;
+        let n = self.select(masks, (base, end))?;
+        let offset = |j: V<'b>| b.load(Ty::I32, self.selected.index(j, 4), 0).zext(Prim::I64);
+        let at = |offset: V<'b>| self.env.bind(self.selection.scan, Place::Stored(base + offset));
+        let ahead = &self.selection.hints.ahead;
+        if !ahead.is_empty() {
+            let ask = |env: &Env<'b>| ahead.iter().try_for_each(|ahead| ahead.ask(self.cx, env));
+            pipeline::for_each(b, (b.i64(0), n), |j| ask(&at(offset(j))))?;
+        }
+        if self.selection.buffered.iter().any(|one| !one.on_all) {
+            each_register(b, b.i64(0), n, |j, mask| {
+                let positions = b.load(Ty::vector(Prim::I32, LANES), self.selected.index(j, 4), 0);
+                self.fill(&Rows::Picked { base, positions, mask }, j, |one| !one.on_all)
+            })?;
+        }
+        pipeline::for_each(b, (b.i64(0), n), |j| {
+            let offset = offset(j);
+            let env = at(offset);
+            self.recall(&env, offset, j);
+            self.selection.pass(self.cx, &env, consume)
+        })
+    }
+
+    /// Evaluates some of the buffered expressions, to be found from position `at` on.
+    fn fill(&self, rows: &Rows<'b>, at: V<'b>, which: impl Fn(&Buffered) -> bool) -> Result<()> {
+        for (one, buffer) in self.selection.buffered.iter().zip(&self.buffers).filter(|(one, _)| which(one)) {
+            let values = self.registers.eval(self.env, rows, one.node)?;
+            self.env.b.store(buffer.index(at, one.bytes()), 0, values);
+        }
+        Ok(())
+    }
+
+    /// Tells the row at that offset in the block, the `j`-th of those that pass, what was evaluated for it.
+    fn recall(&self, env: &Env<'b>, offset: V<'b>, j: V<'b>) {
+        for (one, buffer) in self.selection.buffered.iter().zip(&self.buffers) {
+            let at = if one.on_all { offset } else { j };
+            env.remember(one.node, Value::prim(env.b.load(Ty::scalar(one.prim), buffer.index(at, one.bytes()), 0)));
+        }
+    }
 
     /// Writes the positions (from `base`) of the rows of a block that pass; how many.
-    fn block<'b>(
-        &self,
-        cx: &Cx<'_>,
-        env: &Env<'b>,
-        masks: &Masks<'_, 'b>,
-        selected: V<'b>,
-        (base, end): (V<'b>, V<'b>),
-    ) -> Result<V<'b>> {
-        let b = env.b;
+    fn select(&self, masks: &Masks<'_, 'b>, (base, end): (V<'b>, V<'b>)) -> Result<V<'b>> {
+        let b = self.env.b;
         let mut outcome = Ok(());
         let lanes = Ty::vector(Prim::I32, LANES);
         let rows = (end - base).sext(Prim::I32).splat(LANES);
         let n = b.for_carry(base, end, LANES.into(), &[b.i64(0)], |row, c| {
             let positions = b.iota(lanes) + (row - base).sext(Prim::I32).splat(LANES);
             let inside = positions.lt(rows);
-            let test = masks.test(cx, env, row, inside).unwrap_or_else(|error| {
+            let filled = self.fill(&Rows::Following { row, mask: inside }, row - base, |one| one.on_all);
+            let test = filled.and_then(|()| masks.test(self.cx, self.env, row, inside)).unwrap_or_else(|error| {
                 outcome = Err(error);
                 inside
             });
-            vec![keep(b, selected, c[0], test, positions)]
+            vec![keep(b, self.selected, c[0], test, positions)]
         })[0];
         outcome?;
         Ok(n)
     }
+}
+
+/// A loop over registers of rows from `lo` to `hi`: its body gets the first row of a register, and the lanes that have one.
+pub fn each_register<'b>(
+    b: &'b Builder,
+    lo: V<'b>,
+    hi: V<'b>,
+    body: impl FnOnce(V<'b>, V<'b>) -> Result<()>,
+) -> Result<()> {
+    let mut outcome = Ok(());
+    b.for_carry(lo, hi, LANES.into(), &[], |row, _| {
+        let left = (hi - row).min(b.i64(LANES.into())).sext(Prim::I32);
+        outcome = body(row, b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES)));
+        vec![]
+    });
+    outcome
 }
 
 /// Appends the positions of the lanes that pass to the selection vector of `n`; the new length.

@@ -1,4 +1,4 @@
-//! What joins send to the scan below their probe side.
+//! What the operators of a pipeline send down to its scan.
 //!
 //! A [`Test`] lets vectors drop rows without a match before anything else is read of them (sideways information passing;
 //! Gubner et al., "Efficient use of bloom filters in vectorized engines", ADMS 2019). It is exact: it asks the key flags or
@@ -38,6 +38,8 @@ pub struct Hints {
     pub tests: Vec<Test>,
     /// Look-ups that will miss the caches.
     pub ahead: Vec<Ahead>,
+    /// Expressions that will be evaluated on every row that comes.
+    pub expressions: Rc<[Node]>,
 }
 
 impl Hints {
@@ -63,6 +65,10 @@ impl Hints {
         if any_can_fail(cx.graph, expressions) {
             hints.tests.clear();
         }
+        // How many of the rows below a join it lets through is not known well enough.
+        if matches!(cx.graph.op(table), Op::Join { .. }) {
+            hints.expressions = Rc::default();
+        }
         hints
     }
 
@@ -78,7 +84,8 @@ impl Hints {
             left *= test.kept;
             pays
         });
-        Hints { tests, ahead: self.ahead.iter().filter(|ahead| ahead.scan == scan).cloned().collect() }
+        let ahead = self.ahead.iter().filter(|ahead| ahead.scan == scan).cloned().collect();
+        Hints { tests, ahead, expressions: Rc::default() }
     }
 
     /// For `explain`.
@@ -88,7 +95,7 @@ impl Hints {
         self.tests.iter().map(test).chain(self.ahead.iter().map(ahead)).collect()
     }
 
-    /// Is there nothing?
+    /// Are there neither tests nor look-ups?
     pub fn is_empty(&self) -> bool {
         self.tests.is_empty() && self.ahead.is_empty()
     }

@@ -173,6 +173,10 @@ impl Sink for Gather {
         Ok(())
     }
 
+    fn expressions(&self, _: &Cx<'_>) -> Vec<Node> {
+        self.fields.iter().map(|field| field.node).collect()
+    }
+
     fn describe(&self) -> String {
         format!("{OPERATOR}: {} bytes a row", self.width)
     }

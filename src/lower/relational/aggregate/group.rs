@@ -99,12 +99,12 @@ impl GroupLayout {
         self.states.iter().map(|state| (state.name.clone(), state.result(b, group, self.rows))).collect()
     }
 
-    /// Which aggregates are sums, if all are integer sums that need no test, or numbers of rows.
+    /// Which aggregates are sums, if all are sums that need no test, or numbers of rows.
     pub fn sums(&self) -> Option<Vec<bool>> {
         let is_sum = |state: &State| match &state.folded {
             None if state.count.is_none() => Some(false),
             Some(RowField { stored: Stored::Prim(prim), .. }) => {
-                let plain = !prim.is_float() && !state.checked && state.count.is_none();
+                let plain = (!prim.is_float() || *prim == Prim::F64) && !state.checked && state.count.is_none();
                 (plain && matches!(state.op, AggregateOp::Sum | AggregateOp::Avg)).then_some(true)
             }
             _ => None,
@@ -112,12 +112,12 @@ impl GroupLayout {
         self.states.iter().map(is_sum).collect()
     }
 
-    /// Adds rows and sums (the number of the aggregate, and an `i64`) to a group whose aggregates are sums.
+    /// Adds rows and sums (the number of the aggregate, and an `i64` or `f64`) to a group whose aggregates are sums.
     pub fn add<'b>(&self, b: &'b Builder, group: V<'b>, rows: V<'b>, sums: &[(usize, V<'b>)]) {
         add_to(b, group, self.rows, rows);
         for &(state, sum) in sums {
             if let Some(RowField { stored: Stored::Prim(prim), offset, .. }) = self.states[state].folded {
-                add_to(b, group, offset, sum.sext(prim));
+                add_to(b, group, offset, if prim.is_float() { sum } else { sum.sext(prim) });
             }
         }
     }

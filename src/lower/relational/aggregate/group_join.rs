@@ -110,7 +110,7 @@ pub fn produce<'b>(
 ) -> Result<()> {
     let groups = prepare(cx, table, join)?;
     let of = Aggregation::of(cx, table);
-    pipeline::produce(cx, env, groups.join.left, tile, &mut |env| {
+    pipeline::produce(cx, env, groups.join.left, tile, &[], &mut |env| {
         let (group, found) = groups.find(cx, env)?;
         let keys = of.key_names.iter().zip(&of.keys).map(|(name, &key)| Ok((name.clone(), eval(cx, env, key)?)));
         let mut values = keys.collect::<Result<Vec<_>>>()?;

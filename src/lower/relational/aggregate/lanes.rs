@@ -9,8 +9,9 @@
 use super::super::env::{Env, Place};
 use super::super::expr::elem_of;
 use super::super::pipeline::{self, TILE_ROWS};
+use super::super::registers::{Form, LANES, Registers, Rows};
 use super::super::scan::{self, LaneForm};
-use super::super::select::{self, LANES, Masks, Selection};
+use super::super::select::{self, Masks, Selection};
 use super::super::sideways::Hints;
 use super::super::value::{Range, Repr, Value};
 use super::super::zones;
@@ -32,7 +33,7 @@ const LEAST_KEPT: f64 = 0.2;
 const ROUNDS: i64 = 16;
 /// Rows of a block.
 const BLOCK: i64 = ROUNDS * LANES as i64;
-/// Bytes of a total: 64-bit lanes.
+/// Bytes of a total: lanes of 64 bits.
 const TOTAL_BYTES: i64 = LANES as i64 * 8;
 
 /// Emits the pipeline of an aggregation, if vectors can do all of it.
@@ -74,11 +75,13 @@ impl Source {
         let filter = Some(table).filter(|&t| matches!(cx.graph.op(t), Op::Filter));
         let scan = filter.map_or(table, |filter| cx.graph.inputs(filter)[0]);
         let wide = Target::host().vector_bytes >= 64;
-        let lanes = |node: &Node| in_lanes(cx, *node, scan);
+        let registers = Registers::new(cx, scan);
+        let exact = |node: &Node| in_lanes(cx, *node, scan);
+        let lanes = |node: &Node| exact(node) || is_float(&registers, *node);
         if !wide || !matches!(cx.graph.op(scan), Op::Scan { .. }) || of.right_of.is_some() || !sums_only(cx, of) {
             return Ok(None);
         }
-        if !of.keys.iter().chain(of.arguments.iter().flatten()).all(lanes) {
+        if !of.keys.iter().all(exact) || !of.arguments.iter().flatten().all(lanes) {
             return Ok(None);
         }
         scan::check(cx, scan)?;
@@ -101,7 +104,8 @@ impl Source {
             planned = self.evaluate(cx, of, &env, p[2], no_lanes(b)).and_then(|(keys, arguments)| {
                 let directory = super::directory::directory(&keys, cx.estimate.rows(of.input));
                 let layout = GroupLayout::plan(cx, of, 0, &keys, &arguments)?;
-                let plain = |v: &Value<'_>| v.valid.is_none() && v.range.is_some_and(fits);
+                let float = |v: &Value<'_>| v.scalar().ty().prim.is_float();
+                let plain = |v: &Value<'_>| v.valid.is_none() && (float(v) || v.range.is_some_and(fits));
                 let all_plain = keys.iter().chain(arguments.iter().flatten()).all(plain);
                 // The number of a group is computed in lanes of the keys.
                 let narrow = keys.iter().all(|key| key.range.is_some_and(|r| Range::I32.contains(r)));
@@ -123,7 +127,13 @@ impl Source {
         row: V<'b>,
         mask: V<'b>,
     ) -> Result<(Vec<Value<'b>>, Vec<Option<Value<'b>>>)> {
-        of.eval(cx, &env.bind(self.scan, Place::Lanes { row, mask }))
+        let registers = Registers::new(cx, self.scan);
+        let rows = Rows::Following { row, mask };
+        let env = env.bind(self.scan, Place::Lanes { row, mask });
+        for &argument in of.arguments.iter().flatten().filter(|&&argument| is_float(&registers, argument)) {
+            env.remember(argument, Value::prim(registers.eval(&env, &rows, argument)?));
+        }
+        of.eval(cx, &env)
     }
 }
 
@@ -137,8 +147,12 @@ fn fits(range: Range) -> bool {
     most(range.min) && most(range.max)
 }
 
-/// The machine integer of a lane's sum over a block.
-fn partial(range: Range) -> Prim {
+/// The machine type of a lane's sum of such values over a block.
+fn partial(value: &Value<'_>) -> Prim {
+    if value.scalar().ty().prim.is_float() {
+        return Prim::F64;
+    }
+    let range = value.range.unwrap_or(Range::I64);
     let rounds = i128::from(ROUNDS);
     Range::new(range.min.min(0) * rounds, range.max.max(0) * rounds).prim()
 }
@@ -147,6 +161,11 @@ fn sums_only(cx: &Cx<'_>, of: &Aggregation) -> bool {
     let Op::Aggregate { aggregates, .. } = cx.graph.op(of.node) else { return false };
     use AggregateOp::{Avg, Count, CountRows, Sum};
     aggregates.iter().all(|a| matches!(a.op, Sum | Avg | Count | CountRows))
+}
+
+/// Is the expression a float that registers can evaluate?
+fn is_float(registers: &Registers<'_, '_>, node: Node) -> bool {
+    matches!(registers.form(node), Some(Form::Float(_)))
 }
 
 /// Is an expression over the rows of a scan made of what registers compute exactly?
@@ -242,9 +261,13 @@ impl Kernel<'_, '_> {
             if sums.iter().any(|sum| sum.argument == node) {
                 continue;
             }
-            let prim = partial(argument.range.unwrap_or(Range::I64));
+            let prim = partial(argument);
             let lanes = lanes_of(argument.scalar());
-            addends.push(if lanes.ty().prim == prim { lanes } else { lanes.sext(prim) });
+            addends.push(match lanes.ty().prim {
+                own if own == prim => lanes,
+                own if own.is_float() => lanes.cast(CastOp::FpExt, prim),
+                _ => lanes.sext(prim),
+            });
             sums.push(Sum { argument: node, prim, offset });
             offset += i64::from(LANES) * prim.bytes() as i64;
         }
@@ -343,8 +366,10 @@ impl Kernel<'_, '_> {
         let array = self.sink.state.get(b, env.frame).index(env.worker, self.groups as i64 * layout.width());
         b.for_(b.i64(0), b.i64(self.groups as i64), |g| {
             let totals = stack.index(g, sums.len() as i64 * TOTAL_BYTES);
-            let total =
-                |at: usize| b.load(Ty::vector(Prim::I64, LANES), totals, at as i64 * TOTAL_BYTES).reduce(ReduceOp::Add);
+            let total = |at: usize| {
+                let prim = if sums[at].prim == Prim::F64 { Prim::F64 } else { Prim::I64 };
+                b.load(Ty::vector(prim, LANES), totals, at as i64 * TOTAL_BYTES).reduce(ReduceOp::Add)
+            };
             let rows = total(0);
             b.if_(rows.gt(b.i64(0)), || {
                 let group = array.index(g, layout.width());
@@ -374,7 +399,7 @@ fn added<'b>(b: &'b Builder, mask: V<'b>, sums: &[V<'b>], addends: &[V<'b>]) -> 
 /// Adds the sums of a block to totals in memory.
 fn add_up<'b>(b: &'b Builder, totals: V<'b>, sums: &[V<'b>]) {
     for (at, sum) in (0..).zip(sums) {
-        let wide = if sum.ty().prim == Prim::I64 { *sum } else { sum.sext(Prim::I64) };
+        let wide = if matches!(sum.ty().prim, Prim::I64 | Prim::F64) { *sum } else { sum.sext(Prim::I64) };
         let place = at * TOTAL_BYTES;
         b.store(totals, place, b.load(wide.ty(), totals, place) + wide);
     }

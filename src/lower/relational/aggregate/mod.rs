@@ -187,6 +187,10 @@ impl Groups {
 }
 
 impl Sink for Groups {
+    fn expressions(&self, _: &Cx<'_>) -> Vec<Node> {
+        self.of.keys.iter().chain(self.of.arguments.iter().flatten()).copied().collect()
+    }
+
     fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
         let (keys, arguments) = self.of.eval(cx, env)?;
         self.plan(cx, &keys, &arguments)?;

@@ -116,7 +116,7 @@ fn group<'b>(
     let start = b.mark();
     let mut each = env.branch();
     each.few_rows = true;
-    pipeline::produce(cx, &each, of.input, rows, &mut |env| {
+    pipeline::produce(cx, &each, of.input, rows, &[], &mut |env| {
         let (keys, arguments) = of.eval(cx, env)?;
         let b = env.b;
         let layout = Rc::new(GroupLayout::plan(cx, of, 0, &keys, &arguments)?);
