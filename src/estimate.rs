@@ -109,6 +109,9 @@ impl<'a> Estimator<'a> {
         match self.graph.op(node) {
             Op::Const(_) => 1.0,
             Op::Compare(_) | Op::Like(_) => 2.0,
+            Op::Binary(BinaryOp::And | BinaryOp::Or) | Op::Unary(UnaryOp::Not | UnaryOp::IsNull) => 2.0,
+            // What one arm or the other gives.
+            Op::Select | Op::If => self.graph.inputs(node)[1..].iter().map(|&arm| self.stored_distinct(arm)).sum(),
             Op::Column(_) if self.maker(node).is_some() => 2.0,
             Op::Unary(UnaryOp::Month) => 12.0,
             Op::Unary(UnaryOp::Day) => 31.0,

@@ -68,27 +68,12 @@ fn prim_word<'b>(v: V<'b>) -> V<'b> {
     }
 }
 
-/// Hash of text, eight bytes at a time, then the rest.
+/// Hash of text, eight bytes at a time.
 fn text_word<'b>(cx: &Cx<'_>, env: &Env<'b>, value: Value<'b>) -> V<'b> {
-    let Repr::Text { ptr, len } = text::as_text(cx, env, value).repr else { unreachable!("as_text gives text") };
-    let b = env.b;
-    let words = b.while_(
-        &[b.i64(0), len],
-        |c| (c[0] + 8).le(len),
-        |c| {
-            let op = quearn_stage::low::Op::Load { ptr: ptr.index(c[0], 1).id, offset: 0, align: 1, invariant: true };
-            vec![c[0] + 8, mix(c[1] ^ b.emit(op, Ty::I64), 0)]
-        },
-    );
-    let bytes = b.while_(
-        &words,
-        |c| c[0].lt(len),
-        |c| {
-            let byte = b.load_invariant(Ty::I8, ptr.index(c[0], 1), 0).zext(Prim::I64);
-            vec![c[0] + 1, (c[1] ^ byte).bin(BinOp::Mul, b.i64(MULTIPLIERS[1]))]
-        },
-    );
-    mix(bytes[1], 1)
+    let text = text::as_text(cx, env, value);
+    let Repr::Text { len, .. } = text.repr else { unreachable!("as_text gives text") };
+    let folded = text::fold_words(env.b, text, len, |hash, word| mix(hash ^ word, 0));
+    mix(folded, 1)
 }
 
 /// Which of `parts` (at least 1) a hash belongs to: by the high half, which the directory index does not use.

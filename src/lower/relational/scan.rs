@@ -2,6 +2,7 @@
 
 use super::dictionary::DictRef;
 use super::env::Env;
+use super::registers::LANES;
 use super::value::{Range, Repr, Value};
 use crate::data::{Catalog, Column, Phys, Stats, Table, Values};
 use crate::lower::context::{Cx, Fact, Form};
@@ -9,6 +10,9 @@ use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Part};
 use quearn_stage::graph::{Field, Graph, Node, Op, Scalar};
 use quearn_stage::low::{CastOp, Prim, Ty, V};
+
+/// Bytes that memory hands over at once.
+const CACHE_LINE: usize = 64;
 
 /// The stored table behind a scan.
 pub fn stored_table<'c>(cx: &Cx<'c>, scan: Node) -> Result<&'c Table> {
@@ -281,13 +285,15 @@ fn as_lane(v: V<'_>, phys: Phys) -> V<'_> {
     }
 }
 
-/// Asks for the values of a column of fixed width from `row` on; the row need not exist.
+/// Asks for a register of values of a column of fixed width from `row` on; the rows need not exist.
 pub fn fetch<'b>(cx: &Cx<'_>, env: &Env<'b>, scan: Node, name: &str, row: V<'b>) -> Result<()> {
     let table = stored_table(cx, scan)?;
     let Ok(column) = table.column(name) else { return Ok(()) };
     if let Values::Fixed { phys, .. } | Values::Coded { phys, .. } = &column.values {
         let base = bound(cx, env, table, column, Part::Values);
-        env.b.prefetch(base.index(row, prim_of(*phys).bytes() as i64));
+        let bytes = prim_of(*phys).bytes() as i64;
+        let from = base.index(row, bytes);
+        (0..bytes * i64::from(LANES)).step_by(CACHE_LINE).for_each(|at| env.b.prefetch(from.at(at)));
     }
     Ok(())
 }

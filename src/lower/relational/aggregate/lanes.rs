@@ -247,12 +247,17 @@ impl Kernel<'_, '_> {
     fn round<'b>(&self, env: &Env<'b>, (row, end): (V<'b>, V<'b>), ready: Option<&Masks<'_, 'b>>) -> Result<Round<'b>> {
         let (cx, b) = (self.cx, env.b);
         let left = (end - row).min(b.i64(LANES.into())).sext(Prim::I32);
-        let mask = b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES));
+        let inside = b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES));
         let mask = match ready {
-            Some(ready) => ready.test(cx, env, row, mask)?,
-            None => mask,
+            Some(ready) => ready.test(cx, env, row, inside)?,
+            None => inside,
         };
-        let (keys, arguments) = self.source.evaluate(cx, &self.sink.of, env, row, mask)?;
+        // So many rows are kept that every cache line is read anyway: what is loaded need not wait for the filter.
+        let (keys, arguments) = self.source.evaluate(cx, &self.sink.of, env, row, inside)?;
+        // The processor's own prefetcher stops at the end of a page, and while the groups go over the buffers.
+        for column in self.cx.needed.columns(self.source.scan) {
+            scan::fetch(cx, env, self.source.scan, column, row + 2 * BLOCK)?;
+        }
         let summed = self.sink.layout().0.sums().unwrap_or_default();
         let mut sums = vec![Sum { argument: None, prim: Prim::I32, offset: 0 }];
         let (mut addends, mut offset) = (vec![], 0);
@@ -313,13 +318,6 @@ impl Kernel<'_, '_> {
                     return c.to_vec();
                 }
             };
-            // The processor's own prefetcher stands still while the groups go over the buffers.
-            for column in self.cx.needed.columns(self.source.scan) {
-                if let Err(error) = scan::fetch(self.cx, env, self.source.scan, column, row + 2 * BLOCK) {
-                    outcome = Err(error);
-                    return c.to_vec();
-                }
-            }
             let sums = std::mem::take(&mut round.sums);
             let width: i64 = sums[1..].iter().map(|sum| i64::from(LANES) * sum.prim.bytes() as i64).sum();
             let keys = b.alloca((ROUNDS * 64) as u32, 64);

@@ -4,7 +4,7 @@ use super::super::env::Env;
 use super::super::value::{Repr, Value};
 use crate::lower::context::Cx;
 use quearn_stage::graph::CompareOp;
-use quearn_stage::low::{BinOp, Builder, Prim, Ty, UnOp, V};
+use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
 
 /// A code as its text; text as it is.
 pub fn as_text<'b>(cx: &Cx<'_>, env: &Env<'b>, value: Value<'b>) -> Value<'b> {
@@ -40,15 +40,7 @@ pub fn compare<'b>(b: &'b Builder, op: CompareOp, x: Value<'b>, y: Value<'b>) ->
 /// read.
 pub fn prefix<'b>(b: &'b Builder, text: Value<'b>) -> V<'b> {
     let (ptr, len) = parts(text);
-    let some = || {
-        // The first, the middle and the last byte are all there are; some of them may be the same one.
-        let at = |at: V<'b>| {
-            let byte = byte(b, ptr, at).zext(Prim::I32);
-            byte.bin(BinOp::Shl, at.sext(Prim::I32) * 8)
-        };
-        vec![at(b.i64(0)) | at(len.lshr(1)) | at(len - 1)]
-    };
-    let short = || b.if_else(len.gt(b.i64(0)), some, || vec![b.i32(0)]);
+    let short = || vec![short_word(b, ptr, len).cast(CastOp::Trunc, Prim::I32)];
     b.if_else(len.ge(b.i64(4)), || vec![unaligned(b, ptr, 0, Prim::I32)], short)[0]
 }
 
@@ -71,18 +63,46 @@ pub fn is<'b>(b: &'b Builder, text: Value<'b>, literal: &str) -> V<'b> {
     b.if_else(len.eq(b.i64(literal.len() as i64)), same, || vec![b.bool(false)])[0]
 }
 
-/// Are `n` bytes at both places equal? Eight at a time.
+/// Are `n` bytes at both places equal? Eight at a time, the last of which may overlap those before.
 fn bytes_equal<'b>(b: &'b Builder, p: V<'b>, q: V<'b>, n: V<'b>) -> V<'b> {
-    let words = b.while_(
-        &[b.i64(0), b.bool(true)],
-        |c| c[1] & (c[0] + 8).le(n),
-        |c| {
-            let at = |base: V<'b>| unaligned(b, base.index(c[0], 1), 0, Prim::I64);
-            vec![c[0] + 8, at(p).eq(at(q))]
-        },
-    );
-    let bytes = b.while_(&words, |c| c[1] & c[0].lt(n), |c| vec![c[0] + 1, byte(b, p, c[0]).eq(byte(b, q, c[0]))]);
-    bytes[1]
+    let word = |base: V<'b>, at: V<'b>| unaligned(b, base.index(at, 1), 0, Prim::I64);
+    let long = || {
+        let words = b.while_(
+            &[b.i64(0), b.bool(true)],
+            |c| c[1] & (c[0] + 8).lt(n),
+            |c| vec![c[0] + 8, word(p, c[0]).eq(word(q, c[0]))],
+        );
+        vec![words[1] & word(p, n - 8).eq(word(q, n - 8))]
+    };
+    let short = || vec![short_word(b, p, n).eq(short_word(b, q, n))];
+    b.if_else(n.ge(b.i64(8)), long, short)[0]
+}
+
+/// Fewer than eight bytes as an `i64` that no other bytes of that number have. Nothing behind them is read.
+fn short_word<'b>(b: &'b Builder, ptr: V<'b>, len: V<'b>) -> V<'b> {
+    let halves = || {
+        let low = unaligned(b, ptr, 0, Prim::I32).zext(Prim::I64);
+        let high = unaligned(b, ptr.index(len, 1), -4, Prim::I32).zext(Prim::I64);
+        vec![low | high.shl(32)]
+    };
+    // The first, the middle and the last byte are all there are; some of them may be the same one.
+    let bytes = || {
+        let at = |at: V<'b>| byte(b, ptr, at).zext(Prim::I64).bin(BinOp::Shl, at * 8);
+        vec![at(b.i64(0)) | at(len.lshr(1)) | at(len - 1)]
+    };
+    let few = || b.if_else(len.gt(b.i64(0)), bytes, || vec![b.i64(0)]);
+    b.if_else(len.ge(b.i64(4)), halves, few)[0]
+}
+
+/// Folds the bytes of a text in, eight at a time (the last eight may overlap those before), or all at once if there are fewer.
+pub fn fold_words<'b>(b: &'b Builder, text: Value<'b>, init: V<'b>, step: impl Fn(V<'b>, V<'b>) -> V<'b>) -> V<'b> {
+    let (ptr, len) = parts(text);
+    let word = |at: V<'b>| unaligned(b, ptr.index(at, 1), 0, Prim::I64);
+    let long = || {
+        let all = b.while_(&[b.i64(0), init], |c| (c[0] + 8).lt(len), |c| vec![c[0] + 8, step(c[1], word(c[0]))]);
+        vec![step(all[1], word(len - 8))]
+    };
+    b.if_else(len.ge(b.i64(8)), long, || vec![step(init, short_word(b, ptr, len))])[0]
 }
 
 fn less<'b>(b: &'b Builder, (p, n): (V<'b>, V<'b>), (q, m): (V<'b>, V<'b>)) -> V<'b> {

@@ -158,11 +158,14 @@ pub fn erf<'b>(x: V<'b>) -> V<'b> {
         3.439_367_674_143_721_6e3,
         1.230_339_354_803_749_4e3,
     ];
-    let z = x * x;
-    let small = x * poly(z, &T) / poly(z, &U);
+    let (z, b) = (x * x, x.un(UnOp::Abs));
+    let is_small = b.lt(like(x, 1.0));
     // From 6 on it is 1.
-    let a = clamp(x.un(UnOp::Abs), 0.0, 6.0);
-    let large = like(x, 1.0) - exp(-(a * a)) * poly(a, &P) / poly(a, &Q);
-    let y = x.lt(like(x, 0.0)).select(-large, large);
-    x.un(UnOp::Abs).lt(like(x, 1.0)).select(small, y)
+    let a = clamp(b, 0.0, 6.0);
+    // One division serves both: it costs more than a polynomial.
+    let above = is_small.select(x * poly(z, &T), poly(a, &P));
+    let ratio = above / is_small.select(poly(z, &U), poly(a, &Q));
+    let large = like(x, 1.0) - exp(-(a * a)) * ratio;
+    let large = x.lt(like(x, 0.0)).select(-large, large);
+    is_small.select(ratio, large)
 }
