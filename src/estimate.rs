@@ -54,6 +54,7 @@ impl<'a> Estimator<'a> {
             Op::Filter => input(0) * self.selectivity(inputs[1]),
             Op::Limit { offset, count } => (input(0) - *offset as f64).clamp(0.0, *count as f64),
             Op::Product => input(0) * input(1),
+            Op::Union { .. } => inputs.iter().map(|&table| self.rows(table)).sum(),
             Op::Aggregate { keys, .. } if keys.is_empty() => 1.0,
             Op::Aggregate { keys, .. } => {
                 let groups = inputs[1..=keys.len()].iter().map(|&key| self.distinct(key));

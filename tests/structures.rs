@@ -356,3 +356,38 @@ fn first_rows_of_many() {
         });
     }
 }
+
+fn dims(s: &Stage) -> Rep<'_, quearn_stage::rep::Table> {
+    scan(s, "dims").project(|r| [("k", r.i64("d_key").dyn_()), ("x", r.i64("d_size").dyn_())])
+}
+
+#[test]
+fn rows_of_several_tables() {
+    check(&["union"], |s| {
+        let once = scan(s, "once").project(|r| [("k", r.i64("o_key").dyn_()), ("x", r.i64("o_x").dyn_())]);
+        let all = dims(s).filter(|r| r.i64("x").gt(40)).union([once, dims(s)]);
+        all.group_by(["x"]).agg(|r| [count("n"), max("k", r.i64("k"))])
+    });
+    // A column that may be NULL in one of them, texts with and without a dictionary, a column that nobody reads.
+    check(&["union"], |s| {
+        let many = scan(s, "many").filter(|r| r.i64("m_x").lt(100));
+        let many = many
+            .project(|r| [("k", r.i64("m_some").dyn_()), ("t", r.str("m_text").dyn_()), ("x", r.i64("m_x").dyn_())]);
+        let facts = scan(s, "facts")
+            .project(|r| [("x", r.i64("f_amount").dyn_()), ("t", r.str("f_code").dyn_()), ("k", r.i64("f_id").dyn_())]);
+        many.union([facts]).filter(|r| r.str("t").gt("g")).select(["t", "k"])
+    });
+    // Joined, sorted, and of no rows at all.
+    check(&["union"], |s| {
+        let none = dims(s).filter(|r| r.i64("k").lt(0));
+        none.union([dims(s)]).join_inner(scan(s, "facts"), [("k", "f_dim")]).select(["k", "x", "f_id"]).sort([asc("k")])
+    });
+}
+
+#[test]
+fn tables_of_other_columns_have_no_union() {
+    let s = Stage::new();
+    s.output("out", scan(&s, "dims").union([scan(&s, "once")]));
+    let error = s.finish().unwrap_err().to_string();
+    assert!(error.contains("d_key") || error.contains("o_key"), "{error}");
+}

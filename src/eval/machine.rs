@@ -123,7 +123,7 @@ impl<'a> Machine<'a> {
             Op::Scan { table, fields } => self.scan(table, fields),
             Op::Input { name, .. } => Ok(self.inputs.tensors[name].clone().into()),
             Op::Filter | Op::Project { .. } | Op::Product | Op::Join { .. } => self.relational(node),
-            Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => self.relational(node),
+            Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } | Op::Union { .. } => self.relational(node),
             Op::If => self.choose(node),
             Op::Loop(region) => self.repeat(node, region),
             Op::Steps(steps) => self.walk(node, steps),
@@ -183,6 +183,10 @@ impl<'a> Machine<'a> {
                 let columns = self.tensors(&inputs[1..])?;
                 let keys: Vec<_> = keys.iter().copied().zip(columns).collect();
                 table.pick_rows(&relational::sorted_rows(&keys, rows).map_err(fail)?).into()
+            }
+            Op::Union { .. } => {
+                let tables = inputs.iter().map(|&input| self.table(input)).collect::<Result<Vec<_>>>()?;
+                relational::union(&tables, fields).into()
             }
             Op::Limit { offset, count } => table.pick_rows(&relational::limited_rows(*offset, *count, rows)).into(),
             other => unreachable!("{} is not relational", other.name()),

@@ -2,6 +2,7 @@
 
 use super::cast::promote;
 use super::scalar::total_order;
+use super::tensor;
 use super::value::{Datum, EvalTable, EvalTensor};
 use quearn_stage::graph::infer::compare_as;
 use quearn_stage::graph::{Field, JoinKind, Scalar, SortKey};
@@ -59,6 +60,17 @@ pub fn pair(left: &EvalTable, right: &EvalTable, pairs: &[(usize, Option<usize>)
 pub fn product(left: &EvalTable, right: &EvalTable, fields: &[Field]) -> EvalTable {
     let pairs: Vec<_> = (0..left.rows()).flat_map(|l| (0..right.rows()).map(move |r| (l, Some(r)))).collect();
     pair(left, right, &pairs, fields)
+}
+
+/// `Union`: the rows of all tables.
+pub fn union(tables: &[Rc<EvalTable>], fields: &[Field]) -> EvalTable {
+    let rows = tables.iter().map(|table| table.rows()).sum();
+    let column = |field: &Field| {
+        let parts: Vec<&EvalTensor> =
+            tables.iter().map(|table| &**table.column(&field.name).expect("a column of every table")).collect();
+        Rc::new(tensor::concat(&parts, 0, field.elem))
+    };
+    EvalTable::shared(fields.to_vec(), fields.iter().map(column).collect(), rows)
 }
 
 /// A key value that can be hashed. NaN is one value and so are both zeros.

@@ -73,13 +73,14 @@ impl<'g> Needed<'g> {
         self.columns.get(&table).is_some_and(|columns| columns.contains(column))
     }
 
-    /// A patch for the tables of which not all columns are read. All three kinds at once: what one leaves in place would
+    /// A patch for the tables of which not all columns are read. All kinds at once: what one leaves in place would
     /// still read what another drops.
     pub fn patch(&self) -> Option<Patch> {
         let mut patch = Patch::new(self.graph);
         for table in self.tables() {
             let narrower = narrower_projection(self, &mut patch, table)
                 .or_else(|| narrower_scan(self, &mut patch, table))
+                .or_else(|| narrower_union(self, &mut patch, table))
                 .or_else(|| narrower_aggregate(self, &mut patch, table));
             if let Some(new) = narrower {
                 patch = patch.replace(table, new);
@@ -120,6 +121,7 @@ impl<'g> Needed<'g> {
         let (tables, read): (usize, Vec<Node>) = match self.graph.op(node) {
             Op::Scan { .. } => (0, vec![]),
             Op::Join { .. } | Op::Product => (2, inputs[2..].to_vec()),
+            Op::Union { .. } => (inputs.len(), vec![]),
             Op::Project { .. } => (1, inputs[1..].iter().copied().filter(|&e| (self.keep)(self.graph, e)).collect()),
             Op::Aggregate { keys, aggregates } => (1, self.strict_operands(node, keys.len(), aggregates)),
             _ => (1, inputs[1..].to_vec()),
@@ -159,6 +161,7 @@ impl<'g> Needed<'g> {
                 let at = names.iter().position(|n| n == name);
                 self.work.extend(at.map(|at| Work::Expression(inputs[1 + at])));
             }
+            Op::Union { .. } => self.work.extend(inputs.iter().map(|&input| Work::Column(input, name))),
             Op::Join { .. } | Op::Product => {
                 let side = graph.side_of(table, name);
                 self.work.extend(side.map(|side| Work::Column(side, name)));
@@ -184,6 +187,14 @@ fn narrower_scan(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node>
     let kept = kept(fields, |field| needed.contains(node, &field.name))?;
     let fields = kept.into_iter().map(|at| fields[at].clone()).collect();
     Some(patch.add(Op::Scan { table: table.clone(), fields }, &[]))
+}
+
+/// The union of the columns that are read.
+fn narrower_union(needed: &Needed, patch: &mut Patch, node: Node) -> Option<Node> {
+    let Op::Union { names } = needed.graph.op(node) else { return None };
+    let kept = kept(names, |name| needed.contains(node, name))?;
+    let names = kept.into_iter().map(|at| names[at].clone()).collect();
+    Some(patch.add(Op::Union { names }, needed.graph.inputs(node)))
 }
 
 /// The projection of the columns that are read.

@@ -41,6 +41,7 @@ impl<'g> Users<'g> {
                 let passed_on = match self.graph.op(user) {
                     Op::Column(column) if column == name => return true,
                     Op::Join { .. } | Op::Product => self.graph.side_of(user, name) == Some(table),
+                    Op::Union { names } => names.iter().any(|own| own == name),
                     // They read through columns only.
                     Op::Project { .. } | Op::Aggregate { .. } | Op::Column(_) => false,
                     _ => true,

@@ -21,7 +21,8 @@ impl Maker {
                 }
                 8 | 9 => self.bridge(rel),
                 10 => self.aggregate(rel),
-                11 => self.top(rel),
+                11 if self.rng.percent(50) => self.top(rel),
+                11 => self.union(rel),
                 _ => self.filter(rel),
             };
         }
@@ -41,6 +42,15 @@ impl Maker {
             pred = self.add(Op::Binary(BinaryOp::Or), &[pred, other]);
         }
         Rel { node: self.add(Op::Filter, &[rel.node, pred]), columns: rel.columns }
+    }
+
+    /// Some rows, and some again.
+    fn union(&mut self, rel: Rel) -> Rel {
+        let names = rel.columns.iter().map(|col| col.name.clone()).collect();
+        let parts = [self.filter(rel.clone()), self.filter(rel)];
+        let node = self.add(Op::Union { names }, &[parts[0].node, parts[1].node]);
+        let [Rel { columns, .. }, _] = parts;
+        Rel { node, columns }
     }
 
     /// Expressions under names; the columns are theirs.

@@ -83,6 +83,7 @@ fn table_op() -> impl Strategy<Value = Op> {
         Just(Op::Filter),
         names().prop_map(|names| Op::Project { names }),
         Just(Op::Product),
+        names().prop_map(|names| Op::Union { names }),
         (join_kind(), 0usize..3).prop_map(|(kind, keys)| Op::Join { kind, keys }),
         (names(), prop::collection::vec(aggregate, 0..3))
             .prop_map(|(keys, aggregates)| Op::Aggregate { keys, aggregates }),

@@ -223,6 +223,7 @@ fn filter_and_project() {
 #[test]
 fn joins() {
     gives(&[
+        "{a: i64} = rel.union v0, v10 of [\"a\"]",
         "{y: i64, a: i64?, z: i32?} = rel.join_left v13, v10, v14, v11 keys 1",
         "{a: i64, z: i32?, y: i64} = rel.join_inner v10, v13, v12, v14 keys 1",
         "{a: i64, z: i32?} = rel.join_semi v10, v0, v11, v1 keys 1",
@@ -234,6 +235,10 @@ fn joins() {
     ]);
     refuses(&[
         ("rel.product v0, v10", "both sides have a column \"a\"; rename one"),
+        ("rel.union v0, v10 of [\"z\"]", "operand 1 (v0) has no column \"z\""),
+        ("rel.union v0, v13 of [\"a\"]", "operand 2 (v13) has no column \"a\""),
+        ("rel.union of [\"a\"]", "takes 1 or more operands, found 0"),
+        ("rel.union v0, v10 of [\"a\", \"a\"]", "two columns are named \"a\""),
         ("rel.join_mark v13, v0, v14, v1 keys 1 as \"y\"", "the left side has a column \"y\" already"),
         ("rel.join_inner v0, v10, v1, v12 keys 1", "both sides have a column \"a\"; rename one"),
         ("rel.join_inner v0, v13 keys 0", "needs a key pair; without one it is a product and a filter"),

@@ -1,4 +1,6 @@
 //! P11: texts chosen by a query, encoded by a transformer, and the items that are most similar to each.
+//!
+//! Texts are encoded in classes of about the same length, so that little is computed for words that are not there.
 
 use super::answer::{by_key, numbers};
 use super::columns::{fields, integers, rows, table};
@@ -9,7 +11,7 @@ use crate::weights::Weights;
 use crate::{Progress, Result};
 use quearn::data::Tensor as StoredTensor;
 use quearn_stage::graph::{Dim, Scalar};
-use quearn_stage::rep::{F32, F64, I32, I64, Rep, Row, Stage, Tensor, asc, avg, count};
+use quearn_stage::rep::{F32, F64, I32, I64, Rep, Row, Stage, Table, Tensor, asc, avg, count};
 
 pub(super) const TOLERANCES: &[(&str, Tolerance)] = &[
     ("n", Tolerance::Exact),
@@ -27,6 +29,8 @@ const HEADS: u64 = 4;
 const INNER: u64 = 128;
 const LAYERS: u64 = 2;
 const EPS: f32 = 1e-5;
+/// Most words of the texts of a class.
+const CLASSES: [u64; 4] = [20, 34, 49, LENGTH];
 const CATEGORIES: usize = 10;
 /// Items that are found for a text.
 const BEST: usize = 5;
@@ -55,11 +59,16 @@ pub(super) fn program(s: &Stage, scale: f64) {
     let docs = s
         .scan("docs", fields(Scalar::I32, ["doc_id", "category", "lang", "words"]))
         .filter(|r| r.i32("lang").is_in([1, 2]));
-    let found = similar(s, encoded(s, docs.row(), texts(scale) as u64), items(scale) as u64);
-    let matched = found.into_iter().enumerate().fold(docs, |docs, (place, (score_, item_))| {
-        docs.with(&score(place), |_| score_).with(&item(place), |_| item_)
+    let least = std::iter::once(0).chain(CLASSES);
+    let classes = least.zip(CLASSES).map(|(less, most)| {
+        let docs = docs.filter(|r| r.i32("words").gt(less as i32) & r.i32("words").le(most as i32));
+        let found = similar(s, encoded(s, docs.row(), texts(scale) as u64, most), items(scale) as u64);
+        found.into_iter().enumerate().fold(docs, |docs, (place, (score_, item_))| {
+            docs.with(&score(place), |_| score_).with(&item(place), |_| item_)
+        })
     });
-    let matched = matched.sort([asc("doc_id")]);
+    let matched: Vec<Rep<'_, Table>> = classes.collect();
+    let matched = matched[0].union(matched[1..].iter().copied()).sort([asc("doc_id")]);
     let categories = matched.group_by(["category"]);
     s.output("categories", categories.agg(|r| [count("n"), avg("mean_top1", r.f32(&score(0)).cast::<F64>())]));
     s.output("matches", matched.select((0..BEST).map(score).collect::<Vec<_>>().iter().map(String::as_str)));
@@ -69,17 +78,17 @@ pub(super) fn program(s: &Stage, scale: f64) {
     }
 }
 
-/// Unit vectors [n, 64] of texts.
-fn encoded<'s>(s: &'s Stage, doc: Row<'s>, texts: u64) -> Values<'s> {
+/// Unit vectors [n, 64] of texts of at most `most` words.
+fn encoded<'s>(s: &'s Stage, doc: Row<'s>, texts: u64, most: u64) -> Values<'s> {
     let m = Module::root(s);
     let words: Rep<'s, Tensor<I32>> = s.input("words", [texts, LENGTH]);
-    let words = words.gather(doc.i32("doc_id").as_tensor()).cast::<I64>();
+    let words = words.slice(1, 0, 1, most).gather(doc.i32("doc_id").as_tensor()).cast::<I64>();
     let length = doc.i32("words").as_tensor();
     let shape = [length.shape(), vec![Dim::Const(1)]].concat();
-    let there = s.iota(LENGTH).lt(length.cast::<I64>().reshape(shape)).cast::<F32>();
-    let mask = ((1.0 - there) * HIDDEN).reshape([&there.shape()[..1], &[1, 1, LENGTH].map(Dim::Const)].concat());
-    let x =
-        m.at("words").embedding(words, VOCABULARY, WIDTH) + m.at("positions").embedding(s.iota(LENGTH), LENGTH, WIDTH);
+    let there = s.iota(most).lt(length.cast::<I64>().reshape(shape)).cast::<F32>();
+    let mask = ((1.0 - there) * HIDDEN).reshape([&there.shape()[..1], &[1, 1, most].map(Dim::Const)].concat());
+    let positions = m.at("positions").embedding(s.iota(most), LENGTH, WIDTH);
+    let x = m.at("words").embedding(words, VOCABULARY, WIDTH) + positions;
     let x = (0..LAYERS).fold(x, |x, i| layer(&m.at("layer").at(i), x, mask));
     let mean = (x * widened(there)).sum([1]) / widened(length.cast::<F32>());
     mean / widened((mean * mean).sum([1]).sqrt())

@@ -5,7 +5,7 @@ use super::env::{Env, Place};
 use super::expr::column;
 use super::layout::RowLayout;
 use super::pipeline::{self, Sink};
-use super::{aggregate, sort};
+use super::{aggregate, sort, union};
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, run_handle, workers};
@@ -57,6 +57,7 @@ pub fn spans(cx: &Cx<'_>, table: Node) -> Result<Rc<Spans>> {
         Op::Aggregate { .. } => aggregate::lower(cx, table)?,
         Op::Sort(_) => sort::lower(cx, table, None)?,
         Op::Limit { .. } => sort::limit(cx, table)?,
+        Op::Union { .. } => union::lower(cx, table)?,
         _ => return Err(LowerError::Internal { node: cx.describe(table), what: "no pipeline breaker".into() }),
     });
     cx.materialised.borrow_mut().insert(table, Rc::clone(&spans));

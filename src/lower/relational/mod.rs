@@ -14,6 +14,7 @@
 //! | [`products`] | products of columns that sum over rows |
 //! | [`registers`] | expressions by vectors |
 //! | [`tensors`] | rows and scalars as operands of tensor programs |
+//! | [`union`] | the rows of several tables |
 //! | [`output`] | results |
 //! | [`materialise`] | rows between pipelines |
 //! | [`env`] | the current row |
@@ -39,6 +40,7 @@ pub mod select;
 pub mod sideways;
 pub mod sort;
 pub mod tensors;
+pub mod union;
 pub mod value;
 pub mod zones;
 

@@ -62,6 +62,7 @@ impl Needed {
                     self.expression(graph, inputs[1 + at]);
                 }
             }
+            Op::Union { .. } => inputs.iter().for_each(|input| self.column(graph, *input, name)),
             Op::Join { .. } | Op::Product => {
                 if let Some(side) = graph.side_of(table, name) {
                     self.column(graph, side, name);
@@ -82,6 +83,7 @@ impl Needed {
         let tables = match graph.op(table) {
             Op::Join { .. } | Op::Product => 2,
             Op::Scan { .. } => 0,
+            Op::Union { .. } => inputs.len(),
             _ => 1,
         };
         inputs[..tables].iter().for_each(|input| self.table(graph, *input));

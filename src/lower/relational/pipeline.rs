@@ -238,7 +238,7 @@ fn produce_hinted<'b>(
             let hints = hints.and(cx, &probe);
             produce_hinted(cx, env, inputs[0], tile, &hints, &mut |env| join::probe(cx, env, &probe, consume))
         }
-        Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } => {
+        Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } | Op::Union { .. } => {
             match aggregate::in_pipeline(cx, table) {
                 Some(InPipeline::Ordered(key)) => return ordered::produce(cx, env, table, &key, tile, consume),
                 Some(InPipeline::GroupJoin(join)) => {
@@ -320,6 +320,7 @@ pub fn row_bound(cx: &Cx<'_>, table: Node) -> u64 {
         Op::Product => row_bound(cx, inputs[0]).saturating_mul(row_bound(cx, inputs[1])),
         Op::Aggregate { keys, .. } if keys.is_empty() => 1,
         Op::Limit { count, .. } => row_bound(cx, inputs[0]).min(*count),
+        Op::Union { .. } => inputs.iter().fold(0, |rows, &input| row_bound(cx, input).saturating_add(rows)),
         _ => row_bound(cx, inputs[0]),
     }
 }

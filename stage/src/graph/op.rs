@@ -349,6 +349,13 @@ pub enum Op {
         /// Number of key pairs.
         keys: usize,
     },
+    /// `(t, u…)`: the rows of all operands, in any order, equal ones as often as they occur (UNION ALL). All have columns of
+    /// these names with the same types, but for NULLs, which the result has where an operand has them; other columns of
+    /// operands are left out.
+    Union {
+        /// Names of the columns.
+        names: Vec<String>,
+    },
     /// `(t, key…, argument…)`: one row for each distinct combination of keys (NULL is a value of its own); without keys
     /// exactly one row. Columns: the keys, then the aggregates.
     Aggregate {
@@ -497,6 +504,7 @@ impl Op {
             Op::Filter => "rel.filter",
             Op::Project { .. } => "rel.project",
             Op::Product => "rel.product",
+            Op::Union { .. } => "rel.union",
             Op::Aggregate { .. } => "rel.aggregate",
             Op::Sort(_) => "rel.sort",
             Op::Limit { .. } => "rel.limit",

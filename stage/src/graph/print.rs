@@ -164,6 +164,7 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Like(text) | Op::Column(text) | Op::Scan { table: text, .. } => format!(" {text:?}"),
         Op::Substring { start, len } => format!(" from {start} len {len}"),
         Op::Project { names } => format!(" as {names:?}"),
+        Op::Union { names } => format!(" of {names:?}"),
         Op::Join { kind: JoinKind::Mark(mark), keys } => format!(" keys {keys} as {mark:?}"),
         Op::Join { keys, .. } => format!(" keys {keys}"),
         Op::Aggregate { keys, aggregates } => {

@@ -124,6 +124,33 @@ impl<'s> Rep<'s, Table> {
         self.stage().make(Op::Product, &[self.dyn_(), other.dyn_()])
     }
 
+    /// The rows of this table and of others (UNION ALL), in any order. They have the same columns, in any order; a column may be
+    /// NULL where it may be in one of them.
+    ///
+    /// ```
+    /// use quearn_stage::graph::{Field, Scalar};
+    /// use quearn_stage::rep::Stage;
+    ///
+    /// let s = Stage::new();
+    /// let [this, last] = ["this_year", "last_year"].map(|year| s.scan(year, [Field::new("price", Scalar::F64)]));
+    /// s.output("prices", this.union([last]));
+    /// assert!(s.finish()?.to_string().contains(r#"rel.union v0, v1 of ["price"]"#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn union(self, others: impl IntoIterator<Item = Rep<'s, Table>>) -> Rep<'s, Table> {
+        let tables: Vec<Rep<'s, Table>> = std::iter::once(self).chain(others).collect();
+        let names: Vec<String> = self.fields().into_iter().map(|field| field.name).collect();
+        let more = |table: &Rep<'s, Table>| table.fields().into_iter().find(|field| !names.contains(&field.name));
+        // Columns that one table has alone: asked for by name in the first, so that they are an error.
+        if let Some(field) = tables.iter().find_map(more) {
+            self.row().col(&field.name);
+            return self.stage().poisoned();
+        }
+        let inputs: Vec<_> = tables.iter().map(|table| table.dyn_()).collect();
+        self.stage().make(Op::Union { names }, &inputs)
+    }
+
     /// Pairs of rows with equal keys, given as pairs of column names. NULL equals nothing. A right key column with the
     /// name of its left partner is left out of the result; another name on both sides is an error.
     #[track_caller]

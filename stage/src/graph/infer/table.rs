@@ -35,6 +35,7 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
         Op::Filter => filter(cx),
         Op::Project { names } => project(cx, names),
         Op::Product => product(cx),
+        Op::Union { names } => union(cx, names),
         Op::Join { kind, keys } => join(cx, kind, *keys),
         Op::Aggregate { keys, aggregates } => aggregate(cx, keys, aggregates),
         Op::Sort(keys) => sort(cx, keys),
@@ -105,6 +106,29 @@ fn product(cx: &Cx) -> Result<Ty> {
     cx.arity(2)?;
     let (left, right) = (cx.table(0)?.0, cx.table(1)?.0);
     let fields = side_by_side(cx, left, right.to_vec())?;
+    Ok(new_rows(cx, fields))
+}
+
+fn union(cx: &Cx, names: &[String]) -> Result<Ty> {
+    at_least(cx, 1)?;
+    cx.unique(names.iter().map(String::as_str))?;
+    let mut fields: Vec<Field> = vec![];
+    for name in names {
+        let mut all: Option<Field> = None;
+        for operand in 0..cx.inputs.len() {
+            let (own, _) = cx.table(operand)?;
+            let Some(field) = own.iter().find(|field| field.name == *name) else {
+                return cx.error(format!("{} has no column {name:?}", cx.operand(operand)));
+            };
+            let all = all.get_or_insert_with(|| field.clone());
+            if (all.elem.scalar, &all.shape) != (field.elem.scalar, &field.shape) {
+                let (one, other) = (all.elem.scalar, field.elem.scalar);
+                return cx.error(format!("column {name:?} is {one} in the first table, and {other} in another"));
+            }
+            all.elem.nullable |= field.elem.nullable;
+        }
+        fields.extend(all);
+    }
     Ok(new_rows(cx, fields))
 }
 

@@ -78,6 +78,10 @@ fn table(name: &str, ty: &Ty, cursor: &mut Cursor) -> Result<Option<Op>, String>
             Op::Project { names: cursor.list(Cursor::string)? }
         }
         "product" => Op::Product,
+        "union" => {
+            cursor.expect_word("of")?;
+            Op::Union { names: cursor.list(Cursor::string)? }
+        }
         "aggregate" => {
             cursor.expect_word("keys")?;
             let keys = cursor.list(Cursor::string)?;
