@@ -77,13 +77,13 @@ const SHAPES: [(u64, (u64, u64)); 8] =
 
 #[test]
 fn all_forms_give_the_same_bits() {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = vec![];
     for (i, (trees, shape)) in SHAPES.into_iter().enumerate() {
         for nan_left in [false, true] {
             let mut r = Random(i as u64 * 2 + u64::from(nan_left));
             let (features, outputs) = (r.int(1, 9), r.int(1, 3) as u32);
             let forest = forest(&mut r, features, outputs, trees, shape, nan_left);
-            seen.insert(Form::choose(&forest, Target::host().lanes().into()).0);
+            seen.push(Form::choose(&forest, Target::host().lanes().into()).0);
             for n in [1, 15, 64, 133] {
                 let x = data(&mut r, n * features);
                 check(&format!("{trees} trees of {shape:?}, NaN left: {nan_left}"), &forest, n, &x);
@@ -104,8 +104,8 @@ fn no_trees_leave_the_base() {
 #[test]
 fn many_features() {
     let mut r = Random(5);
-    let forest = forest(&mut r, 4000, 1, 40, (80, 9), false);
-    let x = data(&mut r, 4000 * 21);
+    let forest = forest(&mut r, 1500, 1, 12, (80, 9), false);
+    let x = data(&mut r, 1500 * 21);
     check("many features", &forest, 21, &x);
 }
 

@@ -20,8 +20,11 @@ use quearn_stage::low::{CastOp, CmpOp, Prim, Ty, UnOp, V};
 /// Vectors of rows that a table is gone through for.
 const VECTORS: i64 = 4;
 
-/// Bytes that the block of features may have.
-const BLOCK_BYTES: i64 = 512 << 10;
+/// Bytes of the block of features, where one vector of rows has no more.
+const BLOCK_BYTES: i64 = 128 << 10;
+
+/// Bytes of the block that the stack has room for.
+const MOST_BYTES: i64 = 512 << 10;
 
 /// The most levels of trees that are filled up.
 const MOST_LEVELS: u32 = 4;
@@ -262,8 +265,8 @@ impl Planner<'_, '_> {
         let lanes = i64::from(self.plan.target.lanes());
         let used = forest.used();
         let row_bytes = 4 * used.len().max(1) as i64 * lanes;
-        let vectors = (BLOCK_BYTES / row_bytes).min(VECTORS);
-        if vectors == 0 {
+        let vectors = (BLOCK_BYTES / row_bytes).clamp(1, VECTORS);
+        if row_bytes > MOST_BYTES {
             let what = format!("trees that ask for {} features", used.len());
             return Err(self.plan.unsupported(node, what));
         }

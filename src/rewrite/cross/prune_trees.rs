@@ -246,7 +246,7 @@ mod tests {
         let node = graph.inputs(graph.outputs()[0].1)[1];
         let Some(patch) = prune_trees(&graph, node) else { return "as it is".to_owned() };
         let (Op::TreeEnsemble(forest), inputs) = patch.made(patch.replaced()[0].1).unwrap() else { panic!("no trees") };
-        let features = patch.made(inputs[0]).map_or(graph.inputs(inputs[0]), |(_, inputs)| inputs);
+        let features = patch.made(inputs[0]).map_or_else(|| graph.inputs(inputs[0]), |(_, inputs)| inputs);
         format!("{features:?} {forest}")
     }
 
