@@ -147,9 +147,9 @@ fn forest() -> impl Strategy<Value = Forest> {
     let trees = prop::collection::vec((0u32..3, steps), 0..4);
     (0u32..5, prop::collection::vec(any::<f32>(), 0..3), trees).prop_map(|(features, base, trees)| {
         let tree = |(output, splits): (u32, Vec<(u32, f32, bool)>)| {
-            let leaf = Step::Leaf(output as f32 - 0.25);
+            let leaf = forest::Step::Leaf(output as f32 - 0.25);
             let steps = splits.into_iter().flat_map(|(feature, limit, nan_left)| {
-                let split = Step::Split(Split { nan_left, ..Split::new(feature, limit) });
+                let split = forest::Step::Split(Split { nan_left, ..Split::new(feature, limit) });
                 if nan_left { vec![split, leaf] } else { vec![split] }
             });
             let mut writer = TreeWriter::default();
