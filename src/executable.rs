@@ -129,10 +129,12 @@ impl Job<'_> {
         let mut frame = Frame::new(self.interface().frame_bytes);
         frame.header(&run);
         for (bind, slot) in &self.interface().bindings {
-            if let Bind::Tensor { name } = bind
-                && let Some(tensor) = weights.get(name)
-            {
-                frame.write(slot.offset, tensor.data().as_ptr());
+            match bind {
+                Bind::Tensor { name } => {
+                    weights.get(name).into_iter().for_each(|w| frame.write(slot.offset, w.data().as_ptr()));
+                }
+                Bind::Table { words } => frame.write(slot.offset, words.as_ptr()),
+                _ => {}
             }
         }
         if let Some(func) = self.interface().prepare {
@@ -246,6 +248,7 @@ impl Job<'_> {
                 let missing = || Error::Input { name: name.clone(), message: "not given".into() };
                 frame.write(slot.offset, self.tensors.get(name).ok_or_else(missing)?.data().as_ptr());
             }
+            Bind::Table { words } => frame.write(slot.offset, words.as_ptr()),
             Bind::Parameter { index, digits, min, max } => {
                 let value = self.parameters.get(*index).copied().flatten();
                 let missing = || Error::Setting(format!("parameter {index} is not given"));

@@ -109,6 +109,22 @@ fn shapes_and_reductions() {
 }
 
 #[test]
+fn sums_of_leaves() {
+    let split = |feature, limit, nan_left| Step::Split(Split { nan_left, ..Split::new(feature, limit) });
+    let leaf = Step::Leaf;
+    let first = [split(0, 1.0, false), leaf(1.0), split(1, 5.0, true), leaf(2.0), leaf(4.0)];
+    let forest = Forest::new(2, [0.5, -1.0])
+        .with(Tree::new(0, first).unwrap())
+        .with(Tree::new(1, [split(1, 2.0, false), leaf(10.0), leaf(20.0)]).unwrap())
+        .with(Tree::new(0, [leaf(8.0)]).unwrap());
+    let mut p = Program::default();
+    let nan = f64::NAN;
+    let x = p.tensor("x", f32s(&[4, 2], &[1.0, 2.0, 1.5, 5.0, 1.5, 6.0, nan, nan]));
+    let sums = p.add(Op::TreeEnsemble(forest.into()), &[x]);
+    assert_eq!(p.floats(sums), [9.5, 9.0, 10.5, 19.0, 12.5, 19.0, 10.5, 19.0]);
+}
+
+#[test]
 fn concat_stack_and_gather() {
     let mut p = Program::default();
     let a = p.tensor("a", f32s(&[2, 1], &[1.0, 2.0]));

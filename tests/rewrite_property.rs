@@ -77,7 +77,8 @@ macro_rules! each_rule {
 
 each_rule! {
     count_distinct fold_constants match_prefix fuse_elementwise quantised_product pool_first join_later simplify_arithmetic
-    merge_filters push_filter resolve_mark filter_before_model merge_projections fold_batch_norm prune_model_inputs prune_projection
+    invert_link merge_filters push_filter resolve_mark filter_before_model merge_projections fold_batch_norm prune_trees
+    prune_model_inputs prune_projection
 }
 
 #[test]

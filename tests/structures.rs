@@ -109,6 +109,36 @@ fn check(words: &[&str], program: impl for<'s> Fn(&'s Stage) -> Rep<'s, quearn_s
     }
 }
 
+/// One pipeline for three groupings of the same pairs, one of them of some pairs only.
+#[test]
+fn groupings_of_the_same_rows() {
+    check(&["aggregates", "bytes a group; "], |s| {
+        let joined = scan(s, "facts").join_inner(scan(s, "dims"), [("f_dim", "d_key")]);
+        let all = joined.group_by(["f_code"]).agg(|r| [count("n"), sum("size", r.i64("d_size"))]);
+        let some = joined.filter(|r| r.i64("f_amount").gt(500) & r.i64("d_size").lt(40));
+        let some = some.group_by(["f_code"]).agg(|r| [sum("amount", r.i64("f_amount"))]);
+        let pairs = joined.group_by(["f_code", "d_size"]).agg(|r| [count("of_size"), sum("ids", r.i64("f_id"))]);
+        pairs.join_inner(all, [("f_code", "f_code")]).join_inner(some, [("f_code", "f_code")])
+    });
+    check(&["aggregates"], |s| {
+        let joined = scan(s, "facts").join_inner(scan(s, "dims"), [("f_dim", "d_key")]);
+        let all = joined.group_by(["f_code"]).agg(|r| [count("n"), sum("size", r.i64("d_size"))]);
+        let some = joined.filter(|r| r.i64("f_amount").gt(500)).group_by(["f_code"]).agg(|_| [count("many")]);
+        all.join_inner(some, [("f_code", "f_code")])
+    });
+}
+
+/// A grouping of rows that another one picks cannot share a pipeline with it.
+#[test]
+fn groupings_that_need_each_other() {
+    check(&[], |s| {
+        let joined = scan(s, "facts").join_inner(scan(s, "dims"), [("f_dim", "d_key")]);
+        let sizes =
+            joined.group_by(["d_size"]).agg(|r| [sum("amount", r.i64("f_amount"))]).filter(|r| r.i64("amount").gt(100));
+        joined.join_semi(sizes, [("d_size", "d_size")]).group_by(["f_code"]).agg(|_| [count("n")])
+    });
+}
+
 #[test]
 fn a_key_that_counts_rows_up_is_the_row() {
     check(&[], |s| {

@@ -350,8 +350,9 @@ impl<'a> Machine<'a> {
     fn tensor_op(&mut self, node: Node) -> Result<EvalValue> {
         let op = self.graph.op(node);
         let elem = self.elem(node);
-        let mixes = matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. })
-            || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. });
+        let mixes =
+            matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::TreeEnsemble(_))
+                || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. });
         let operands = if mixes { self.whole(node)? } else { self.tensors(self.graph.inputs(node))? };
         let refs: Vec<&EvalTensor> = operands.iter().map(Rc::as_ref).collect();
         let value = match op {
@@ -372,6 +373,7 @@ impl<'a> Machine<'a> {
             Op::CumSum { axis } => tensor::cum_sum(refs[0], *axis, elem),
             Op::Transpose(perm) => tensor::transpose(refs[0], perm),
             Op::ArgMax { axis } => tensor::arg_max(refs[0], *axis),
+            Op::TreeEnsemble(forest) => tensor::tree_ensemble(forest, refs[0]),
             Op::Gather => tensor::gather(refs[0], refs[1], elem),
             Op::Stack => tensor::stack(&refs, elem),
             Op::Single => refs[0].clone().with_type(elem, vec![]),

@@ -5,7 +5,7 @@ use super::elementwise::{broadcast_shape, broadcast_strides, dot, for_each_index
 use super::scalar::Outcome;
 use super::value::{Datum, EvalTensor};
 use quearn_stage::graph::literal::int_range;
-use quearn_stage::graph::{Conv2d, Elem, Pool2d, PoolKind, ReduceOp, Scalar};
+use quearn_stage::graph::{Conv2d, Elem, Forest, Pool2d, PoolKind, ReduceOp, Scalar};
 use quearn_stage::low::FailKind;
 use std::borrow::Cow;
 
@@ -129,6 +129,22 @@ pub fn softmax(x: &EvalTensor, axis: usize) -> EvalTensor {
         lanes.positions(lane).for_each(|p| result[p] = (data[p] - largest).exp() / sum);
     }
     EvalTensor::floats(x.elem().scalar, x.shape(), result)
+}
+
+/// `TreeEnsemble`: row by row, tree by tree.
+pub fn tree_ensemble(forest: &Forest, x: &EvalTensor) -> EvalTensor {
+    let (data, features) = (x.as_floats(), forest.features as usize);
+    let rows = x.shape()[0];
+    let mut result = Vec::with_capacity(rows * forest.base.len());
+    for row in 0..rows {
+        let feature = |feature: u32| data[row * features + feature as usize] as f32;
+        let mut sums: Vec<f32> = forest.base.iter().map(|base| base.get()).collect();
+        for tree in &forest.trees {
+            sums[tree.output as usize] += tree.value(feature);
+        }
+        result.extend(sums.into_iter().map(f64::from));
+    }
+    EvalTensor::floats(Scalar::F32, &[rows, forest.base.len()], result)
 }
 
 /// `CumSum` to elements of type `to`.

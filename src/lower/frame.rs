@@ -80,6 +80,11 @@ pub enum Bind {
         /// Name.
         name: String,
     },
+    /// Numbers that are part of the program.
+    Table {
+        /// The numbers.
+        words: Vec<u64>,
+    },
     /// Size of a named dimension (`i64`).
     Dim {
         /// Name.

@@ -118,6 +118,12 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(tensor::simplify_arithmetic),
     },
     Rule {
+        name: "invert_link",
+        reason: "a score is compared before its link function; before filters move, since what is left may move further",
+        required: false,
+        apply: Apply::Node(cross::invert_link),
+    },
+    Rule {
         name: "merge_filters",
         reason: "one predicate per place, so that the next two rules see all its parts at once",
         required: false,
@@ -152,6 +158,12 @@ pub const RULES: &[Rule] = &[
         reason: "a normalisation by weights becomes part of the weights, once bound; after transposes have cancelled",
         required: false,
         apply: Apply::Node(tensor::fold_batch_norm),
+    },
+    Rule {
+        name: "prune_trees",
+        reason: "trees lose the branches that no row takes; after filters have come down, before unread columns go",
+        required: false,
+        apply: Apply::Node(cross::prune_trees),
     },
     Rule {
         name: "prune_model_inputs",

@@ -157,6 +157,7 @@ impl<'a> Transport<'a> {
                 Op::Slice { axis, .. } => *axis != 0,
                 Op::Gather => !self.depends(self.graph.inputs(node)[0]),
                 Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Reduce { .. } => true,
+                Op::TreeEnsemble(_) => true,
                 Op::Reshape(_) | Op::Transpose(_) | Op::Stack => true,
                 op => is_elementwise(op),
             }

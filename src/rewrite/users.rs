@@ -29,6 +29,11 @@ impl<'g> Users<'g> {
         !self.output[node.index()] && self.of[node.index()].iter().all(|&n| n == user)
     }
 
+    /// All users of a node; `None` if it is an output.
+    pub fn all(&self, node: Node) -> Option<BTreeSet<Node>> {
+        (!self.output[node.index()]).then(|| self.of[node.index()].iter().copied().collect())
+    }
+
     /// Is the column read by an expression or an output, of this table or one that passes the column on?
     pub fn reads_column(&self, table: Node, name: &str) -> bool {
         let mut seen = BTreeSet::new();

@@ -2,7 +2,8 @@
 
 use super::maker::{Class, Col, Maker, Rel};
 use quearn_stage::graph::{
-    Aggregate, AggregateOp, BinaryOp, Dim, JoinKind, Node, Op, ReduceOp, Scalar, SortKey, Ty, UnaryOp,
+    Aggregate, AggregateOp, BinaryOp, Dim, Forest, JoinKind, Node, Op, ReduceOp, Scalar, SortKey, Split, Step,
+    TreeWriter, Ty, UnaryOp,
 };
 
 impl Maker {
@@ -261,8 +262,13 @@ impl Maker {
         let columns: Vec<Node> = (0..features).map(|_| self.feature(&rel)).collect();
         let stacked = self.add(Op::Stack, &columns);
         let units = self.rng.below(3) + 1;
-        let weights = self.tensor(&[features, units], true);
-        let mut scores = self.add(Op::MatMul, &[stacked, weights]);
+        let mut scores = match self.rng.percent(25) {
+            true => self.trees(stacked, features, units),
+            false => {
+                let weights = self.tensor(&[features, units], true);
+                self.add(Op::MatMul, &[stacked, weights])
+            }
+        };
         if self.rng.percent(60) {
             let bias = self.tensor(&[units], true);
             scores = self.add(Op::Binary(BinaryOp::Add), &[scores, bias]);
@@ -282,6 +288,29 @@ impl Maker {
         }
         columns.push((self.name("m"), result, exact));
         self.project_as(&rel, columns)
+    }
+
+    /// Trees on features; sums of their leaves are exact.
+    fn trees(&mut self, features: Node, columns: usize, outputs: usize) -> Node {
+        let base: Vec<f32> = (0..outputs).map(|_| self.rng.dyadic() as f32).collect();
+        let mut forest = Forest::new(columns as u32, base);
+        for _ in 0..self.rng.below(6) {
+            let mut writer = TreeWriter::default();
+            let most = *self.rng.pick(&[3, 10, 70]);
+            for _ in 0..self.rng.below(most) {
+                let split = Split::new(self.rng.below(columns) as u32, self.rng.dyadic() as f32);
+                writer.push(Step::Split(Split { nan_left: self.rng.percent(20), ..split }));
+                if self.rng.percent(50) {
+                    writer.push(Step::Leaf(self.rng.dyadic() as f32));
+                }
+            }
+            while !writer.is_complete() {
+                writer.push(Step::Leaf(self.rng.dyadic() as f32));
+            }
+            let output = self.rng.below(outputs) as u32;
+            forest.trees.extend(writer.finish(output));
+        }
+        self.add(Op::TreeEnsemble(forest.into()), &[features])
     }
 
     /// A float of each row that is never NULL and is the same in every correct program.

@@ -136,9 +136,32 @@ fn tensor_op() -> impl Strategy<Value = Op> {
         }),
         prop::collection::vec(dim(), 0..4).prop_map(Op::Broadcast),
         (0usize..5).prop_map(|axis| Op::CumSum { axis }),
+        forest().prop_map(|forest| Op::TreeEnsemble(forest.into())),
         Just(Op::Gather),
         Just(Op::Stack),
     ]
+}
+
+/// Trees over up to four features, of which some do not exist.
+fn forest() -> impl Strategy<Value = Forest> {
+    let steps = prop::collection::vec((0u32..5, any::<f32>(), any::<bool>()), 0..6);
+    let trees = prop::collection::vec((0u32..3, steps), 0..4);
+    (0u32..5, prop::collection::vec(any::<f32>(), 0..3), trees).prop_map(|(features, base, trees)| {
+        let tree = |(output, splits): (u32, Vec<(u32, f32, bool)>)| {
+            let leaf = forest::Step::Leaf(output as f32 - 0.25);
+            let steps = splits.into_iter().flat_map(|(feature, limit, nan_left)| {
+                let split = forest::Step::Split(Split { nan_left, ..Split::new(feature, limit) });
+                if nan_left { vec![split, leaf] } else { vec![split] }
+            });
+            let mut writer = TreeWriter::default();
+            steps.for_each(|step| writer.push(step));
+            while !writer.is_complete() {
+                writer.push(leaf);
+            }
+            writer.finish(output)
+        };
+        trees.into_iter().filter_map(tree).fold(Forest::new(features, base), Forest::with)
+    })
 }
 
 fn control_op() -> impl Strategy<Value = Op> {

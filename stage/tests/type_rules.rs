@@ -404,6 +404,7 @@ fn normalisation() {
 fn shapes() {
     gives(&[
         "[2, 6] f32 = tensor.concat v24, v24 axis 1",
+        "[rows(v0), 2] f32 = tensor.tree_ensemble v7 features 3 base [0.5, -1.0] trees [1: x2 <=? 0.5 1.0 x0 <= inf 2.0 -0.0, 0: 1.5]",
         "[3, 2] f32 = tensor.reshape v24 to [3, 2]",
         "[n, 256] f32 = tensor.reshape v20 to [n, 256]",
         "[8, n, 4, 8] f32 = tensor.transpose v20 perm [3, 0, 1, 2]",
@@ -435,6 +436,13 @@ fn shapes() {
         ("tensor.broadcast v24 to [3]", "[2, 3] does not broadcast to [3]"),
         ("tensor.broadcast v24 to [4, 3]", "[2, 3] does not broadcast to [4, 3]"),
         ("tensor.iota to 9223372036854775808", "9223372036854775808 numbers do not fit i64"),
+        ("tensor.tree_ensemble v24 features 2 base [0.0] trees []", "tensor \"m\" has 3 features, the trees have 2"),
+        ("tensor.tree_ensemble v24 features 3 base [] trees []", "needs an output"),
+        (
+            "tensor.tree_ensemble v24 features 3 base [0.0] trees [0: x3 <= 0.5 1.0 2.0]",
+            "tree 0 asks for feature 3, of 3 features",
+        ),
+        ("tensor.tree_ensemble v27 features 3 base [0.0] trees []", "tensor \"mi\" must be of f32, found [2, 3] i32"),
         ("tensor.gather v25, v3", "column \"c\" must be an integer, found [rows(v0)] f64"),
         ("tensor.gather v28, v1", "operand 1 (v28) must be of one dimension or more, found i64"),
         ("bridge.stack v24, v25", "tensor \"m\" has the shape [2, 3], tensor \"k\" has [3, 5]"),

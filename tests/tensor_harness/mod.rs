@@ -143,6 +143,7 @@ impl Program {
                     Bind::Tensor { name } | Bind::Column { column: name, .. } => {
                         place.cast::<*const u8>().write(self.tensors[name].as_ptr())
                     }
+                    Bind::Table { words } => place.cast::<*const u64>().write(words.as_ptr()),
                     Bind::Dim { name } | Bind::Rows { table: name } => place.cast::<i64>().write(self.dims[name]),
                     Bind::Output { index } => {
                         if let Some(memory) = outputs.get_mut(*index) {

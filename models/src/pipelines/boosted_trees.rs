@@ -1,6 +1,6 @@
 //! P10: applicants chosen by a query, scored by a hundred boosted trees, by region.
 //!
-//! The trees are known when the program is written: they become code.
+//! The trees are known when the program is written: they become tables of it.
 //!
 //! `boosted_trees/forest.json` holds trees that scikit-learn 1.9.1 fitted (`HistGradientBoostingClassifier`, 100 rounds,
 //! at most 31 leaves and 8 levels, rate 0.1, seed 0) to 60,000 rows of the streams `P10.train`. A node is
@@ -12,7 +12,7 @@ use super::{Answer, Data, Results, Tolerance};
 use crate::nn::Values;
 use crate::random::{gauss, ints, unif};
 use crate::{Progress, Result};
-use quearn_stage::graph::Scalar;
+use quearn_stage::graph::{self, Scalar, Split, Step, TreeWriter};
 use quearn_stage::rep::{F64, I64, Rep, Stage, Table, count, sum};
 use serde::Deserialize;
 
@@ -55,7 +55,7 @@ struct Forest {
 #[serde(untagged)]
 enum Tree {
     Leaf(f32),
-    Node(usize, f32, Box<Tree>, Box<Tree>),
+    Node(u32, f32, Box<Tree>, Box<Tree>),
 }
 
 fn forest() -> Forest {
@@ -66,18 +66,27 @@ impl Forest {
     /// Scores [n] between 0 and 1 of features [n, 20].
     fn score<'s>(&self, features: Values<'s>) -> Values<'s> {
         let rows = features.shape()[..1].to_vec();
-        let features: Vec<Values<'s>> =
-            (0..FEATURES).map(|j| features.slice(1, j, 1, 1).reshape(rows.clone())).collect();
-        self.trees.iter().fold(features[0] * 0.0 + self.base, |sum, tree| sum + tree.value(&features)).sigmoid()
+        features.tree_ensemble(self.trees()).reshape(rows).sigmoid()
+    }
+
+    fn trees(&self) -> graph::Forest {
+        let trees = self.trees.iter().filter_map(|tree| {
+            let mut writer = TreeWriter::default();
+            tree.write(&mut writer);
+            writer.finish(0)
+        });
+        trees.fold(graph::Forest::new(FEATURES as u32, [self.base]), graph::Forest::with)
     }
 }
 
 impl Tree {
-    fn value<'s>(&self, features: &[Values<'s>]) -> Values<'s> {
+    fn write(&self, writer: &mut TreeWriter) {
         match self {
-            Tree::Leaf(value) => features[0].stage().constant(*value).as_tensor(),
+            Tree::Leaf(value) => writer.push(Step::Leaf(*value)),
             Tree::Node(feature, limit, left, right) => {
-                features[*feature].le(*limit).choose(left.value(features), right.value(features))
+                writer.push(Step::Split(Split::new(*feature, *limit)));
+                left.write(writer);
+                right.write(writer);
             }
         }
     }

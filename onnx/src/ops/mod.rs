@@ -20,6 +20,7 @@ mod scatter;
 mod shape;
 mod signal;
 mod training;
+mod trees;
 
 use crate::emit::Fallible;
 use crate::proto::NodeProto;
@@ -63,6 +64,7 @@ pub const FAMILIES: &[Family] = &[
     Family { title: "Bits", rows: bits::ROWS },
     Family { title: "Signals and grids", rows: signal::ROWS },
     Family { title: "Training", rows: training::ROWS },
+    Family { title: "Trees", rows: trees::ROWS },
 ];
 
 /// Operators whose result must be known at import, or that are written out then.

@@ -43,6 +43,7 @@ pub fn is_tensor_op(op: &Op) -> bool {
             | Op::Broadcast(_)
             | Op::CumSum { .. }
             | Op::ArgMax { .. }
+            | Op::TreeEnsemble(_)
             | Op::Gather
             | Op::Stack
             | Op::Steps(_)

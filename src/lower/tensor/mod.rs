@@ -12,6 +12,7 @@
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
 //! | [`contract`] | products that sum over the rows of a program |
 //! | [`attention`] | products, softmax and products in one stage |
+//! | [`trees`] | decision trees |
 //! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
@@ -44,6 +45,7 @@ pub mod stage;
 pub mod steps;
 pub mod target;
 pub mod tile;
+pub mod trees;
 mod windows;
 pub mod winograd;
 

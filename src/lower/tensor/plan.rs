@@ -15,10 +15,12 @@ use super::reduce::{Lines, Reduce};
 use super::spec::{BufferId, Size, Spec, storage};
 use super::steps::{By, Walk};
 use super::target::Target;
+use super::trees::Trees;
 use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape, Steps};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Where a buffer is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +43,8 @@ pub enum Place {
     Arena,
     /// Made when the weights are bound, and kept.
     Prepared,
+    /// Numbers that are part of the program.
+    Table(Rc<[u64]>),
     /// On the stack of a stage while it runs.
     Stack,
     /// Given by the caller: a column of a tile.
@@ -124,6 +128,8 @@ pub enum Kind {
     Reduce(Box<Reduce>),
     /// A softmax, running sums, or positions of maxima.
     Lines(Box<Lines>),
+    /// Decision trees.
+    Trees(Box<Trees>),
     /// The zeros around an image.
     Halo(Spec),
     /// Packing of a weight.
@@ -279,6 +285,7 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
         },
         Op::Conv2d(_) | Op::Pool2d(_) => flags[0] && !flags[1..].contains(&true),
         Op::Softmax { axis } | Op::ArgMax { axis } | Op::CumSum { axis } | Op::Slice { axis, .. } => *axis != 0,
+        Op::TreeEnsemble(_) => true,
         Op::Concat { axis } => *axis != 0 && !flags.contains(&false),
         Op::Stack => !flags.contains(&false),
         Op::Reduce { axes, .. } => !axes.contains(&0),

@@ -120,6 +120,7 @@ fn is_heavy(op: &Op) -> bool {
             | Op::Concat { .. }
             | Op::Reduce { .. }
             | Op::ArgMax { .. }
+            | Op::TreeEnsemble(_)
             | Op::CumSum { .. }
             | Op::Stack
     )
@@ -213,6 +214,7 @@ impl<'g> Planner<'_, 'g> {
             }
         }
         self.find_attention();
+        self.find_features();
         for &node in self.request.nodes {
             if let (Op::Concat { axis }, false) = (self.graph().op(node), self.is_leaf(node)) {
                 self.slice_operands(node, *axis);
@@ -470,6 +472,7 @@ impl<'g> Planner<'_, 'g> {
             Op::Softmax { axis } => self.lines(node, *axis, Along::Softmax),
             Op::ArgMax { axis } => self.lines(node, *axis, Along::ArgMax),
             Op::CumSum { axis } => self.lines(node, *axis, Along::CumSum),
+            Op::TreeEnsemble(forest) => self.trees(node, forest),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Stack => self.stack(node),
             op => Err(self.plan.unsupported(node, op.name())),

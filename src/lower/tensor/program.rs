@@ -164,6 +164,7 @@ impl<'g> Program<'g> {
         for (i, buffer) in self.plan.buffers.iter().enumerate() {
             let slot = match &buffer.place {
                 Place::Input { name, .. } => cx.frame.bind(Bind::Tensor { name: name.clone() }),
+                Place::Table(words) => cx.frame.bind(Bind::Table { words: words.to_vec() }),
                 Place::Prepared => cx.frame.slot(Ty::PTR),
                 _ => continue,
             };

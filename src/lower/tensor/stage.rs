@@ -269,6 +269,7 @@ impl Stage {
             Kind::Pool(pool) => pool.emit(ev, lo, hi),
             Kind::Reduce(reduce) => reduce.emit(ev, lo, hi),
             Kind::Lines(lines) => lines.emit(ev, lo, hi),
+            Kind::Trees(trees) => trees.emit(ev, lo, hi),
             Kind::Halo(spec) => halo(ev, spec, lo, hi),
             Kind::Pack(pack) => pack.emit(ev, lo, hi),
             Kind::Steps(walk) => walk.emit(ev),
@@ -301,6 +302,10 @@ impl Stage {
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
             Kind::Lines(lines) => nest(&lines.nest, lines.elements()),
+            Kind::Trees(trees) => {
+                let (n, instructions) = trees.work(plan.target.lanes().into(), size);
+                (n, (FLOPS_A_CALL / instructions.max(1)).max(1))
+            }
             Kind::Halo(spec) if has_planes(spec) => (size(&spec.axes[0].size) * size(&spec.axes[1].size), 64),
             Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
             Kind::Steps(_) => (one, 1),
@@ -324,6 +329,7 @@ impl Stage {
             Kind::Pool(pool) => pool.out.buffer,
             Kind::Reduce(reduce) => reduce.out.buffer,
             Kind::Lines(lines) => lines.out.buffer,
+            Kind::Trees(trees) => trees.out.buffer,
             Kind::Halo(spec) => spec.buffer,
             Kind::Pack(pack) => pack.out,
         };

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`ty`] | types: scalars, dimensions (a table's row count is one), tensors, tables |
 //! | [`literal`] | constants |
+//! | [`forest`] | decision trees |
 //! | [`op`] | the complete vocabulary, with meaning and type rules |
 //! | [`infer`] | the type rules as code: the only way to make a node goes through them |
 //! | [`verify`](mod@verify) | what a well-formed graph is |
 //! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
 pub mod fails;
+pub mod forest;
 pub mod infer;
 pub mod literal;
 pub mod op;
@@ -18,6 +20,7 @@ pub mod print;
 pub mod ty;
 pub mod verify;
 
+pub use forest::{Forest, Split, Step, Tree, TreeNode, TreeWriter};
 pub use infer::{aggregate_result, binary_result, compare_as, promote};
 pub use literal::Literal;
 pub use op::*;

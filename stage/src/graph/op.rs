@@ -6,8 +6,10 @@
 //! NULL where an operand is NULL unless they say otherwise.
 
 use super::Node;
+use super::forest::Forest;
 use super::literal::Literal;
 use super::ty::{Dim, Field, Scalar, Ty};
+use std::sync::Arc;
 
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -446,6 +448,9 @@ pub enum Op {
         /// Axis, from 0.
         axis: usize,
     },
+    /// `(x)`: for each row of `x [n, features]`, an f32 matrix, the sums of the leaves that it comes to in the trees of each
+    /// output, `[n, outputs]`. A split sends NaN to the side that it states.
+    TreeEnsemble(Arc<Forest>),
     /// `(data, index)`: `data[index[i…], ..]`: the shape of `index`, then that of `data` without its first dimension. An
     /// index outside is an error.
     Gather,
@@ -521,6 +526,7 @@ impl Op {
             Op::Broadcast(_) => "tensor.broadcast",
             Op::CumSum { .. } => "tensor.cum_sum",
             Op::ArgMax { .. } => "tensor.arg_max",
+            Op::TreeEnsemble(_) => "tensor.tree_ensemble",
             Op::Gather => "tensor.gather",
             Op::Column(_) => "bridge.column",
             Op::Stack => "bridge.stack",

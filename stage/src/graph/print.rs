@@ -191,6 +191,7 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
             let ceil = if p.ceil { " ceil" } else { "" };
             format!(" kernel {:?} stride {:?} padding {:?}{ceil}", p.kernel, p.stride, p.padding)
         }
+        Op::TreeEnsemble(forest) => format!(" {forest}"),
         Op::BatchNorm { eps } => format!(" eps {:?}", f64::from_bits(*eps)),
         Op::Softmax { axis } | Op::Concat { axis } | Op::ArgMax { axis } | Op::CumSum { axis } => {
             format!(" axis {axis}")

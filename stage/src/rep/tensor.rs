@@ -1,9 +1,10 @@
 //! Tensor operators. Their operands must not be NULL unless an operator says otherwise.
 
 use super::constant::IntoRep;
-use super::marker::{Bool, ElementMarker, FloatLike, I8, I32, I64, Summable, Tensor, U8};
+use super::marker::{Bool, ElementMarker, F32, FloatLike, I8, I32, I64, Summable, Tensor, U8};
 use super::stage::Rep;
-use crate::graph::{Conv2d, Dim, Op, Pool2d, PoolKind, ReduceOp, Shape};
+use crate::graph::{Conv2d, Dim, Forest, Op, Pool2d, PoolKind, ReduceOp, Shape};
+use std::sync::Arc;
 
 /// An extent known now (`u64`), or the name of one known when the program runs (`&str`).
 pub trait IntoDim {
@@ -248,6 +249,14 @@ impl<'s, T: ElementMarker + Summable> Rep<'s, Tensor<T>> {
     #[track_caller]
     pub fn cum_sum(self, axis: usize) -> Rep<'s, Tensor<T::Sum>> {
         self.apply(Op::CumSum { axis })
+    }
+}
+
+impl<'s> Rep<'s, Tensor<F32>> {
+    /// For each row of features `[n, features]` the sums of the leaves that it comes to, `[n, outputs]`. NULLs are an error.
+    #[track_caller]
+    pub fn tree_ensemble(self, forest: Forest) -> Rep<'s, Tensor<F32>> {
+        self.apply(Op::TreeEnsemble(Arc::new(forest)))
     }
 }
 

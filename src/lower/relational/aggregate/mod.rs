@@ -8,6 +8,7 @@
 //! | [`partitioned`] | many groups with few rows each |
 //! | [`ordered`] | groups of rows that follow one another, without a directory |
 //! | [`lanes`] | few groups, by vectors |
+//! | `shared` | several aggregations of the same rows |
 //! | [`group_join`] | groups that are the rows of a join's left side |
 //!
 //! Without keys the state lives in registers during a tile.
@@ -19,6 +20,7 @@ pub mod lanes;
 pub mod merge;
 pub mod ordered;
 pub mod partitioned;
+mod shared;
 
 use super::env::{Env, Place, Sides};
 use super::expr::eval;
@@ -258,8 +260,10 @@ impl Sink for Groups {
 
 /// Emits the pipelines of an aggregation; the groups are the rows that it gives.
 pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
+    if let Some(shared) = shared::find(cx, table) {
+        return shared::lower(cx, shared);
+    }
     let of = Aggregation::of(cx, table);
-    let operator = cx.describe(table);
     let input = of.input;
     let local = of.keys.is_empty() && !pipeline::is_batched(cx, input);
     let sorted = ordered::sorted_key(cx, &of);
@@ -267,13 +271,18 @@ pub fn lower(cx: &Cx<'_>, table: Node) -> Result<Spans> {
     if sorted.is_some() || !lanes::run(cx, &mut sink)? {
         pipeline::run(cx, "aggregate", input, &mut sink)?;
     }
+    Ok(finish(cx, &sink))
+}
+
+/// The steps that bring the groups of all workers together.
+fn finish(cx: &Cx<'_>, sink: &Groups) -> Spans {
     let (layout, directory) = sink.layout();
     let lists = match directory {
-        Directory::Dense(groups) => merge::merge_dense(cx, &sink, &layout, groups),
-        Directory::Hashed => merge::merge_hashed(cx, &sink, &layout),
-        Directory::Partitioned(parts) => partitioned::merge(cx, &sink, &layout, parts),
+        Directory::Dense(groups) => merge::merge_dense(cx, sink, &layout, groups),
+        Directory::Hashed => merge::merge_hashed(cx, sink, &layout),
+        Directory::Partitioned(parts) => partitioned::merge(cx, sink, &layout, parts),
         Directory::Ordered => Lists { address: sink.state, stride: abi::ROWS_BYTES, count: None },
     };
     let width = layout.width();
-    Ok(materialise::spans_of_lists(cx, lists, width, Form::Group(layout), &operator))
+    materialise::spans_of_lists(cx, lists, width, Form::Group(layout), &sink.operator)
 }

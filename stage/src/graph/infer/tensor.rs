@@ -1,7 +1,7 @@
 //! Rules of the tensor and bridge families.
 
 use super::{Cx, Result, Ty};
-use crate::graph::{Conv2d, Dim, Elem, Op, Pool2d, PoolKind, ReduceOp, Scalar, Shape};
+use crate::graph::{Conv2d, Dim, Elem, Forest, Op, Pool2d, PoolKind, ReduceOp, Scalar, Shape};
 
 pub(super) fn infer(cx: &Cx) -> Result<Ty> {
     match cx.op {
@@ -35,6 +35,7 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
             Ok(tensor(if scalar.is_int() { Scalar::I64 } else { scalar }, shape.to_vec()))
         }
         Op::ArgMax { axis } => arg_max(cx, *axis),
+        Op::TreeEnsemble(forest) => tree_ensemble(cx, forest),
         Op::Gather => gather(cx),
         Op::Stack => stack(cx),
         Op::Single => single(cx),
@@ -352,6 +353,23 @@ fn arg_max(cx: &Cx, axis: usize) -> Result<Ty> {
     let mut shape = x.to_vec();
     shape.remove(axis);
     Ok(tensor(Scalar::I64, shape))
+}
+
+fn tree_ensemble(cx: &Cx, forest: &Forest) -> Result<Ty> {
+    cx.arity(1)?;
+    let (scalar, x) = cx.required(0)?;
+    let [rows, Dim::Const(features)] = x else {
+        return cx.error(cx.expected(0, "a matrix [n, features] with a known number of features"));
+    };
+    cx.check(scalar == Scalar::F32, || cx.expected(0, "of f32"))?;
+    cx.check(*features == u64::from(forest.features), || {
+        format!("{} has {features} features, the trees have {}", cx.operand(0), forest.features)
+    })?;
+    cx.check(!forest.base.is_empty(), || "needs an output".to_owned())?;
+    match forest.fault() {
+        Some(fault) => cx.error(fault),
+        None => Ok(tensor(Scalar::F32, vec![rows.clone(), Dim::Const(forest.base.len() as u64)])),
+    }
 }
 
 fn gather(cx: &Cx) -> Result<Ty> {

@@ -2,11 +2,13 @@
 
 use super::cursor::Cursor;
 use super::ty;
+use crate::graph::forest::{Bits, TreeWriter};
 use crate::graph::{
-    Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp, Region,
-    SortKey, Steps, Ty, UnaryOp,
+    Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, Forest, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp,
+    Region, SortKey, Split, Step, Steps, Tree, Ty, UnaryOp,
 };
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The operation called `name`; what its type tells is not written twice.
 pub(super) fn op(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) -> Result<Op, String> {
@@ -163,9 +165,37 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
         },
         "cum_sum" => Op::CumSum { axis: named(cursor, "axis")? },
         "transpose" => Op::Transpose(numbers(cursor, "perm")?),
+        "tree_ensemble" => Op::TreeEnsemble(Arc::new(forest(cursor)?)),
         "gather" => Op::Gather,
         _ => return Ok(None),
     }))
+}
+
+fn forest(cursor: &mut Cursor) -> Result<Forest, String> {
+    let features = named(cursor, "features")?;
+    let base: Vec<f32> = numbers(cursor, "base")?;
+    cursor.expect_word("trees")?;
+    let trees = cursor.list(tree)?;
+    Ok(Forest { features, base: base.into_iter().map(Bits::from).collect(), trees })
+}
+
+/// The output of a tree, and its steps.
+fn tree(cursor: &mut Cursor) -> Result<Tree, String> {
+    let output = cursor.number()?;
+    cursor.expect(":")?;
+    let mut writer = TreeWriter::default();
+    while !writer.is_complete() {
+        writer.push(match cursor.eat("x") {
+            false => Step::Leaf(cursor.number()?),
+            true => {
+                let feature = cursor.number()?;
+                cursor.expect("<=")?;
+                let nan_left = cursor.eat("?");
+                Step::Split(Split { feature, limit: Bits::from(cursor.number::<f32>()?), nan_left })
+            }
+        });
+    }
+    writer.finish(output).ok_or_else(|| "expected a tree".to_owned())
 }
 
 fn pool(kind: PoolKind, cursor: &mut Cursor) -> Result<Pool2d, String> {
