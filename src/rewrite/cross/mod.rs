@@ -1,7 +1,15 @@
 //! Rules about tables and tensors together.
 
+mod drop_zero_weights;
+mod factorise_products;
 mod filter_before_model;
 mod prune_model_inputs;
+mod split_linear_over_join;
+mod star;
+mod weights;
 
+pub use drop_zero_weights::drop_zero_weights;
+pub use factorise_products::factorise_products;
 pub use filter_before_model::filter_before_model;
 pub use prune_model_inputs::prune_model_inputs;
+pub use split_linear_over_join::split_linear_over_join;
