@@ -151,7 +151,7 @@ fn write_products<T: ScalarMarker + FloatLike>(star: &Star, rng: &mut Rng, s: &S
 #[test]
 fn products_over_stars() {
     let mut fired = 0;
-    for seed in 0..300 {
+    for seed in 0..150 {
         let mut rng = Rng::new(seed);
         let scalar = if rng.percent(70) { Scalar::F64 } else { Scalar::F32 };
         let star = Star::random(&mut rng, scalar);
@@ -164,7 +164,7 @@ fn products_over_stars() {
         let report = star.check(&graph, &star.inputs(), seed % 25 == 0).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         fired += report.fired("factorise_products");
     }
-    assert!(fired > 50, "fired in {fired} of 300 programs");
+    assert!(fired > 25, "fired in {fired} of 150 programs");
 }
 
 /// A layer of some columns, one or more of them, and the sum of what it gives by the first key.
@@ -189,7 +189,7 @@ fn write_layers(star: &Star, rng: &mut Rng, s: &Stage) -> Inputs {
 #[test]
 fn layers_over_stars() {
     let mut fired = 0;
-    for seed in 0..300 {
+    for seed in 0..150 {
         let mut rng = Rng::new(1000 + seed);
         let star = Star::random(&mut rng, Scalar::F32);
         let s = Stage::new();
@@ -198,7 +198,7 @@ fn layers_over_stars() {
         let report = star.check(&graph, &inputs, seed % 25 == 0).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         fired += report.fired("split_linear_over_join");
     }
-    assert!(fired > 50, "fired in {fired} of 300 programs");
+    assert!(fired > 25, "fired in {fired} of 150 programs");
 }
 
 fn keyed(name: &str, columns: [(&str, Vec<i32>); 2]) -> Table {
