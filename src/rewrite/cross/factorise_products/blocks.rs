@@ -52,7 +52,7 @@ impl<'a> Blocks<'a> {
     /// The product, with rows and columns in their order.
     pub fn result(&self, patch: &mut Patch) -> Node {
         let blocks = self.blocks(patch);
-        let sides = |operand| (0..self.tables.len()).filter(move |&side| self.places(operand, side).len() > 0);
+        let sides = |operand| (0..self.tables.len()).filter(move |&side| !self.places(operand, side).is_empty());
         let block = |x: Side, y: Side| blocks.iter().find(|block| block.x == x && block.y == y).map(|block| block.node);
         let rows = sides(0).map(|x| joined(patch, &sides(1).filter_map(|y| block(x, y)).collect::<Vec<_>>(), COLUMNS));
         let rows: Vec<Node> = rows.collect();
