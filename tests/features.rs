@@ -162,3 +162,34 @@ fn mistakes_are_named() {
     let axis = error(&|s| s.output("y", s.input::<F32>("x", [4]).flip(1)));
     assert!(axis.contains("no axis 1"), "{axis}");
 }
+
+/// A layer of an encoded category of many values: rows of its weights are gathered, also for values that it does not know.
+#[test]
+fn many_categories_are_gathered() {
+    let s = Stage::new();
+    let table = stored();
+    let rows = s.scan("t", table.fields());
+    let (number, word) = (rows.row().i32("i"), rows.row().str("word"));
+    let words: Vec<String> = (0..17).map(|i| char::from(b'a' + i).to_string()).collect();
+    let kinds =
+        number.one_hot::<F32, _>(0..18).into_iter().chain(word.one_hot::<F32, _>(words.iter().map(String::as_str)));
+    let x = rows.row().f64("x").cast::<F32>().stack(kinds);
+    let y = x.matmul(s.weight::<F32>("w", [36, 3])).max([1]);
+    s.output("y", rows.with("y", |_| y).select(["x", "y"]));
+    let graph = s.finish().unwrap();
+    let weights: Vec<f32> = (0..108).map(|i| ((i * 37) % 64) as f32 / 8.0 - 4.0).collect();
+    let weights = StoredTensor::from_vec(weights, &[36, 3]).unwrap();
+    let inputs = Inputs::new().table("t", EvalTable::from(&table)).tensor("w", EvalTensor::from(&weights));
+    let expected = evaluate(&graph, &inputs).unwrap();
+    let EvalValue::Table(expected) = &expected[0].1 else { panic!("expected a table") };
+    for kind in backends() {
+        let mut session = Session::builder().backend(kind).threads(1).build().unwrap();
+        session.add_table(table.clone());
+        session.bind("w", weights.clone());
+        let rewritten = session.explain(&graph, quearn::Level::Rewritten).unwrap();
+        assert!(rewritten.contains("gather_one_hot x2"), "{rewritten}");
+        let outputs = session.run(&graph).unwrap();
+        let found = Stored::from_batches("y", std::slice::from_ref(outputs.table("y").unwrap())).unwrap();
+        same_tables(expected, &EvalTable::from(&found), false, 1e-6).unwrap();
+    }
+}

@@ -161,6 +161,12 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Tables(cross::split_linear_over_join),
     },
     Rule {
+        name: "gather_one_hot",
+        reason: "of an encoded category one row of weights is taken; after what dimensions add has been taken out",
+        required: false,
+        apply: Apply::Node(cross::gather_one_hot),
+    },
+    Rule {
         name: "prune_join",
         reason: "a join that changes nothing is not made; after rules that leave its columns unread",
         required: false,

@@ -3,6 +3,7 @@
 mod drop_zero_weights;
 mod factorise_products;
 mod filter_before_model;
+mod gather_one_hot;
 mod prune_model_inputs;
 mod split_linear_over_join;
 mod star;
@@ -11,5 +12,6 @@ mod weights;
 pub use drop_zero_weights::drop_zero_weights;
 pub use factorise_products::factorise_products;
 pub use filter_before_model::filter_before_model;
+pub use gather_one_hot::gather_one_hot;
 pub use prune_model_inputs::prune_model_inputs;
 pub use split_linear_over_join::split_linear_over_join;
