@@ -1,6 +1,7 @@
 //! Programs that a session has compiled, by what they look like: the same query again, or with other literals in its
 //! comparisons, is not compiled again.
 
+use crate::data::Fact;
 use crate::executable::Executable;
 use crate::lower::parameter::Parameter;
 use quearn_stage::graph::{Graph, Literal, Node, Op, Scalar};
@@ -17,6 +18,8 @@ pub struct Key {
     /// The nodes themselves, where operations name nodes beside their inputs.
     exact: Vec<Node>,
     outputs: Vec<(String, usize)>,
+    /// What the rewrites relied on.
+    facts: Vec<Fact>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -28,8 +31,8 @@ enum Input {
 }
 
 impl Key {
-    /// The key of a graph with these parameters.
-    pub fn new(graph: &Graph, parameters: &[Parameter]) -> Key {
+    /// The key of a graph with these parameters, to which rewrites have come by these facts.
+    pub fn new(graph: &Graph, parameters: &[Parameter], facts: &[Fact]) -> Key {
         let masked: HashMap<(Node, usize), &Literal> =
             parameters.iter().map(|p| ((p.node, p.side), &p.literal)).collect();
         let reachable = graph.reachable();
@@ -53,6 +56,7 @@ impl Key {
             exact,
             nodes: listed.iter().map(entry).collect(),
             outputs: graph.outputs().iter().map(|(name, n)| (name.clone(), places[n])).collect(),
+            facts: facts.to_vec(),
         }
     }
 }

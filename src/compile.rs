@@ -23,12 +23,12 @@ pub struct Rewritten {
     pub ms: f64,
 }
 
-/// Verifies and rewrites a graph.
-pub fn rewrite(graph: &Graph, options: &Options) -> Result<Rewritten> {
+/// Verifies and rewrites a graph for the tables of a catalog.
+pub fn rewrite(graph: &Graph, catalog: &Catalog, options: &Options) -> Result<Rewritten> {
     let mut watch = Watch(Instant::now());
     graph::verify(graph)?;
     let graph = lower::outputs::as_tables(graph)?;
-    let (graph, report) = rewrite::rewrite(&graph, &options.rewrites)?;
+    let (graph, report) = rewrite::rewrite_for(&graph, catalog, &options.rewrites)?;
     let parameters = parameter::parameters(&graph);
     Ok(Rewritten { graph, report, parameters, ms: watch.lap() })
 }
@@ -40,11 +40,12 @@ pub fn compile(
     options: &Options,
     backend: &dyn Backend,
 ) -> Result<Executable> {
-    let Rewritten { graph, parameters, ms, .. } = rewritten;
+    let Rewritten { graph, report, parameters, ms } = rewritten;
     let mut phases = vec![("rewrite", ms)];
     let mut watch = Watch(Instant::now());
 
-    let lowered = lower::lower(&graph, &parameters, catalog)?;
+    let mut lowered = lower::lower(&graph, &parameters, catalog)?;
+    lowered.interface.rely_on(report.facts());
     phases.push(("lower", watch.lap()));
 
     let code = backend.compile(&lowered.module, &settings(options))?;

@@ -62,7 +62,7 @@ pub(crate) fn explain(
     if level == Level::Graph {
         return Ok(graph.to_string());
     }
-    let rewritten = compile::rewrite(graph, options)?;
+    let rewritten = compile::rewrite(graph, catalog, options)?;
     if level == Level::Rewritten {
         return Ok(format!("{}\n{}", rewritten.graph, rewritten.report));
     }

@@ -12,6 +12,7 @@ pub mod estimate;
 pub mod eval;
 pub mod executable;
 pub mod explain;
+mod facts;
 pub mod io;
 pub mod lower;
 pub mod machine;

@@ -153,9 +153,9 @@ impl Session {
 
     fn compiled(&self, graph: &Graph) -> Result<State> {
         let start = Instant::now();
-        let rewritten = compile::rewrite(graph, &self.options)?;
+        let rewritten = compile::rewrite(graph, &self.catalog, &self.options)?;
         let parameters = rewritten.parameters.iter().map(|p| p.literal.as_int()).collect();
-        let key = Key::new(&rewritten.graph, &rewritten.parameters);
+        let key = Key::new(&rewritten.graph, &rewritten.parameters, rewritten.report.facts());
         let known = self.cache.get(&key).filter(|known| known.interface.hold(&self.catalog));
         let cached = known.is_some();
         let executable = match known {

@@ -1,8 +1,9 @@
 //! Random programs: each rule alone, and all together, keep every answer and the promises about failures that
 //! `quearn::rewrite` states.
 
+use quearn::data::{Catalog, Table};
 use quearn::eval::{Errors, EvalError, EvalValue, evaluate_with};
-use quearn::rewrite::{RULES, RewriteOptions, rewrite};
+use quearn::rewrite::{RULES, RewriteOptions, rewrite_for};
 use quearn::testing::{Case, same_tables, same_tensors};
 use quearn_stage::graph::{Graph, verify};
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ fn check(options: &RewriteOptions, may_lose_failures: bool) -> BTreeMap<&'static
     let mut fired = BTreeMap::new();
     for seed in 0..CASES {
         let case = Case::random(seed, 1 + seed as usize % 8);
-        let (graph, report) = rewrite(&case.graph, options).unwrap_or_else(|e| panic!("{e}\n{case}"));
+        let (graph, report) =
+            rewrite_for(&case.graph, &catalog(&case), options).unwrap_or_else(|e| panic!("{e}\n{case}"));
         verify(&graph).unwrap_or_else(|e| panic!("{e}\n{case}"));
         if let Err(difference) = compare(&case, &graph, may_lose_failures) {
             panic!("{difference}\nrules: {report}\n{case}\nrewritten:\n{graph}");
@@ -25,6 +27,15 @@ fn check(options: &RewriteOptions, may_lose_failures: bool) -> BTreeMap<&'static
         report.iter().for_each(|(name, count)| *fired.entry(name).or_default() += count);
     }
     fired
+}
+
+/// The stored tables of a case.
+fn catalog(case: &Case) -> Catalog {
+    let mut catalog = Catalog::new();
+    for (name, table) in &case.inputs.tables {
+        catalog.add(Table::from_batches(name, &[table.to_batch().unwrap()]).unwrap());
+    }
+    catalog
 }
 
 fn compare(case: &Case, rewritten: &Graph, may_lose_failures: bool) -> Result<(), String> {
@@ -77,8 +88,9 @@ macro_rules! each_rule {
 
 each_rule! {
     count_distinct fold_constants match_prefix fuse_elementwise quantised_product pool_first join_later simplify_arithmetic
-    invert_link merge_filters push_filter resolve_mark filter_before_model merge_projections fold_batch_norm prune_trees
-    prune_model_inputs prune_projection
+    invert_link merge_filters push_filter resolve_mark drop_zero_weights factorise_products split_linear_over_join
+    gather_one_hot prune_join filter_before_model merge_projections fold_batch_norm prune_trees prune_model_inputs
+    prune_projection
 }
 
 #[test]
@@ -97,8 +109,9 @@ fn all_rules_that_lose_no_failure() {
 fn a_rewritten_graph_stays_as_it_is() {
     for seed in 0..CASES {
         let case = Case::random(seed, 1 + seed as usize % 8);
-        let (once, _) = rewrite(&case.graph, &RewriteOptions::default()).unwrap();
-        let (twice, report) = rewrite(&once, &RewriteOptions::default()).unwrap();
+        let (catalog, options) = (catalog(&case), RewriteOptions::default());
+        let (once, _) = rewrite_for(&case.graph, &catalog, &options).unwrap();
+        let (twice, report) = rewrite_for(&once, &catalog, &options).unwrap();
         assert_eq!((report.iter().count(), once.to_string()), (0, twice.to_string()), "{case}");
     }
 }

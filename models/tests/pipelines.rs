@@ -2,7 +2,7 @@
 
 use quearn::data::Tensor;
 use quearn::eval::{EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
-use quearn::{BackendKind, Outcome, Session};
+use quearn::{BackendKind, Level, Outcome, Session};
 use quearn_models::pipelines::{Pipeline, Results};
 
 /// A scale at which there is little to do.
@@ -71,6 +71,19 @@ pipelines! {
     boosted_trees = "P10",
     similar_items = "P11",
     ridge = "P12",
+}
+
+/// The regression over a star join sums up its tables; no product is over rows of the join.
+#[test]
+fn the_star_join_is_not_made() {
+    let mut session = Session::builder().threads(1).build().unwrap();
+    let pipeline = find("P7");
+    pipeline.data(SCALE, &|_| ()).unwrap().bind(&mut session);
+    let graph = pipeline.graph(SCALE).unwrap();
+    let rewritten = session.explain(&graph, Level::Rewritten).unwrap();
+    assert!(rewritten.contains("factorise_products x1"), "{rewritten}");
+    let pipelines = session.explain(&graph, Level::Pipelines).unwrap();
+    assert!(!pipelines.contains("products of 42 and 42 columns"), "{pipelines}");
 }
 
 #[test]

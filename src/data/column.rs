@@ -156,6 +156,14 @@ impl Column {
         sorted && unique && matches!(self.values, Values::Fixed { .. }) && max - min + 1 == rows as i128
     }
 
+    /// Is every number from the least value to the greatest one the value of one row?
+    pub fn is_dense(&self) -> bool {
+        let Stats { min: Some(min), max: Some(max), unique: true, nulls: 0, rows, .. } = self.stats else {
+            return false;
+        };
+        matches!(self.values, Values::Fixed { .. }) && max - min + 1 == rows as i128
+    }
+
     /// The dictionary of a coded column.
     pub fn dictionary(&self) -> Option<&Arc<Dictionary>> {
         match &self.values {

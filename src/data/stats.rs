@@ -22,6 +22,8 @@ pub struct Stats {
     pub sorted: bool,
     /// Is it known for sure that no two rows have the same value?
     pub unique: bool,
+    /// Are the values of a float column numbers, neither infinite nor NaN?
+    pub finite: bool,
     /// Length of the longest string in bytes, for text.
     pub max_len: Option<usize>,
 }
@@ -132,16 +134,17 @@ fn of_ints<T: Int>(values: &[T], validity: Option<&Validity>, base: Stats) -> St
 }
 
 fn of_floats<T: Copy>(values: &[T], widen: impl Fn(T) -> f64, validity: Option<&Validity>, base: Stats) -> Stats {
-    let mut sketch = Sketch::new();
+    let (mut sketch, mut finite) = (Sketch::new(), true);
     for (row, v) in values.iter().enumerate() {
         if validity.is_none_or(|validity| validity.is_valid(row)) {
+            finite &= widen(*v).is_finite();
             // +0 and -0 are one value.
             sketch.add(mix((widen(*v) + 0.0).to_bits()));
         }
     }
     let sorted = base.nulls == 0 && values.iter().map(|v| widen(*v)).is_sorted();
     let distinct = sketch.estimate().min(present_u64(base.rows, base.nulls));
-    Stats { distinct: Some(distinct), sorted, ..base }
+    Stats { distinct: Some(distinct), sorted, finite, ..base }
 }
 
 fn of_text(text: &PlainText, validity: Option<&Validity>, base: Stats) -> Stats {

@@ -9,7 +9,8 @@ use super::relational::dictionary::Table as DictTable;
 use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
-use crate::data::{Catalog, Phys, Values};
+use crate::data::Catalog;
+pub use crate::data::{Fact, Form};
 use crate::estimate::Estimator;
 use quearn_stage::graph::{AggregateOp, Dim, Graph, Node, Op};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
@@ -27,140 +28,6 @@ const COLD_ITEMS: f64 = 262_144.0;
 
 /// A piece of the main (or prepare) function, run in order.
 pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
-
-/// What a program relies on. Checked before every run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Fact {
-    /// A column is stored in a form.
-    Stored {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-        /// Form.
-        form: Form,
-    },
-    /// All values lie in a range.
-    Range {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-        /// Smallest.
-        min: i128,
-        /// Largest.
-        max: i128,
-    },
-    /// No value is NULL.
-    NoNulls {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-    },
-    /// A bitmap tells which values are NULL.
-    Bitmap {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-    },
-    /// Every value is at least the one before it, and none is NULL.
-    Sorted {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-    },
-    /// No value occurs twice.
-    Unique {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-    },
-    /// Row `i` has the value `min + i`, and the last one `max`.
-    CountsUp {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-        /// First value.
-        min: i128,
-        /// Last value.
-        max: i128,
-    },
-    /// The bounds of the values in each block of rows are known.
-    Zones {
-        /// Table.
-        table: String,
-        /// Column.
-        column: String,
-    },
-    /// The table has at most that many rows.
-    MaxRows {
-        /// Table.
-        table: String,
-        /// Rows.
-        rows: u64,
-    },
-}
-
-/// How a column is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Form {
-    /// Values of one width.
-    Fixed(Phys),
-    /// Text, with 64-bit offsets or not.
-    Text {
-        /// 64-bit offsets?
-        wide: bool,
-    },
-    /// Codes of a dictionary.
-    Coded(Phys),
-}
-
-impl Form {
-    /// The form of stored values.
-    pub fn of(values: &Values) -> Form {
-        match values {
-            Values::Fixed { phys, .. } => Form::Fixed(*phys),
-            Values::Text(text) => Form::Text { wide: text.is_wide() },
-            Values::Coded { phys, .. } => Form::Coded(*phys),
-        }
-    }
-}
-
-impl Fact {
-    /// Does it hold for the tables of a catalog?
-    pub fn holds(&self, catalog: &Catalog) -> bool {
-        let column = |table: &str, column: &str| catalog.table(table).and_then(|t| t.column(column).ok());
-        match self {
-            Fact::Stored { table, column: name, form } => {
-                column(table, name).is_some_and(|c| Form::of(&c.values) == *form)
-            }
-            Fact::Range { table, column: name, min, max } => column(table, name).is_some_and(|c| {
-                let code = |d: &std::sync::Arc<crate::data::Dictionary>| (0, d.len().saturating_sub(1) as i128);
-                let (low, high) = match &c.values {
-                    Values::Coded { dict, .. } => code(dict),
-                    // A column without values has no value outside.
-                    _ => (c.stats.min.unwrap_or(*min), c.stats.max.unwrap_or(*max)),
-                };
-                low >= *min && high <= *max
-            }),
-            Fact::NoNulls { table, column: name } => column(table, name).is_some_and(|c| c.stats.nulls == 0),
-            Fact::Bitmap { table, column: name } => column(table, name).is_some_and(|c| c.validity.is_some()),
-            Fact::Sorted { table, column: name } => {
-                column(table, name).is_some_and(|c| c.stats.sorted && c.stats.nulls == 0)
-            }
-            Fact::Unique { table, column: name } => column(table, name).is_some_and(|c| c.stats.unique),
-            Fact::CountsUp { table, column: name, min, max } => column(table, name)
-                .is_some_and(|c| c.counts_up() && c.stats.min == Some(*min) && c.stats.max == Some(*max)),
-            Fact::Zones { table, column: name } => column(table, name).is_some_and(|c| c.zones.is_some()),
-            Fact::MaxRows { table, rows } => catalog.table(table).is_some_and(|t| t.rows() as u64 <= *rows),
-        }
-    }
-}
 
 /// One line of `explain` about a pipeline: what it does in one loop and what it writes out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What the session has to know of a program to run it, beside its code: everything that is kept with a saved program.
 
-use super::context::{Fact, Form, PipelineNote};
+use super::context::{Fact, PipelineNote};
 use super::frame::{Bind, Slot};
 use super::relational::RowLayout;
 use quearn_stage::graph::{Dim, Elem, Graph, Node, Op, Scalar};
@@ -45,6 +45,12 @@ impl Interface {
         self.facts.iter().all(|fact| fact.holds(catalog))
     }
 
+    /// The program relies on these facts as well.
+    pub fn rely_on(&mut self, facts: &[Fact]) {
+        let new: Vec<Fact> = facts.iter().filter(|fact| !self.facts.contains(fact)).cloned().collect();
+        self.facts.extend(new);
+    }
+
     /// Does the program read tables, not only tensors?
     pub fn reads_tables(&self) -> bool {
         let reads = |bind: &Bind| matches!(bind, Bind::Column { .. } | Bind::Rows { .. });
@@ -83,33 +89,6 @@ impl Interface {
             (!self.functions.iter().all(|f| notes(f) && reads(f)), "a function"),
         ];
         faults.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| format!("{what} is wrong"))
-    }
-}
-
-impl fmt::Display for Fact {
-    /// In the words of who owns the tables.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fact::Stored { table, column, form } => write!(f, "{table}.{column} is stored as {form}"),
-            Fact::Range { table, column, min, max } => write!(f, "{table}.{column} lies between {min} and {max}"),
-            Fact::NoNulls { table, column } => write!(f, "{table}.{column} has no NULL"),
-            Fact::Bitmap { table, column } => write!(f, "{table}.{column} has a bitmap of NULLs"),
-            Fact::Sorted { table, column } => write!(f, "{table}.{column} is sorted"),
-            Fact::Unique { table, column } => write!(f, "{table}.{column} has no value twice"),
-            Fact::CountsUp { table, column, min, max } => write!(f, "{table}.{column} counts up from {min} to {max}"),
-            Fact::Zones { table, column } => write!(f, "{table}.{column} is clustered"),
-            Fact::MaxRows { table, rows } => write!(f, "{table} has at most {rows} rows"),
-        }
-    }
-}
-
-impl fmt::Display for Form {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Form::Fixed(phys) => write!(f, "{phys:?}"),
-            Form::Text { wide } => write!(f, "text with offsets of {} bits", if *wide { 64 } else { 32 }),
-            Form::Coded(phys) => write!(f, "codes ({phys:?}) of a dictionary"),
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `options` | a switch per rule, by name |
 //! | `report` | which rule fired how often; what went wrong |
 //! | `narrow_weights` | what a user asks for that changes results |
+//! | `known` | what rules may know of the tables |
 //! | `rows` | an expression over the rows of one table as one over the rows of another |
 //! | [`fails`] | which expressions can fail |
 //! | `users`, `needed`, `expression` | questions that several rules ask |
@@ -29,6 +30,7 @@
 
 mod cross;
 mod expression;
+mod known;
 mod narrow_weights;
 mod needed;
 mod options;
@@ -40,11 +42,13 @@ mod rows;
 mod tensor;
 mod users;
 
+pub use known::Known;
 pub use narrow_weights::narrow_weights;
 pub use options::RewriteOptions;
 pub use patch::Patch;
 pub use report::{RewriteError, RewriteReport};
 
+use crate::data::{Catalog, Fact};
 use quearn_stage::graph::{Graph, GraphError, Node, verify};
 use rebuild::rebuild;
 
@@ -61,6 +65,9 @@ pub struct Rule {
 
 /// What a rule looks at.
 enum Apply {
+    /// One node, what is below it, and what is known of the tables. Its changes are made one after the other, since two
+    /// may replace one join.
+    Tables(fn(&Known<'_>, Node) -> Option<Patch>),
     /// One node and what is below it.
     Node(fn(&Graph, Node) -> Option<Patch>),
     /// The graph as a whole.
@@ -142,6 +149,36 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(relational::resolve_mark),
     },
     Rule {
+        name: "drop_zero_weights",
+        reason: "features without weight are not computed; before rules that move features, and those that prune",
+        required: false,
+        apply: Apply::Tables(cross::drop_zero_weights),
+    },
+    Rule {
+        name: "factorise_products",
+        reason: "sums over a join are made before it; early, since the joins that it leaves are no longer needed whole",
+        required: false,
+        apply: Apply::Tables(cross::factorise_products),
+    },
+    Rule {
+        name: "split_linear_over_join",
+        reason: "what a linear layer makes of a dimension is made once for each of its rows, not of the join's",
+        required: false,
+        apply: Apply::Tables(cross::split_linear_over_join),
+    },
+    Rule {
+        name: "gather_one_hot",
+        reason: "of an encoded category one row of weights is taken; after what dimensions add has been taken out",
+        required: false,
+        apply: Apply::Node(cross::gather_one_hot),
+    },
+    Rule {
+        name: "prune_join",
+        reason: "a join that changes nothing is not made; after rules that leave its columns unread",
+        required: false,
+        apply: Apply::Tables(relational::prune_join),
+    },
+    Rule {
         name: "filter_before_model",
         reason: "rows are dropped before the model runs on them",
         required: false,
@@ -182,21 +219,34 @@ pub const RULES: &[Rule] = &[
 /// Rounds after which rewriting stops although a rule still fires; chains of pushes are as deep as plans, not deeper.
 const MAX_ROUNDS: usize = 64;
 
-/// The graph after all rules that are on, run in rounds until none fires, and which ones fired.
+/// As [`rewrite_for`], of tables of which nothing is known.
+pub fn rewrite(graph: &Graph, options: &RewriteOptions) -> Result<(Graph, RewriteReport), RewriteError> {
+    rewrite_for(graph, &Catalog::new(), options)
+}
+
+/// The graph after all rules that are on, run in rounds until none fires, and which ones fired. It is equal as long as
+/// the [facts](RewriteReport::facts) of the report hold for the tables of the catalog.
 ///
 /// # Errors
 /// A rule that made something that is no equal graph: a bug of the rule, which the error names.
-pub fn rewrite(graph: &Graph, options: &RewriteOptions) -> Result<(Graph, RewriteReport), RewriteError> {
+pub fn rewrite_for(
+    graph: &Graph,
+    catalog: &Catalog,
+    options: &RewriteOptions,
+) -> Result<(Graph, RewriteReport), RewriteError> {
     let mut report = RewriteReport::default();
     let mut current = rebuild(graph, &Patch::new(graph)).map_err(|e| RewriteError::rule("rebuild", e))?;
     for round in 0..MAX_ROUNDS {
         let mut fired = 0;
         for rule in RULES.iter().filter(|rule| rule.required || options.is_on(rule.name)) {
-            let Some(patch) = rule.proposal(&current) else { continue };
-            current = apply(&current, &patch).map_err(|e| RewriteError::rule(rule.name, e))?;
-            tracing::debug!(rule = rule.name, round, changes = patch.len(), nodes = current.len(), "rewrote");
-            report.count(rule.name, patch.len());
-            fired += patch.len();
+            for _ in 0..rule.repeats() {
+                let Some((patch, facts)) = rule.proposal(&current, catalog) else { break };
+                report.rely_on(facts);
+                current = apply(&current, &patch).map_err(|e| RewriteError::rule(rule.name, e))?;
+                tracing::debug!(rule = rule.name, round, changes = patch.len(), nodes = current.len(), "rewrote");
+                report.count(rule.name, patch.len());
+                fired += patch.len();
+            }
         }
         if fired == 0 {
             return Ok((current, report));
@@ -207,17 +257,33 @@ pub fn rewrite(graph: &Graph, options: &RewriteOptions) -> Result<(Graph, Rewrit
 }
 
 impl Rule {
-    /// The changes that the rule proposes for the whole graph at once. Each is an equation between a node and another
-    /// one made from what is below it, so that together they are as good as one after the other.
-    fn proposal(&self, graph: &Graph) -> Option<Patch> {
-        match self.apply {
-            Apply::Graph(rule) => rule(graph),
+    /// The changes that the rule proposes for the whole graph at once, and what they rely on. Each is an equation between
+    /// a node and another one made from what is below it, so that together they are as good as one after the other.
+    fn proposal(&self, graph: &Graph, catalog: &Catalog) -> Option<(Patch, Vec<Fact>)> {
+        let (patch, facts) = match self.apply {
+            Apply::Graph(rule) => (rule(graph)?, vec![]),
             Apply::Node(rule) => {
                 let mut all = Patch::new(graph);
                 graph.reachable().into_iter().filter_map(|node| rule(graph, node)).for_each(|patch| all.merge(patch));
-                (!all.is_empty()).then_some(all)
+                (all, vec![])
             }
-        }
+            Apply::Tables(rule) => {
+                let known = Known::new(graph, catalog);
+                let change = |node: Node| {
+                    // What was asked in vain is relied on by nobody.
+                    drop(known.facts.take());
+                    rule(&known, node)
+                };
+                let patch = graph.reachable().into_iter().find_map(change)?;
+                (patch, known.facts.take())
+            }
+        };
+        (!patch.is_empty()).then_some((patch, facts))
+    }
+
+    /// How often the rule is asked in a round, at most.
+    fn repeats(&self) -> usize {
+        if matches!(self.apply, Apply::Tables(_)) { MAX_ROUNDS } else { 1 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What rewriting did, and how it can fail.
 
 use super::RULES;
+use crate::data::Fact;
 use quearn_stage::graph::{GraphError, Scalar};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,15 +38,29 @@ fn names() -> String {
     RULES.iter().map(|rule| rule.name).collect::<Vec<_>>().join(", ")
 }
 
-/// How often each rule changed a node.
+/// How often each rule changed a node, and what the changes rely on.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct RewriteReport {
     fired: BTreeMap<&'static str, usize>,
+    facts: Vec<Fact>,
 }
 
 impl RewriteReport {
     pub(super) fn count(&mut self, rule: &'static str, changes: usize) {
         *self.fired.entry(rule).or_default() += changes;
+    }
+
+    pub(super) fn rely_on(&mut self, facts: Vec<Fact>) {
+        for fact in facts {
+            if !self.facts.contains(&fact) {
+                self.facts.push(fact);
+            }
+        }
+    }
+
+    /// What must hold for the tables, that the rewritten graph is equal.
+    pub fn facts(&self) -> &[Fact] {
+        &self.facts
     }
 
     /// How often the rule of that name fired.

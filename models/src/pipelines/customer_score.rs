@@ -7,7 +7,6 @@
 //! ```
 
 use super::answer::by_key;
-use super::features::standardised;
 use super::{Answer, Results, Tolerance};
 use crate::nn::{Module, narrowed};
 use crate::weights::Weights;
@@ -26,7 +25,7 @@ const FEATURES: [&str; 8] = ["balance", "items", "revenue", "quantity", "discoun
 
 /// `c_nationkey`, `n`, `sum_p`, `n_pos`.
 pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
-    let customers = standardised(customers(s), &FEATURES);
+    let customers = customers(s).standardised(&FEATURES);
     let score = Module::root(s).at("score").linear(customers.tensor(&FEATURES), 1).sigmoid();
     customers.with("p", |_| narrowed(score)).group_by(["c_nationkey"]).agg(|r| {
         let p = r.f32("p").cast::<F64>();

@@ -59,7 +59,7 @@ pub(super) fn program(s: &Stage, set: Set, scale: f64) -> Rep<'_, Table> {
 /// The class [n] of the pictures `ids` [n] of `pixels` [pictures, size, size, 3].
 fn class<'s>(s: &'s Stage, pixels: Rep<'s, Tensor<U8>>, ids: Rep<'s, Tensor<I32>>) -> Rep<'s, Tensor<I64>> {
     let [mean, deviation] = [MEAN_NAME, DEVIATION_NAME].map(|name| s.weight(name, [CHANNELS as u64]));
-    let samples: Rep<'s, Tensor<F32>> = (pixels.gather(ids).cast::<F32>() / 255.0 - mean) / deviation;
+    let samples: Rep<'s, Tensor<F32>> = (pixels.gather(ids).cast::<F32>() / 255.0).standardise(mean, deviation);
     SQUEEZENET1_1.logits(s, samples.permute([0, 3, 1, 2])).arg_max(1)
 }
 

@@ -1,6 +1,5 @@
 //! P8: orders of TPC-H by what is in them, in clusters by k-means (Lloyd).
 
-use super::features::standardised;
 use super::{Answer, Results, Tolerance};
 use crate::Result;
 use quearn_stage::graph::Dim;
@@ -20,7 +19,7 @@ const ROUNDS: usize = 20;
 
 /// The results `size` [8], `centroid` [8, 6] and `inertia`.
 pub(super) fn program(s: &Stage) {
-    let orders = standardised(orders(s), &FEATURES).with("one", |_| s.constant(1.0));
+    let orders = orders(s).standardised(&FEATURES).with("one", |_| s.constant(1.0));
     // A column of ones counts what the others are summed up of.
     let counted = orders.tensor::<F64>(&[FEATURES.as_slice(), &["one"]].concat());
     let points = counted.slice(1, 0, 1, WIDTH);

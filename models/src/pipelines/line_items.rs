@@ -45,14 +45,13 @@ fn features(r: Row<'_>) -> Values<'_> {
         days("l_receiptdate", 1.0 / 30.0),
         days("l_commitdate", 1.0 / 90.0),
     ];
-    let is = |name: &'static str, values: &'static [&str]| {
-        values.iter().map(move |value| r.str(name).eq(*value).cast::<F32>())
-    };
-    let kinds = is("l_returnflag", &["A", "N", "R"])
-        .chain(is("l_linestatus", &["F", "O"]))
-        .chain(is("l_shipmode", &MODES))
-        .chain(is("o_orderpriority", &PRIORITIES));
-    amount("l_quantity", 1.0 / 50.0).stack(numbers.into_iter().chain(kinds))
+    let kinds = [
+        r.str("l_returnflag").one_hot(["A", "N", "R"]),
+        r.str("l_linestatus").one_hot(["F", "O"]),
+        r.str("l_shipmode").one_hot(MODES),
+        r.str("o_orderpriority").one_hot(PRIORITIES),
+    ];
+    amount("l_quantity", 1.0 / 50.0).stack(numbers.into_iter().chain(kinds.into_iter().flatten()))
 }
 
 /// Scores [n] between 0 and 1.

@@ -7,7 +7,6 @@
 //! |---|---|
 //! | `answer` | results as named numbers, what other systems answer, the comparison |
 //! | `columns` | generated columns and tables |
-//! | `features` | columns as models want them |
 //! | the others | a pipeline each |
 
 mod answer;
@@ -16,7 +15,6 @@ mod boosted_trees;
 mod columns;
 mod crime_index;
 mod customer_score;
-mod features;
 mod haversine;
 mod image_classes;
 mod k_means;

@@ -29,12 +29,14 @@
 //! | `tensor` | tensor operators |
 //! | `bridge` | columns as tensors, tensors as columns |
 //! | `control` | conditions and loops |
+//! | `features` | values as the numbers that a model wants |
 //! | `dynamic` | the twin whose type is known only when the program is built |
 
 mod bridge;
 mod constant;
 mod control;
 mod dynamic;
+mod features;
 mod group;
 mod marker;
 mod row;

@@ -15,7 +15,7 @@ use super::Join;
 use crate::lower::context::{Cx, Fact};
 use crate::lower::error::Result;
 use crate::lower::frame::Slot;
-use crate::lower::relational::scan;
+use crate::lower::relational::{pipeline, scan};
 use quearn_backends::abi::{self, JoinForm};
 use quearn_stage::graph::{JoinKind, Node, Op};
 use quearn_stage::low::{BinOp, Builder, CastOp, CmpOp, Prim, RmwOp, Ty, UnOp, V};
@@ -254,9 +254,10 @@ fn array(key: usize, range: Range, count: u64, built: f64, unique: bool) -> Acce
     Access::Array { key, index, rows }
 }
 
-/// The access to a build side that is a stored table as it is, whose key counts the rows up.
+/// The access to a build side that is a stored table as it is, whose key counts the rows up. What a model makes of its
+/// rows is not computed again wherever one is met.
 pub fn positional(cx: &Cx<'_>, join: &Join) -> Result<Option<Access>> {
-    let plain = join.kind == JoinKind::Inner || join.existence();
+    let plain = (join.kind == JoinKind::Inner || join.existence()) && !pipeline::is_batched(cx, join.right);
     let [(_, key)] = join.keys[..] else { return Ok(None) };
     let Some((scan, name)) = passed_on(cx, key, join.right).filter(|_| plain) else { return Ok(None) };
     scan::check(cx, scan)?;
