@@ -4,7 +4,7 @@ use crate::cache::{Key, ProgramCache};
 use crate::compile;
 use crate::data::{Catalog, Table, Tensor};
 use crate::error::{Error, Result};
-use crate::executable::{Executable, Job, Prepared, Tensors, Times};
+use crate::executable::{Executable, Given, Job, Prepared, Tensors, Times};
 use crate::explain::{self, Level};
 use crate::options::{BackendKind, Options};
 use crate::profile::{self, Profile};
@@ -195,7 +195,7 @@ impl Session {
         saved.check(path, &self.catalog, &self.tensors)?;
         let checked_ms = start.elapsed().as_secs_f64() * 1e3;
         let code = self.backend.load(&saved.code)?;
-        let executable = Executable { interface: saved.interface, code, phases: vec![("check", checked_ms)] };
+        let executable = Executable::new(saved.interface, code, vec![("check", checked_ms)]);
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let state = State {
             executable: Arc::new(executable),
@@ -218,15 +218,15 @@ impl Session {
         explain::explain(graph, &self.catalog, &self.options, self.backend.as_ref(), level)
     }
 
-    fn config(&self, operators: &Arc<[String]>, deal: bool) -> RunConfig {
+    fn config(&self, executable: &Executable) -> RunConfig {
         RunConfig {
             workers: self.options.threads,
             pool: self.pool.clone(),
             budget: self.options.memory_limit,
             cancel: Arc::clone(&self.cancel),
-            deal,
+            deal: executable.interface.sums_floats,
             profile: false,
-            operators: Arc::clone(operators),
+            operators: Arc::clone(&executable.operators),
         }
     }
 
@@ -293,17 +293,9 @@ impl Program {
     }
 
     fn run_as(&self, session: &Session, inputs: &Tensors, profile: bool) -> Result<(Arc<Executable>, Outputs, Times)> {
-        let merged;
-        let tensors = match inputs.is_empty() {
-            true => &session.tensors,
-            false => {
-                merged = session.tensors.clone().into_iter().chain(inputs.clone()).collect();
-                &merged
-            }
-        };
+        let tensors = Given { inputs, session: &session.tensors };
         let Ready { executable, parameters, prepared } = self.ready(session, tensors)?;
-        let operators: Arc<[String]> = executable.interface.operators.clone().into();
-        let config = || RunConfig { profile, ..session.config(&operators, executable.interface.sums_floats) };
+        let config = || RunConfig { profile, ..session.config(&executable) };
         let (outputs, times) = job(&executable, session, tensors, &parameters, &config).run(&prepared)?;
         Ok((executable, outputs, times))
     }
@@ -368,17 +360,19 @@ impl Program {
     }
 
     /// Code whose facts hold and whose weights are prepared.
-    fn ready(&self, session: &Session, tensors: &Tensors) -> Result<Ready> {
+    fn ready(&self, session: &Session, tensors: Given<'_>) -> Result<Ready> {
         let mut state = self.lock();
-        if let Origin::Graph(graph) = &self.origin
+        // What held for these tables when the program was prepared still holds.
+        state.prepared.take_if(|prepared| !prepared.is_for(&session.catalog));
+        if state.prepared.is_none()
+            && let Origin::Graph(graph) = &self.origin
             && !state.executable.interface.hold(&session.catalog)
         {
             tracing::debug!("the tables changed: compiling again");
             *state = session.compiled(graph)?;
         }
         let (executable, parameters) = (Arc::clone(&state.executable), Arc::clone(&state.parameters));
-        let operators: Arc<[String]> = executable.interface.operators.clone().into();
-        let config = || session.config(&operators, executable.interface.sums_floats);
+        let config = || session.config(&executable);
         let job = job(&executable, session, tensors, &parameters, &config);
         let prepared = match state.prepared.take().filter(|p| job.is_current(p)) {
             Some(prepared) => prepared,
@@ -392,7 +386,7 @@ impl Program {
 fn job<'a>(
     executable: &'a Executable,
     session: &'a Session,
-    tensors: &'a Tensors,
+    tensors: Given<'a>,
     parameters: &'a [Option<i128>],
     config: &'a dyn Fn() -> RunConfig,
 ) -> Job<'a> {

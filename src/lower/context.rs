@@ -3,6 +3,7 @@
 use super::frame::{Frame, run_handle};
 use super::functions::functions;
 use super::interface::{Input, Interface};
+use super::moves::{self, Count, Move, MoveKind};
 use super::parameter::{Parameter, Parameters};
 use super::relational::aggregate::group_join::GroupJoin;
 use super::relational::dictionary::Table as DictTable;
@@ -167,6 +168,8 @@ impl Fact {
 pub struct PipelineNote {
     /// Name, also that of the generated function.
     pub name: String,
+    /// The stored table whose rows it goes through, if that is its source.
+    pub scans: Option<String>,
     /// Operators fused into the loop, source first.
     pub fused: Vec<String>,
     /// What is materialised at the end: a description with the bytes of one row, tile or tensor.
@@ -200,6 +203,9 @@ pub struct Cx<'g> {
     pub module: ModuleBuilder,
     tasks: Cell<usize>,
     operators: RefCell<Vec<String>>,
+    /// What the memory of operators is, where it is not [`MoveKind::Written`]; `None` where it is counted elsewhere.
+    kinds: RefCell<HashMap<String, Option<MoveKind>>>,
+    moves: RefCell<Vec<Move>>,
     dictionaries: RefCell<Vec<(String, String)>>,
     /// Does the program sum floats over rows, so that the order of rows must be the same in every run?
     pub(super) sums_floats: bool,
@@ -240,6 +246,8 @@ impl<'g> Cx<'g> {
             module: ModuleBuilder::new(),
             tasks: Cell::default(),
             operators: RefCell::default(),
+            kinds: RefCell::default(),
+            moves: RefCell::default(),
             dictionaries: RefCell::default(),
             sums_floats: sums_floats(graph),
             readers: readers(graph),
@@ -308,6 +316,35 @@ impl<'g> Cx<'g> {
         }) as i64
     }
 
+    /// Says what the memory of an operator is, of which its bytes are counted: by default [`MoveKind::Written`]. `None`: they
+    /// are counted by [`Cx::moved`].
+    pub fn classify(&self, operator: &str, kind: Option<MoveKind>) {
+        self.kinds.borrow_mut().insert(operator.to_owned(), kind);
+    }
+
+    /// Adds a place where bytes move.
+    pub fn moved(&self, place: &str, kind: MoveKind, count: Count) {
+        self.moves.borrow_mut().push(Move { place: place.to_owned(), kind, count });
+    }
+
+    /// All places where bytes move, but for those where inputs are read.
+    fn counted(&self, outputs: &[super::Output]) -> Vec<Move> {
+        let mut found = self.moves.take();
+        let kinds = self.kinds.borrow();
+        for (at, operator) in self.operators.borrow().iter().enumerate() {
+            if let Some(kind) = kinds.get(operator).copied().unwrap_or(Some(MoveKind::Written)) {
+                found.push(Move { place: operator.clone(), kind, count: Count::Operator(at) });
+            }
+        }
+        for (at, output) in outputs.iter().enumerate() {
+            if let super::Output::Columns { name, .. } | super::Output::Tensor { name, .. } = output {
+                let place = format!("the result \"{name}\"");
+                found.push(Move { place, kind: MoveKind::Result, count: Count::Output(at) });
+            }
+        }
+        found
+    }
+
     /// A number for the dictionary of a column; see [`Cx::dictionary_column`].
     pub fn dictionary(&self, table: &str, column: &str) -> u32 {
         let mut dictionaries = self.dictionaries.borrow_mut();
@@ -371,7 +408,10 @@ impl<'g> Cx<'g> {
         let prepare = self.prepare.take();
         let prepare = (!prepare.is_empty()).then(|| function("prepare", prepare));
         let main = function("main", self.main.take());
-        let (bindings, pipelines, module) = (self.frame.bindings(), self.notes.take(), self.module.build());
+        let (bindings, pipelines, counted) = (self.frame.bindings(), self.notes.take(), self.counted(&outputs));
+        let module = self.module.build();
+        let functions = functions(&module, main, &pipelines, &bindings);
+        let moves = moves::reads(&functions, &pipelines, &bindings).into_iter().chain(counted).collect();
         let interface = Interface {
             inputs: Input::of(self.graph),
             prepare,
@@ -383,9 +423,10 @@ impl<'g> Cx<'g> {
             dictionaries: self.dictionaries.take(),
             sums_floats: self.sums_floats,
             facts: self.facts.take(),
-            functions: functions(&module, main, &pipelines, &bindings),
+            functions,
             bindings,
             pipelines,
+            moves,
         };
         super::Lowered { module, interface, arenas: self.arenas.take() }
     }

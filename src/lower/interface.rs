@@ -2,6 +2,7 @@
 
 use super::context::{Fact, Form, PipelineNote};
 use super::frame::{Bind, Slot};
+use super::moves::{Count, Move};
 use super::relational::RowLayout;
 use quearn_stage::graph::{Dim, Elem, Graph, Node, Op, Scalar};
 use quearn_stage::low::{FailSite, FuncId};
@@ -35,6 +36,8 @@ pub struct Interface {
     pub facts: Vec<Fact>,
     /// What was fused and what is materialised.
     pub pipelines: Vec<PipelineNote>,
+    /// Where data moves.
+    pub moves: Vec<Move>,
     /// Every function, for the profile of a run.
     pub functions: Vec<Function>,
 }
@@ -75,11 +78,21 @@ impl Interface {
         let function = |func: &FuncId| func.index() < self.functions.len();
         let notes = |f: &Function| f.note.is_none_or(|n| n < self.pipelines.len());
         let reads = |f: &Function| f.reads.iter().all(|&n| n < self.bindings.len());
+        let counted = |m: &Move| {
+            let is_there = match &m.count {
+                Count::Bound(all) => all.iter().all(|&at| at < self.bindings.len()),
+                Count::Operator(at) => *at < self.operators.len(),
+                Count::Output(at) => *at < self.outputs.len(),
+                Count::Slot(_) | Count::Workers { .. } => true,
+            };
+            is_there && m.count.slots().iter().all(lies)
+        };
         let faults = [
             (!(0..1 << 40).contains(&self.frame_bytes), "the size of the frame"),
             (!self.bindings.iter().all(binding), "a binding"),
             (!self.outputs.iter().all(result), "a result"),
             (!self.prepare.iter().chain([&self.main]).all(function), "an entry point"),
+            (!self.moves.iter().all(counted), "a place where data moves"),
             (!self.functions.iter().all(|f| notes(f) && reads(f)), "a function"),
         ];
         faults.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| format!("{what} is wrong"))

@@ -7,6 +7,7 @@
 //! | [`context`] | what all operators share: module, frame, steps of the main function, facts |
 //! | [`error`] | why a graph cannot be lowered |
 //! | [`parameter`] | literals that a program gets when it runs |
+//! | [`moves`] | where data is read, written and copied |
 //! | [`interface`], [`functions`] | what the session has to know of a program to run and to profile it |
 //! | [`outputs`] | the results of a program; the entry point |
 //! | [`relational`] | table operators: pipelines of tiles, data-centric |
@@ -20,6 +21,7 @@ pub mod error;
 pub mod frame;
 pub mod functions;
 pub mod interface;
+pub mod moves;
 pub mod outputs;
 pub mod parameter;
 pub mod relational;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`run`] | one run of a program: workers, budget, cancellation, the first error |
 //! | [`memory`] | budgeted allocation |
+//! | `ledger` | the bytes that each operator wrote |
 //! | [`schedule`] | the parallel loop |
 //! | [`profile`], `counters` | where the time goes, if a run asks for it |
 //! | [`rows`] | growing lists of rows |
@@ -19,6 +20,7 @@
 mod counters;
 pub mod directory;
 pub mod groups;
+mod ledger;
 pub mod memory;
 pub mod profile;
 pub mod rows;

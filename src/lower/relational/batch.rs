@@ -13,6 +13,7 @@ use super::value::{Repr, Value};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, round_up, workers};
+use crate::lower::moves::{Count, MoveKind, Stride};
 use crate::lower::tensor::{self, View, storage};
 use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
 use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
@@ -21,6 +22,9 @@ use std::rc::Rc;
 
 /// Bytes of intermediate tensors that a tile aims at: they stay in the second-level cache.
 const TILE_BYTES: u64 = 1 << 20;
+
+/// Bytes before the number of rows that a worker has handed on.
+const ROWS_SEEN: i64 = 8;
 
 /// Rows of the source that make a morsel, for each row of a tile: some are filtered out on the way.
 const SOURCE_ROWS: i64 = 4;
@@ -185,10 +189,16 @@ impl Tile {
         Ok(Tile { roots, leaves, kept: kept(cx, project), rows, arena, rows_at: at, memory, stride })
     }
 
-    /// The worker's memory: a row count, then what `plan` laid out.
+    /// The worker's memory: a row count, the number of rows that were handed on, then what `plan` laid out.
     fn of<'b>(&self, b: &'b Builder, frame: V<'b>, worker: V<'b>) -> V<'b> {
         let stride = self.stride.get(b, frame);
         self.memory.get(b, frame).index(worker * stride, 1)
+    }
+
+    /// Bytes that are written for a row: operands, what is kept, tensors.
+    fn row_bytes(&self, cx: &Cx<'_>, layout: &RowLayout) -> Result<u64> {
+        let leaves: u64 = self.leaves.iter().map(|leaf| leaf.prim.bytes() as u64).sum();
+        Ok(leaves + layout.width() as u64 + tensor::tile_row_bytes(cx, &self.roots)?)
     }
 
     fn allocate(&self, cx: &Cx<'_>, layout: &RowLayout, operator: &str) {
@@ -374,8 +384,17 @@ pub fn produce<'b>(
     let operator = format!("the tile of {}", cx.describe(project));
     tile.allocate(cx, &layout, &operator);
     let bytes = tile.rows_at + tile.rows * layout.width();
+    cx.classify(&operator, None);
+    let rows = Count::Workers {
+        memory: tile.memory,
+        stride: Stride::Slot(tile.stride),
+        offset: ROWS_SEEN,
+        bytes: tile.row_bytes(cx, &layout)?,
+    };
+    cx.moved(&operator, MoveKind::Tile, rows);
     cx.note(PipelineNote {
         name: "tile".to_owned(),
+        scans: None,
         fused: tile.roots.iter().map(|r| cx.describe(*r)).collect(),
         materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker", tile.rows)],
     });
@@ -385,5 +404,6 @@ pub fn produce<'b>(
 /// Runs the operators on a tile of `n` rows, on this worker, and empties it.
 fn run_tile<'b>(b: &'b Builder, frame: V<'b>, memory: V<'b>, func: FuncId, n: V<'b>) {
     b.store(memory, 0, b.i64(0));
+    b.store(memory, ROWS_SEEN, b.load(Ty::I64, memory, ROWS_SEEN) + n);
     b.par_for(func, frame, n, n);
 }

@@ -66,7 +66,8 @@ pub fn run(cx: &Cx<'_>, name: &str, table: Node, sink: &mut dyn Sink) -> Result<
     });
     let mut fused = vec![];
     collect_names(cx, table, &mut fused);
-    cx.note(PipelineNote { name: name.to_owned(), fused, materialised: vec![sink.describe()] });
+    let scans = scanned(cx, table);
+    cx.note(PipelineNote { name: name.to_owned(), scans, fused, materialised: vec![sink.describe()] });
     Ok(())
 }
 
@@ -88,6 +89,16 @@ fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
             rows_handled(cx, cx.graph.inputs(table)[0])
         }
         _ => own,
+    }
+}
+
+/// The stored table that is the source of a pipeline.
+pub fn scanned(cx: &Cx<'_>, table: Node) -> Option<String> {
+    match cx.graph.op(table) {
+        Op::Scan { table, .. } => Some(table.clone()),
+        Op::Filter | Op::Project { .. } | Op::Join { .. } => scanned(cx, cx.graph.inputs(table)[0]),
+        Op::Aggregate { .. } if aggregate::in_pipeline(cx, table).is_some() => scanned(cx, cx.graph.inputs(table)[0]),
+        _ => None,
     }
 }
 

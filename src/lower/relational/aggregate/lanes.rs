@@ -55,7 +55,8 @@ pub fn run(cx: &Cx<'_>, sink: &mut Groups) -> Result<bool> {
     let mut fused = vec![];
     pipeline::collect_names(cx, sink.of.input, &mut fused);
     let written = format!("{}, by vectors", pipeline::Sink::describe(sink));
-    cx.note(PipelineNote { name: "aggregate".to_owned(), fused, materialised: vec![written] });
+    let scans = pipeline::scanned(cx, sink.of.input);
+    cx.note(PipelineNote { name: "aggregate".to_owned(), scans, fused, materialised: vec![written] });
     Ok(true)
 }
 
