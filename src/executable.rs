@@ -2,6 +2,7 @@
 
 use crate::data::{Catalog, Column, Stamp, Tensor, Values};
 use crate::error::{Error, Result};
+use crate::foreign::{self, Functions};
 use crate::lower::frame::{Bind, Part, Slot};
 use crate::lower::moves::{Count, Stride};
 use crate::lower::{Input, Interface, Output};
@@ -41,8 +42,8 @@ impl Executable {
         let place = |m: &crate::lower::moves::Move| Place { name: m.place.clone(), kind: m.kind };
         let is_weight = |name: &str| interface.inputs.iter().any(|input| input.weight && input.name == name);
         let lasts = |bind: &Bind| match bind {
-            Bind::Column { .. } | Bind::Rows { .. } => true,
-            Bind::Tensor { name } => is_weight(name),
+            Bind::Column { .. } | Bind::Rows { .. } | Bind::Function { .. } => true,
+            Bind::Tensor { name } | Bind::Scalar { name, .. } => is_weight(name),
             _ => false,
         };
         let each_run = interface.bindings.iter().enumerate().filter(|(_, (bind, _))| !lasts(bind)).map(|(at, _)| at);
@@ -160,6 +161,7 @@ pub(crate) struct Job<'a> {
     pub executable: &'a Executable,
     pub catalog: &'a Catalog,
     pub tensors: Given<'a>,
+    pub functions: &'a Functions,
     /// Values of the program's parameters.
     pub parameters: &'a [Option<i128>],
     pub config: &'a dyn Fn() -> RunConfig,
@@ -172,6 +174,7 @@ impl Job<'_> {
 
     /// Runs the part that depends on weights only.
     pub(crate) fn prepare(&self) -> Result<Prepared> {
+        foreign::check(&self.interface().functions_called, self.functions)?;
         let weights: Tensors = self
             .interface()
             .inputs
@@ -191,6 +194,13 @@ impl Job<'_> {
                     let column = table.column(column)?;
                     bind_column(&mut frame, *slot, column, *part)?;
                     *bytes = part_bytes(column, *part, table.rows()).unwrap_or(0);
+                }
+                Bind::Function { name } => {
+                    let missing = || Error::Function { name: name.clone(), message: "not registered".into() };
+                    frame.write(slot.offset, self.functions.get(name).ok_or_else(missing)?.address());
+                }
+                Bind::Scalar { name, .. } if weights.contains_key(name) => {
+                    bind_scalar(&mut frame, *slot, &weights[name])?;
                 }
                 Bind::Tensor { name } if weights.contains_key(name) => {
                     *bytes = bind_tensor(&mut frame, *slot, &weights[name]);
@@ -328,7 +338,7 @@ impl Job<'_> {
         outputs: &mut [Vec<results::TensorMemory>],
     ) -> Result<u64> {
         match bind {
-            Bind::Rows { .. } | Bind::Column { .. } => {}
+            Bind::Rows { .. } | Bind::Column { .. } | Bind::Function { .. } => {}
             Bind::Dim { name } => {
                 let missing = || Error::Setting(format!("no input has the dimension \"{name}\""));
                 frame.write(slot.offset, *dims.get(name).ok_or_else(missing)? as i64);
@@ -336,6 +346,10 @@ impl Job<'_> {
             Bind::Tensor { name } => {
                 let missing = || Error::Input { name: name.clone(), message: "not given".into() };
                 return Ok(bind_tensor(frame, slot, self.tensors.get(name).ok_or_else(missing)?));
+            }
+            Bind::Scalar { name, .. } => {
+                let missing = || Error::Input { name: name.clone(), message: "not given".into() };
+                bind_scalar(frame, slot, self.tensors.get(name).ok_or_else(missing)?)?;
             }
             Bind::Parameter { index, digits, min, max } => {
                 let value = self.parameters.get(*index).copied().flatten();
@@ -398,6 +412,18 @@ pub(crate) fn given<'t>(tensors: Given<'t>, input: &Input) -> Result<&'t Tensor>
 fn bind_tensor(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> u64 {
     frame.write(slot.offset, tensor.data().as_ptr());
     tensor.data().len() as u64
+}
+
+fn bind_scalar(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> Result<()> {
+    let data = tensor.data().as_slice();
+    match slot.ty.bytes() {
+        1 if data.len() == 1 => frame.write(slot.offset, data[0]),
+        n if data.len() == n as usize => {
+            data.iter().zip(slot.offset..).for_each(|(byte, at)| frame.write(at, *byte));
+        }
+        n => return Err(Error::Setting(format!("a scalar of {} bytes where {n} were expected", data.len()))),
+    }
+    Ok(())
 }
 
 /// Offsets of one empty string.

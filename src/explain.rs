@@ -83,7 +83,8 @@ pub(crate) fn explain(
 fn pipelines(notes: &[PipelineNote]) -> String {
     let mut text = String::new();
     for (i, note) in notes.iter().enumerate() {
-        let _ = writeln!(text, "{i}: {}", note.name);
+        let once = if note.once { ", once" } else { "" };
+        let _ = writeln!(text, "{i}: {}{once}", note.name);
         for operator in &note.fused {
             let _ = writeln!(text, "   | {operator}");
         }

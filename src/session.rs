@@ -6,6 +6,8 @@ use crate::data::{Catalog, Table, Tensor};
 use crate::error::{Error, Result};
 use crate::executable::{Executable, Given, Job, Prepared, Tensors, Times};
 use crate::explain::{self, Level};
+use crate::foreign::{self, Function, Functions};
+use crate::lower::interface::functions_called;
 use crate::options::{BackendKind, Options};
 use crate::profile::{self, Profile};
 use crate::results::Outputs;
@@ -73,9 +75,9 @@ impl SessionBuilder {
             1 => None,
             n => Some(thread_pool(n).map_err(|e| Error::Setting(format!("cannot start {n} threads: {e}")))?),
         };
-        let (catalog, tensors) = (Catalog::new(), Tensors::new());
+        let (catalog, tensors, functions) = (Catalog::new(), Tensors::new(), Functions::new());
         let (cache, cancel) = (ProgramCache::default(), Arc::default());
-        Ok(Session { options: self.options, backend, pool, catalog, tensors, cache, cancel })
+        Ok(Session { options: self.options, backend, pool, catalog, tensors, functions, cache, cancel })
     }
 }
 
@@ -97,6 +99,7 @@ pub struct Session {
     pool: Option<Arc<rayon::ThreadPool>>,
     catalog: Catalog,
     tensors: Tensors,
+    functions: Functions,
     cache: ProgramCache,
     cancel: Arc<AtomicBool>,
 }
@@ -127,6 +130,19 @@ impl Session {
         self.catalog.add(table);
     }
 
+    /// Registers a function of another library under a name, by which programs call it; one of that name is replaced.
+    ///
+    /// # Errors
+    /// A function whose results are merged, of which it is not said how.
+    pub fn register(&mut self, name: impl Into<String>, function: Function) -> Result<()> {
+        let name = name.into();
+        let function = function.named(&name)?;
+        self.functions.insert(name, function);
+        // Programs have been prepared with the one that was there.
+        self.catalog.touch();
+        Ok(())
+    }
+
     /// Binds a weight or an input by name.
     pub fn bind(&mut self, name: impl Into<String>, tensor: Tensor) {
         self.tensors.insert(name.into(), tensor);
@@ -154,6 +170,7 @@ impl Session {
     fn compiled(&self, graph: &Graph) -> Result<State> {
         let start = Instant::now();
         let rewritten = compile::rewrite(graph, &self.options)?;
+        foreign::check(&functions_called(&rewritten.graph), &self.functions)?;
         let parameters = rewritten.parameters.iter().map(|p| p.literal.as_int()).collect();
         let key = Key::new(&rewritten.graph, &rewritten.parameters);
         let known = self.cache.get(&key).filter(|known| known.interface.hold(&self.catalog));
@@ -193,6 +210,7 @@ impl Session {
         let saved = Saved::read(path)?;
         check(&saved)?;
         saved.check(path, &self.catalog, &self.tensors)?;
+        foreign::check(&saved.interface.functions_called, &self.functions)?;
         let checked_ms = start.elapsed().as_secs_f64() * 1e3;
         let code = self.backend.load(&saved.code)?;
         let executable = Executable::new(saved.interface, code, vec![("check", checked_ms)]);
@@ -363,7 +381,8 @@ impl Program {
     fn ready(&self, session: &Session, tensors: Given<'_>) -> Result<Ready> {
         let mut state = self.lock();
         // What held for these tables when the program was prepared still holds.
-        state.prepared.take_if(|prepared| !prepared.is_for(&session.catalog));
+        let depends = state.executable.interface.depends_on_session();
+        state.prepared.take_if(|prepared| depends && !prepared.is_for(&session.catalog));
         if state.prepared.is_none()
             && let Origin::Graph(graph) = &self.origin
             && !state.executable.interface.hold(&session.catalog)
@@ -390,5 +409,5 @@ fn job<'a>(
     parameters: &'a [Option<i128>],
     config: &'a dyn Fn() -> RunConfig,
 ) -> Job<'a> {
-    Job { executable, catalog: &session.catalog, tensors, parameters, config }
+    Job { executable, catalog: &session.catalog, functions: &session.functions, tensors, parameters, config }
 }

@@ -29,6 +29,11 @@ impl Catalog {
         self.stamp = Arc::default();
     }
 
+    /// Says that what programs were prepared for is not there any more.
+    pub fn touch(&mut self) {
+        self.stamp = Arc::default();
+    }
+
     /// Stands for the tables as they are now.
     pub fn stamp(&self) -> &Arc<Stamp> {
         &self.stamp

@@ -4,6 +4,7 @@ use super::context::{Fact, Form, PipelineNote};
 use super::frame::{Bind, Slot};
 use super::moves::{Count, Move};
 use super::relational::RowLayout;
+use quearn_stage::graph::foreign::Signature;
 use quearn_stage::graph::{Dim, Elem, Graph, Node, Op, Scalar};
 use quearn_stage::low::{FailSite, FuncId};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ use std::fmt;
 pub struct Interface {
     /// Tensors that it reads.
     pub inputs: Vec<Input>,
+    /// Functions of other libraries that it calls.
+    pub functions_called: Vec<(String, Signature)>,
     /// Runs once when weights are bound.
     pub prepare: Option<FuncId>,
     /// Runs the program.
@@ -42,6 +45,19 @@ pub struct Interface {
     pub functions: Vec<Function>,
 }
 
+/// The functions of other libraries that a graph calls, with their signatures, each once.
+pub fn functions_called(graph: &Graph) -> Vec<(String, Signature)> {
+    let mut called: Vec<(String, Signature)> = vec![];
+    for node in graph.reachable() {
+        if let Op::Foreign { name, signature } = graph.op(node)
+            && !called.iter().any(|(n, s)| n == name && s == signature)
+        {
+            called.push((name.clone(), signature.clone()));
+        }
+    }
+    called
+}
+
 impl Interface {
     /// Do the facts that the program relies on hold for these tables?
     pub fn hold(&self, catalog: &crate::data::Catalog) -> bool {
@@ -52,6 +68,11 @@ impl Interface {
     pub fn reads_tables(&self) -> bool {
         let reads = |bind: &Bind| matches!(bind, Bind::Column { .. } | Bind::Rows { .. });
         !self.facts.is_empty() || self.bindings.iter().any(|(bind, _)| reads(bind))
+    }
+
+    /// Does what is made once depend on tables or functions of the session, not on weights only?
+    pub fn depends_on_session(&self) -> bool {
+        self.reads_tables() || !self.functions_called.is_empty()
     }
 
     /// What is wrong with it, if it was not made by [`super::lower`]: a place outside the frame, a function that is not
@@ -203,4 +224,6 @@ pub struct Function {
     pub note: Option<usize>,
     /// The slots that it reads, by their positions in [`Interface::bindings`].
     pub reads: Vec<usize>,
+    /// Does it not run in each run, but once before?
+    pub once: bool,
 }

@@ -109,7 +109,7 @@ impl Count {
 /// What the functions of a program read: columns, table by table, and tensors.
 pub fn reads(functions: &[Function], pipelines: &[PipelineNote], bindings: &[(Bind, Slot)]) -> Vec<Move> {
     let mut found = vec![];
-    for function in functions {
+    for function in functions.iter().filter(|function| !function.once) {
         let note = function.note.map(|note| &pipelines[note]);
         let mut tables: BTreeMap<&str, (Vec<&str>, Vec<usize>)> = BTreeMap::new();
         for &at in &function.reads {

@@ -12,6 +12,7 @@
 //! | [`groups`] | hash tables of groups |
 //! | [`sort`] | sorting rows, ranking strings |
 //! | [`top`] | the first rows of an order, while rows are produced |
+//! | [`foreign`] | functions of other libraries |
 //! | [`symbols`] | the table of functions with C calling convention, one row each |
 //!
 //! Invariants: a runtime function never unwinds into generated code; one that fails records why in the [`Run`] and
@@ -19,6 +20,7 @@
 
 mod counters;
 pub mod directory;
+pub mod foreign;
 pub mod groups;
 mod ledger;
 pub mod memory;
@@ -30,6 +32,7 @@ pub mod sort;
 pub mod symbols;
 pub mod top;
 
+pub use foreign::{Foreign, Form};
 pub use profile::{CallProfile, Counted, LoopProfile, Share};
 pub use run::{MemoryUse, Run, RunConfig, RunError, thread_pool};
 pub use symbols::{Symbol, symbols};

@@ -68,6 +68,14 @@ pub enum RunError {
     /// The cancel flag was set.
     #[error("cancelled")]
     Cancelled,
+    /// A function of another library failed.
+    #[error("function \"{name}\": {message}")]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// What it says.
+        message: String,
+    },
     /// A bug in Quearn.
     #[error("internal error: {0}")]
     Internal(String),

@@ -8,12 +8,14 @@
 use super::env::{Env, Place};
 use super::expr::{cast, column, eval};
 use super::layout::RowLayout;
+use super::lookup;
 use super::pipeline::{self, Consume};
 use super::value::{Repr, Value};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, round_up, workers};
 use crate::lower::moves::{Count, MoveKind, Stride};
+use crate::lower::once::is_scalar_input;
 use crate::lower::tensor::{self, View, storage};
 use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
 use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
@@ -22,6 +24,9 @@ use std::rc::Rc;
 
 /// Bytes of intermediate tensors that a tile aims at: they stay in the second-level cache.
 const TILE_BYTES: u64 = 1 << 20;
+
+/// Rows of a tile whose rows are found by a key: mostly there is one, and the memory of a tile has to be cleared.
+const FOUND: u64 = 8;
 
 /// Bytes before the number of rows that a worker has handed on.
 const ROWS_SEEN: i64 = 8;
@@ -50,6 +55,7 @@ pub fn is_tensor_op(op: &Op) -> bool {
             | Op::Gather
             | Op::Stack
             | Op::Steps(_)
+            | Op::Foreign { .. }
             | Op::Input { .. }
     )
 }
@@ -60,14 +66,14 @@ fn shape_len(cx: &Cx<'_>, node: Node) -> usize {
 
 /// Is the node one value a row, computed from columns without tensor operators? Such nodes are the leaves of a tile.
 pub fn is_row_value(cx: &Cx<'_>, node: Node) -> bool {
+    let is_given = |node: Node| matches!(cx.graph.op(node), Op::Const(_)) || is_scalar_input(cx.graph, node);
     match cx.graph.op(node) {
         Op::Column(_) => true,
         Op::Const(_) | Op::Param { .. } => false,
         op if is_tensor_op(op) => false,
         _ => {
             let inputs = cx.graph.inputs(node);
-            shape_len(cx, node) == 1
-                && inputs.iter().all(|&i| matches!(cx.graph.op(i), Op::Const(_)) || is_row_value(cx, i))
+            shape_len(cx, node) == 1 && inputs.iter().all(|&i| is_given(i) || is_row_value(cx, i))
         }
     }
 }
@@ -92,6 +98,9 @@ pub fn roots(cx: &Cx<'_>, project: Node) -> Vec<Node> {
 /// Is the node computed for a whole tile: by tensor operators, and what is made of their results alone?
 fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     let op = cx.graph.op(node);
+    if is_scalar_input(cx.graph, node) {
+        return false;
+    }
     let from_steps = |n: &Node| matches!(cx.graph.op(*n), Op::Steps(_));
     if is_tensor_op(op) || shape_len(cx, node) > 1 || cx.graph.inputs(node).iter().any(from_steps) {
         return true;
@@ -109,7 +118,10 @@ fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     let comparison = matches!(op, Op::Compare(_)) && inputs.iter().all(of_numbers);
     let tiled = (comparison || elementwise && of_numbers(&node))
         && shape_len(cx, node) == 1
-        && inputs.iter().all(|input| matches!(cx.graph.op(*input), Op::Const(_)) || is_tiled(cx, *input, known));
+        && inputs.iter().all(|input| {
+            let is_given = matches!(cx.graph.op(*input), Op::Const(_)) || is_scalar_input(cx.graph, *input);
+            is_given || is_tiled(cx, *input, known)
+        });
     known.insert(node, tiled);
     tiled
 }
@@ -149,15 +161,16 @@ fn unsupported(cx: &Cx<'_>, node: Node, what: &str) -> LowerError {
 
 /// Rows of a tile: as many as keep its intermediate tensors small. A network that takes its rows one by one in the same
 /// memory has much to compute for each: a few rows are work enough, and more would leave too few tiles to share out.
-fn tile_rows(cx: &Cx<'_>, roots: &[Node]) -> Result<i64> {
+fn tile_rows(cx: &Cx<'_>, project: Node, roots: &[Node]) -> Result<i64> {
     let one = tensor::tile_arena_bytes(cx, roots, 1)?;
     let each = tensor::tile_arena_bytes(cx, roots, 2)?.saturating_sub(one).max(1);
-    Ok((TILE_BYTES / each).clamp(4, 1024).min(tensor::tile_row_limit(cx, roots)) as i64)
+    let most = if lookup::at_source(cx, project).is_some() { FOUND } else { 1024 };
+    Ok((TILE_BYTES / each).clamp(4, most).min(tensor::tile_row_limit(cx, roots)) as i64)
 }
 
 /// Rows of the source in a morsel of a pipeline with this projection.
 pub fn source_rows(cx: &Cx<'_>, project: Node) -> Result<i64> {
-    Ok(tile_rows(cx, &roots(cx, project))? * SOURCE_ROWS)
+    Ok(tile_rows(cx, project, &roots(cx, project))? * SOURCE_ROWS)
 }
 
 impl Tile {
@@ -166,7 +179,7 @@ impl Tile {
         if let Some(root) = roots.iter().find(|r| shape_len(cx, **r) != 1) {
             return Err(unsupported(cx, *root, "a tensor (more than one value a row) as a column"));
         }
-        let rows = tile_rows(cx, &roots)?;
+        let rows = tile_rows(cx, project, &roots)?;
         let mut at = 64;
         let mut leaves = vec![];
         for node in leaf_nodes(cx, &roots) {
@@ -395,6 +408,7 @@ pub fn produce<'b>(
     cx.note(PipelineNote {
         name: "tile".to_owned(),
         scans: None,
+        once: false,
         fused: tile.roots.iter().map(|r| cx.describe(*r)).collect(),
         materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker", tile.rows)],
     });

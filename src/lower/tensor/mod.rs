@@ -12,6 +12,7 @@
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
 //! | [`contract`] | products that sum over the rows of a program |
 //! | [`attention`] | products, softmax and products in one stage |
+//! | [`foreign`] | functions of other libraries |
 //! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
@@ -27,6 +28,7 @@ pub mod contract;
 pub mod depthwise;
 pub mod eval;
 mod folds;
+pub mod foreign;
 pub mod gemm;
 pub mod kernel;
 pub mod math;

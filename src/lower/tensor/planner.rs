@@ -122,6 +122,7 @@ fn is_heavy(op: &Op) -> bool {
             | Op::ArgMax { .. }
             | Op::CumSum { .. }
             | Op::Stack
+            | Op::Foreign { .. }
     )
 }
 
@@ -472,6 +473,7 @@ impl<'g> Planner<'_, 'g> {
             Op::CumSum { axis } => self.lines(node, *axis, Along::CumSum),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Stack => self.stack(node),
+            Op::Foreign { name, signature } => self.call(node, name, signature),
             op => Err(self.plan.unsupported(node, op.name())),
         }
     }

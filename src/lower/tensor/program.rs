@@ -191,6 +191,7 @@ impl<'g> Program<'g> {
         for (i, buffer) in self.plan.buffers.iter().enumerate() {
             let slot = match &buffer.place {
                 Place::Input { name, .. } => cx.frame.bind(Bind::Tensor { name: name.clone() }),
+                Place::Function { name } => cx.frame.bind(Bind::Function { name: name.clone() }),
                 Place::Prepared => cx.frame.slot(Ty::PTR),
                 _ => continue,
             };
@@ -367,6 +368,7 @@ impl<'g> Program<'g> {
         };
         PipelineNote {
             scans: None,
+            once: false,
             name: format!("{} ({})", stage.name, compiled.func),
             fused: stage.nodes.iter().map(|n| self.plan.describe(*n)).collect(),
             materialised: stage.outputs().into_iter().map(written).collect(),

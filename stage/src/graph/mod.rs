@@ -10,6 +10,7 @@
 //! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
 pub mod fails;
+pub mod foreign;
 pub mod infer;
 pub mod literal;
 pub mod op;

@@ -6,6 +6,7 @@
 //! NULL where an operand is NULL unless they say otherwise.
 
 use super::Node;
+use super::foreign::Signature;
 use super::literal::Literal;
 use super::ty::{Dim, Field, Scalar, Ty};
 
@@ -439,6 +440,14 @@ pub enum Op {
         /// Axis, from 0.
         axis: usize,
     },
+    /// `(x…)`: a function of another library, known by its name. Operands and result are what its signature says; those by
+    /// row lead with one dimension, the same for all. It is pure, and may fail.
+    Foreign {
+        /// Name under which the session has the function.
+        name: String,
+        /// How operands are split and results brought together.
+        signature: Signature,
+    },
     /// `(data, index)`: `data[index[i…], ..]`: the shape of `index`, then that of `data` without its first dimension. An
     /// index outside is an error.
     Gather,
@@ -513,6 +522,7 @@ impl Op {
             Op::Broadcast(_) => "tensor.broadcast",
             Op::CumSum { .. } => "tensor.cum_sum",
             Op::ArgMax { .. } => "tensor.arg_max",
+            Op::Foreign { .. } => "tensor.foreign",
             Op::Gather => "tensor.gather",
             Op::Column(_) => "bridge.column",
             Op::Stack => "bridge.stack",

@@ -8,12 +8,13 @@
 
 use super::super::env::{Env, Place};
 use super::super::expr::elem_of;
-use super::super::pipeline::{self, TILE_ROWS};
+use super::super::pipeline::TILE_ROWS;
 use super::super::scan::{self, LaneForm};
 use super::super::select::{self, LANES, Masks, Selection};
 use super::super::sideways::Hints;
 use super::super::value::{Range, Repr, Value};
 use super::super::zones;
+use super::super::{lookup, pipeline};
 use super::directory::Directory;
 use super::{Aggregation, GroupLayout, Groups};
 use crate::lower::context::{Cx, PipelineNote};
@@ -56,7 +57,7 @@ pub fn run(cx: &Cx<'_>, sink: &mut Groups) -> Result<bool> {
     pipeline::collect_names(cx, sink.of.input, &mut fused);
     let written = format!("{}, by vectors", pipeline::Sink::describe(sink));
     let scans = pipeline::scanned(cx, sink.of.input);
-    cx.note(PipelineNote { name: "aggregate".to_owned(), scans, fused, materialised: vec![written] });
+    cx.note(PipelineNote { name: "aggregate".to_owned(), scans, once: false, fused, materialised: vec![written] });
     Ok(true)
 }
 
@@ -74,6 +75,9 @@ impl Source {
         }
         let filter = Some(table).filter(|&t| matches!(cx.graph.op(t), Op::Filter));
         let scan = filter.map_or(table, |filter| cx.graph.inputs(filter)[0]);
+        if lookup::at_source(cx, of.input).is_some() {
+            return Ok(None);
+        }
         let wide = Target::host().vector_bytes >= 64;
         let lanes = |node: &Node| in_lanes(cx, *node, scan);
         if !wide || !matches!(cx.graph.op(scan), Op::Scan { .. }) || of.right_of.is_some() || !sums_only(cx, of) {

@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use super::ty;
+use crate::graph::foreign::{Part, Signature};
 use crate::graph::{
     Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp, Region,
     SortKey, Steps, Ty, UnaryOp,
@@ -160,8 +161,26 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
         "cum_sum" => Op::CumSum { axis: named(cursor, "axis")? },
         "transpose" => Op::Transpose(numbers(cursor, "perm")?),
         "gather" => Op::Gather,
+        "foreign" => {
+            let name = cursor.string()?;
+            cursor.expect_word("of")?;
+            let operands = cursor.list(part)?;
+            cursor.expect_word("to")?;
+            Op::Foreign { name, signature: Signature { operands, result: part(cursor)? } }
+        }
         _ => return Ok(None),
     }))
+}
+
+/// An operand or the result of a foreign function.
+fn part(cursor: &mut Cursor) -> Result<Part, String> {
+    let by_row = cursor.eat_word("rows");
+    if !by_row {
+        cursor.expect_word("whole")?;
+    }
+    let scalar = ty::scalar(cursor)?;
+    let shape = if cursor.eat("[") { cursor.rest_of_list("]", Cursor::number)? } else { vec![] };
+    Ok(Part { scalar, by_row, shape })
 }
 
 fn pool(kind: PoolKind, cursor: &mut Cursor) -> Result<Pool2d, String> {
