@@ -415,14 +415,11 @@ fn bind_tensor(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> u64 {
 }
 
 fn bind_scalar(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> Result<()> {
-    let data = tensor.data().as_slice();
-    match slot.ty.bytes() {
-        1 if data.len() == 1 => frame.write(slot.offset, data[0]),
-        n if data.len() == n as usize => {
-            data.iter().zip(slot.offset..).for_each(|(byte, at)| frame.write(at, *byte));
-        }
-        n => return Err(Error::Setting(format!("a scalar of {} bytes where {n} were expected", data.len()))),
+    let (data, bytes) = (tensor.data().as_slice(), slot.ty.bytes());
+    if data.len() != bytes {
+        return Err(Error::Setting(format!("a scalar of {} bytes where {bytes} were expected", data.len())));
     }
+    data.iter().zip(slot.offset..).for_each(|(byte, at)| frame.write(at, *byte));
     Ok(())
 }
 

@@ -69,10 +69,10 @@ fn check(backend: BackendKind, cases: u64) {
 
 #[test]
 fn one_program_or_two_on_the_default_backend() {
-    check(BackendKind::Auto, 60);
+    check(BackendKind::Auto, 40);
 }
 
 #[test]
 fn one_program_or_two_on_the_interpreter() {
-    check(BackendKind::Interp, 200);
+    check(BackendKind::Interp, 100);
 }

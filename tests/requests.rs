@@ -61,7 +61,7 @@ fn scored(s: &Stage) -> Rep<'_, Table> {
     let one = customers(s)
         .filter(|r| r.i64("id").eq(s.given::<I64>("key")) & r.str("segment").ne("segment 3"))
         .join_inner(spent, [("id", "shuffled")])
-        .with("moved", |r| r.f64("spent") - mean + s.given::<F64>("plus"));
+        .with("moved", |r| r.f64("spent").coalesce(0.0) - mean + s.given::<F64>("plus"));
     one.map_rows("score", |_| one.tensor::<F64>(&["balance", "moved"]).matmul(s.weight("w", [2, 3])).relu().sum([1]))
         .select(["id", "orders", "score"])
 }

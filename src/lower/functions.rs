@@ -15,15 +15,17 @@ pub fn functions(
     bindings: &[(Bind, Slot)],
 ) -> Vec<Function> {
     let mut in_run = Started::default();
-    in_run.visit(module, main);
+    in_run.visit(module, main, true);
     let mut order = Started::default();
-    prepare.into_iter().for_each(|prepare| order.visit(module, prepare));
-    order.visit(module, main);
+    prepare.into_iter().for_each(|prepare| order.visit(module, prepare, true));
+    order.visit(module, main, true);
+    let on_frame = order.on_frame;
     let notes = noted(module, order.funcs, notes);
     let function = |(func, function): (u32, &Func)| Function {
         name: function.name.clone(),
         note: notes.get(&FuncId(func)).copied(),
-        reads: reads(function, bindings),
+        // What a stage reads is in a record of its own, whose places have nothing to do with those of the frame.
+        reads: if on_frame.contains(&FuncId(func)) { reads(function, bindings) } else { vec![] },
         once: !in_run.seen.contains(&FuncId(func)),
     };
     (0..).zip(&module.funcs).map(function).collect()
@@ -59,17 +61,22 @@ fn noted(module: &Module, order: Vec<FuncId>, notes: &[PipelineNote]) -> HashMap
 struct Started {
     funcs: Vec<FuncId>,
     seen: HashSet<FuncId>,
+    /// Those that run on the frame of the program.
+    on_frame: HashSet<FuncId>,
 }
 
 impl Started {
-    fn visit(&mut self, module: &Module, func: FuncId) {
+    fn visit(&mut self, module: &Module, func: FuncId, on_frame: bool) {
         let function = &module.funcs[func.index()];
+        if on_frame {
+            self.on_frame.insert(func);
+        }
         walk(function, function.entry, &mut |op| {
-            if let Op::ParFor { func, .. } = op
+            if let Op::ParFor { func, frame, .. } = op
                 && self.seen.insert(*func)
             {
                 self.funcs.push(*func);
-                self.visit(module, *func);
+                self.visit(module, *func, on_frame && function.params.first() == Some(frame));
             }
         });
     }

@@ -64,16 +64,26 @@ fn shape_len(cx: &Cx<'_>, node: Node) -> usize {
     cx.graph.ty(node).as_tensor().map_or(0, |(_, shape)| shape.len())
 }
 
+/// Is the node a scalar that is known before any row: a constant, an input, the value of a table of one row, or made of such?
+fn is_given(cx: &Cx<'_>, node: Node) -> bool {
+    match cx.graph.op(node) {
+        Op::Const(_) | Op::Single => true,
+        Op::Input { .. } => is_scalar_input(cx.graph, node),
+        op if is_tensor_op(op) || shape_len(cx, node) > 0 => false,
+        Op::Param { .. } | Op::Column(_) => false,
+        _ => cx.graph.inputs(node).iter().all(|input| is_given(cx, *input)),
+    }
+}
+
 /// Is the node one value a row, computed from columns without tensor operators? Such nodes are the leaves of a tile.
 pub fn is_row_value(cx: &Cx<'_>, node: Node) -> bool {
-    let is_given = |node: Node| matches!(cx.graph.op(node), Op::Const(_)) || is_scalar_input(cx.graph, node);
     match cx.graph.op(node) {
         Op::Column(_) => true,
         Op::Const(_) | Op::Param { .. } => false,
         op if is_tensor_op(op) => false,
         _ => {
             let inputs = cx.graph.inputs(node);
-            shape_len(cx, node) == 1 && inputs.iter().all(|&i| is_given(i) || is_row_value(cx, i))
+            shape_len(cx, node) == 1 && inputs.iter().all(|&i| is_given(cx, i) || is_row_value(cx, i))
         }
     }
 }
@@ -119,8 +129,9 @@ fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     let tiled = (comparison || elementwise && of_numbers(&node))
         && shape_len(cx, node) == 1
         && inputs.iter().all(|input| {
-            let is_given = matches!(cx.graph.op(*input), Op::Const(_)) || is_scalar_input(cx.graph, *input);
-            is_given || is_tiled(cx, *input, known)
+            matches!(cx.graph.op(*input), Op::Const(_))
+                || is_scalar_input(cx.graph, *input)
+                || is_tiled(cx, *input, known)
         });
     known.insert(node, tiled);
     tiled
