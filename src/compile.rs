@@ -52,7 +52,7 @@ pub fn compile(
     phases.push(("backend", watch.lap()));
 
     tracing::debug!(?phases, functions = lowered.module.funcs.len(), "compiled");
-    Ok(Executable { interface: lowered.interface, code, phases })
+    Ok(Executable::new(lowered.interface, code, phases))
 }
 
 /// What the backend is told.

@@ -79,6 +79,14 @@ pub enum Error {
         /// The results there are.
         known: String,
     },
+    /// A function of another library is not there, or is another one.
+    #[error("function \"{name}\": {message}")]
+    Function {
+        /// The name.
+        name: String,
+        /// Expected and found.
+        message: String,
+    },
     /// A setting of the session cannot be had.
     #[error("{0}")]
     Setting(String),

@@ -1,9 +1,12 @@
 //! Running a compiled program: binding data to the frame, calling the code, taking the results.
 
-use crate::data::{Catalog, Column, Tensor, Values};
+use crate::data::{Catalog, Column, Stamp, Tensor, Values};
 use crate::error::{Error, Result};
+use crate::foreign::{self, Functions};
 use crate::lower::frame::{Bind, Part, Slot};
+use crate::lower::moves::{Count, Stride};
 use crate::lower::{Input, Interface, Output};
+use crate::moved::{Moved, Place, part_bytes};
 use crate::results::{self, Outcome, Outputs};
 use quearn_backends::Code;
 use quearn_backends::abi::FrameHeader;
@@ -13,6 +16,7 @@ use quearn_stage::low::{FuncId, Module};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Named tensors: weights and inputs.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -25,9 +29,34 @@ pub struct Executable {
     pub code: Box<dyn Code>,
     /// Milliseconds of each phase of its making.
     pub phases: Vec<(&'static str, f64)>,
+    /// Names of the operators that runtime calls refer to.
+    pub(crate) operators: Arc<[String]>,
+    places: Arc<[Place]>,
+    /// The bindings that differ from run to run: inputs, parameters, results.
+    each_run: Vec<usize>,
 }
 
 impl Executable {
+    /// A program that can run.
+    pub fn new(interface: Interface, code: Box<dyn Code>, phases: Vec<(&'static str, f64)>) -> Executable {
+        let place = |m: &crate::lower::moves::Move| Place { name: m.place.clone(), kind: m.kind };
+        let is_weight = |name: &str| interface.inputs.iter().any(|input| input.weight && input.name == name);
+        let lasts = |bind: &Bind| match bind {
+            Bind::Column { .. } | Bind::Rows { .. } | Bind::Function { .. } => true,
+            Bind::Tensor { name } | Bind::Scalar { name, .. } => is_weight(name),
+            _ => false,
+        };
+        let each_run = interface.bindings.iter().enumerate().filter(|(_, (bind, _))| !lasts(bind)).map(|(at, _)| at);
+        Executable {
+            each_run: each_run.collect(),
+            places: interface.moves.iter().map(place).collect(),
+            operators: interface.operators.clone().into(),
+            interface,
+            code,
+            phases,
+        }
+    }
+
     /// Milliseconds of each phase, the backend's own phases among them.
     pub fn phases(&self) -> Vec<(&'static str, f64)> {
         self.phases.iter().copied().chain(self.code.compile_ms()).collect()
@@ -87,12 +116,38 @@ impl Drop for Frame {
     }
 }
 
-/// The state that depends on weights only: packed weights and the like, made once.
+/// The state that depends on weights and stored tables only: packed weights, addresses of columns and the like, made once.
 pub(crate) struct Prepared {
     frame: Frame,
     weights: Tensors,
+    /// Stands for the tables that the frame points to.
+    tables: Arc<Stamp>,
+    /// Bytes behind each binding.
+    bound: Vec<u64>,
     /// Owns the memory that the frame points to.
     _run: Run,
+}
+
+impl Prepared {
+    /// Was it made for these tables?
+    pub(crate) fn is_for(&self, catalog: &Catalog) -> bool {
+        Arc::ptr_eq(&self.tables, catalog.stamp())
+    }
+}
+
+/// The tensors of a run: those that are given for it come before the session's.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// Given for the run.
+    pub inputs: &'a Tensors,
+    /// Bound in the session.
+    pub session: &'a Tensors,
+}
+
+impl<'a> Given<'a> {
+    fn get(self, name: &str) -> Option<&'a Tensor> {
+        self.inputs.get(name).or_else(|| self.session.get(name))
+    }
 }
 
 /// What a run recorded of itself.
@@ -105,7 +160,8 @@ pub(crate) struct Times {
 pub(crate) struct Job<'a> {
     pub executable: &'a Executable,
     pub catalog: &'a Catalog,
-    pub tensors: &'a Tensors,
+    pub tensors: Given<'a>,
+    pub functions: &'a Functions,
     /// Values of the program's parameters.
     pub parameters: &'a [Option<i128>],
     pub config: &'a dyn Fn() -> RunConfig,
@@ -118,6 +174,7 @@ impl Job<'_> {
 
     /// Runs the part that depends on weights only.
     pub(crate) fn prepare(&self) -> Result<Prepared> {
+        foreign::check(&self.interface().functions_called, self.functions)?;
         let weights: Tensors = self
             .interface()
             .inputs
@@ -128,19 +185,34 @@ impl Job<'_> {
         let run = Run::new((self.config)());
         let mut frame = Frame::new(self.interface().frame_bytes);
         frame.header(&run);
-        for (bind, slot) in &self.interface().bindings {
+        let mut bound = vec![0; self.interface().bindings.len()];
+        for ((bind, slot), bytes) in self.interface().bindings.iter().zip(&mut bound) {
             match bind {
-                Bind::Tensor { name } => {
-                    weights.get(name).into_iter().for_each(|w| frame.write(slot.offset, w.data().as_ptr()));
+                Bind::Rows { table } => frame.write(slot.offset, self.table(table)?.rows() as i64),
+                Bind::Column { table, column, part } => {
+                    let table = self.table(table)?;
+                    let column = table.column(column)?;
+                    bind_column(&mut frame, *slot, column, *part)?;
+                    *bytes = part_bytes(column, *part, table.rows()).unwrap_or(0);
                 }
                 Bind::Table { words } => frame.write(slot.offset, words.as_ptr()),
+                Bind::Function { name } => {
+                    let missing = || Error::Function { name: name.clone(), message: "not registered".into() };
+                    frame.write(slot.offset, self.functions.get(name).ok_or_else(missing)?.address());
+                }
+                Bind::Scalar { name, .. } if weights.contains_key(name) => {
+                    bind_scalar(&mut frame, *slot, &weights[name])?;
+                }
+                Bind::Tensor { name } if weights.contains_key(name) => {
+                    *bytes = bind_tensor(&mut frame, *slot, &weights[name]);
+                }
                 _ => {}
             }
         }
         if let Some(func) = self.interface().prepare {
             self.call(func, &frame, &run)?;
         }
-        Ok(Prepared { frame, weights, _run: run })
+        Ok(Prepared { frame, weights, tables: Arc::clone(self.catalog.stamp()), bound, _run: run })
     }
 
     /// Are these the weights that the state was prepared from?
@@ -161,12 +233,15 @@ impl Job<'_> {
         let mut frame = Frame::new(self.interface().frame_bytes);
         frame.copy_from(&prepared.frame);
         frame.header(&run);
-        for (bind, slot) in &self.interface().bindings {
-            self.bind(&mut frame, bind, *slot, &dims, &mut outputs)?;
+        let mut bound = prepared.bound.clone();
+        for &at in &self.executable.each_run {
+            let (bind, slot) = &self.interface().bindings[at];
+            bound[at] = self.bind(&mut frame, bind, *slot, &dims, &mut outputs)?;
         }
         let start = std::time::Instant::now();
         self.call(self.interface().main, &frame, &run)?;
         let run_ms = start.elapsed().as_secs_f64() * 1e3;
+        let moved = self.moved(&frame, &run, &bound, &outputs);
         let mut values = vec![];
         for (output, memory) in self.interface().outputs.iter().zip(outputs) {
             values.push(match (output, memory) {
@@ -190,7 +265,34 @@ impl Job<'_> {
             });
         }
         let times = Times { loops: run.loops(), calls: run.calls() };
-        Ok((Outputs::new(values, run_ms, run.memory_use()), times))
+        Ok((Outputs::new(values, run_ms, run.memory_use(), moved), times))
+    }
+
+    /// The bytes that a run which has ended has moved.
+    fn moved(&self, frame: &Frame, run: &Run, bound: &[u64], outputs: &[Vec<results::TensorMemory>]) -> Moved {
+        // SAFETY: the program has ended, and generated code gives no memory back that has lists in it.
+        let written = unsafe { run.written() };
+        let bytes = |count: &Count| match count {
+            Count::Bound(all) => all.iter().map(|&at| bound[at]).sum(),
+            Count::Operator(at) => written.get(*at).copied().unwrap_or(0),
+            Count::Output(at) => outputs[*at].iter().map(results::TensorMemory::bytes).sum(),
+            Count::Slot(slot) => frame.read::<i64>(*slot).max(0) as u64,
+            Count::Workers { memory, stride, offset, bytes } => {
+                let stride = match stride {
+                    Stride::Known(bytes) => *bytes,
+                    Stride::Slot(slot) => frame.read(*slot),
+                };
+                let first = frame.read::<*const u8>(*memory);
+                // SAFETY: the program made memory of that stride for each worker at this address, which the run still holds.
+                let rows = |worker: usize| unsafe {
+                    first.offset(worker as isize * stride as isize + *offset as isize).cast::<i64>().read_unaligned()
+                };
+                let workers = if first.is_null() { 0 } else { run.workers() };
+                (0..workers).map(rows).sum::<i64>().max(0) as u64 * bytes
+            }
+        };
+        let bytes = self.interface().moves.iter().map(|m| bytes(&m.count)).collect();
+        Moved::new(Arc::clone(&self.executable.places), bytes)
     }
 
     fn call(&self, func: FuncId, frame: &Frame, run: &Run) -> Result<()> {
@@ -227,6 +329,7 @@ impl Job<'_> {
         Ok(dims.into_iter().map(|(name, (size, _))| (name, size)).collect())
     }
 
+    /// Fills a slot that differs from run to run; the bytes of a tensor.
     fn bind(
         &self,
         frame: &mut Frame,
@@ -234,19 +337,20 @@ impl Job<'_> {
         slot: Slot,
         dims: &BTreeMap<String, u64>,
         outputs: &mut [Vec<results::TensorMemory>],
-    ) -> Result<()> {
+    ) -> Result<u64> {
         match bind {
-            Bind::Rows { table } => frame.write(slot.offset, self.table(table)?.rows() as i64),
-            Bind::Column { table, column, part } => {
-                bind_column(frame, slot, self.table(table)?.column(column)?, *part)?;
-            }
+            Bind::Rows { .. } | Bind::Column { .. } | Bind::Function { .. } => {}
             Bind::Dim { name } => {
                 let missing = || Error::Setting(format!("no input has the dimension \"{name}\""));
                 frame.write(slot.offset, *dims.get(name).ok_or_else(missing)? as i64);
             }
             Bind::Tensor { name } => {
                 let missing = || Error::Input { name: name.clone(), message: "not given".into() };
-                frame.write(slot.offset, self.tensors.get(name).ok_or_else(missing)?.data().as_ptr());
+                return Ok(bind_tensor(frame, slot, self.tensors.get(name).ok_or_else(missing)?));
+            }
+            Bind::Scalar { name, .. } => {
+                let missing = || Error::Input { name: name.clone(), message: "not given".into() };
+                bind_scalar(frame, slot, self.tensors.get(name).ok_or_else(missing)?)?;
             }
             Bind::Table { words } => frame.write(slot.offset, words.as_ptr()),
             Bind::Parameter { index, digits, min, max } => {
@@ -258,7 +362,7 @@ impl Job<'_> {
             Bind::Output { index } => self.bind_output(frame, slot, outputs[*index].first_mut()),
             Bind::OutputColumn { index, column } => self.bind_output(frame, slot, outputs[*index].get_mut(*column)),
         }
-        Ok(())
+        Ok(0)
     }
 
     fn bind_output(&self, frame: &mut Frame, slot: Slot, memory: Option<&mut results::TensorMemory>) {
@@ -296,7 +400,7 @@ impl Job<'_> {
 }
 
 /// The tensor of an input, of the declared type and (up to named dimensions) shape.
-pub(crate) fn given<'t>(tensors: &'t Tensors, input: &Input) -> Result<&'t Tensor> {
+pub(crate) fn given<'t>(tensors: Given<'t>, input: &Input) -> Result<&'t Tensor> {
     let wrong = |message: String| Error::Input { name: input.name.clone(), message };
     let tensor = tensors.get(&input.name).ok_or_else(|| wrong(format!("not given; expected {input}")))?;
     let fits = tensor.shape().len() == input.shape.len()
@@ -305,6 +409,20 @@ pub(crate) fn given<'t>(tensors: &'t Tensors, input: &Input) -> Result<&'t Tenso
         return Err(wrong(format!("expected {input}, found {} {:?}", tensor.scalar(), tensor.shape())));
     }
     Ok(tensor)
+}
+
+fn bind_tensor(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> u64 {
+    frame.write(slot.offset, tensor.data().as_ptr());
+    tensor.data().len() as u64
+}
+
+fn bind_scalar(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> Result<()> {
+    let (data, bytes) = (tensor.data().as_slice(), slot.ty.bytes());
+    if data.len() != bytes {
+        return Err(Error::Setting(format!("a scalar of {} bytes where {bytes} were expected", data.len())));
+    }
+    data.iter().zip(slot.offset..).for_each(|(byte, at)| frame.write(at, *byte));
+    Ok(())
 }
 
 /// Offsets of one empty string.

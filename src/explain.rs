@@ -3,6 +3,7 @@
 use crate::compile;
 use crate::data::Catalog;
 use crate::error::{Error, Result};
+use crate::lower::moves::{Move, MoveKind};
 use crate::lower::{self, ArenaNote, PipelineNote};
 use crate::options::Options;
 use quearn_backends::Backend;
@@ -17,7 +18,7 @@ pub enum Level {
     Graph,
     /// The graph after rewriting, and which rewrites fired.
     Rewritten,
-    /// What was fused into each loop, and what is materialised with how many bytes.
+    /// What was fused into each loop, what is materialised with how many bytes, and where data moves.
     Pipelines,
     /// The low-level program.
     Low,
@@ -75,14 +76,15 @@ pub(crate) fn explain(
         Level::Llvm => listing("llvm"),
         Level::Asm => listing("asm"),
         Level::Low => Ok(lowered.module.to_string()),
-        _ => Ok(pipelines(&lowered.interface.pipelines) + &arenas(&lowered.arenas)),
+        _ => Ok(pipelines(&lowered.interface.pipelines) + &arenas(&lowered.arenas) + &moves(&lowered.interface.moves)),
     }
 }
 
 fn pipelines(notes: &[PipelineNote]) -> String {
     let mut text = String::new();
     for (i, note) in notes.iter().enumerate() {
-        let _ = writeln!(text, "{i}: {}", note.name);
+        let once = if note.once { ", once" } else { "" };
+        let _ = writeln!(text, "{i}: {}{once}", note.name);
         for operator in &note.fused {
             let _ = writeln!(text, "   | {operator}");
         }
@@ -91,6 +93,13 @@ fn pipelines(notes: &[PipelineNote]) -> String {
         }
     }
     text
+}
+
+/// Where data moves, kind by kind.
+fn moves(moves: &[Move]) -> String {
+    let line = |m: &Move| format!("{:9} {}\n", m.kind, m.place);
+    let of = |kind: MoveKind| moves.iter().filter(move |m| m.kind == kind).map(line);
+    MoveKind::ALL.into_iter().flat_map(of).collect()
 }
 
 fn arenas(notes: &[ArenaNote]) -> String {

@@ -1,10 +1,11 @@
 //! `profile`: where the time of one run of a program goes, pipeline by pipeline.
 
-use crate::data::{Catalog, Values};
+use crate::data::Catalog;
 use crate::executable::Times;
 use crate::lower::Interface;
-use crate::lower::frame::{Bind, Part};
+use crate::lower::frame::Bind;
 use crate::lower::interface::Function;
+use crate::moved::part_bytes;
 use crate::results::Outputs;
 use quearn_backends::Code;
 use quearn_backends::runtime::{LoopProfile, Share};
@@ -123,23 +124,13 @@ impl Source<'_> {
     fn bytes(&self, function: &Function, rows: u64) -> Option<u64> {
         let read = function.reads.iter().map(|&binding| &self.interface.bindings[binding].0);
         let columns = read.filter_map(|bind| match bind {
-            Bind::Column { table, column, part } => self.part_bytes(table, column, *part, rows),
+            Bind::Column { table, column, part } => {
+                let table = self.catalog.table(table).filter(|table| table.rows() as u64 == rows)?;
+                part_bytes(table.column(column).ok()?, *part, table.rows())
+            }
             _ => None,
         });
         columns.reduce(|a, b| a + b)
-    }
-
-    fn part_bytes(&self, table: &str, column: &str, part: Part, rows: u64) -> Option<u64> {
-        let table = self.catalog.table(table).filter(|table| table.rows() as u64 == rows)?;
-        let column = table.column(column).ok()?;
-        match (part, &column.values) {
-            (Part::Values, Values::Fixed { data, .. }) => Some(data.len() as u64),
-            (Part::Values, Values::Coded { codes, .. }) => Some(codes.len() as u64),
-            (Part::Offsets, Values::Text(text)) => text.unpacked().map(|text| text.offsets.len() as u64),
-            (Part::Bytes, Values::Text(text)) => text.unpacked().map(|text| text.bytes.len() as u64),
-            (Part::Validity, _) => column.validity.as_ref().map(|_| rows.div_ceil(8)),
-            _ => None,
-        }
     }
 }
 
@@ -174,6 +165,6 @@ impl fmt::Display for Profile {
             pipeline.fused.iter().try_for_each(|operator| writeln!(f, "   | {operator}"))?;
             pipeline.materialised.iter().try_for_each(|made| writeln!(f, "   => {made}"))?;
         }
-        Ok(())
+        write!(f, "{}", self.outputs.moved())
     }
 }

@@ -4,6 +4,7 @@ use crate::data::{Catalog, Phys, Tensor, Values};
 use crate::error::{Error, Result};
 use crate::lower::relational::layout::TEXT_LEN;
 use crate::lower::relational::{RowField, RowLayout, Stored};
+use crate::moved::Moved;
 use arrow::array::*;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{Field, IntervalMonthDayNano, Schema};
@@ -33,11 +34,17 @@ pub struct Outputs {
     pub run_ms: f64,
     /// Memory that the run held beside inputs and results.
     pub memory: MemoryUse,
+    moved: Moved,
 }
 
 impl Outputs {
-    pub(crate) fn new(values: Vec<(String, Outcome)>, run_ms: f64, memory: MemoryUse) -> Outputs {
-        Outputs { values, run_ms, memory }
+    pub(crate) fn new(values: Vec<(String, Outcome)>, run_ms: f64, memory: MemoryUse, moved: Moved) -> Outputs {
+        Outputs { values, run_ms, memory, moved }
+    }
+
+    /// The bytes that the run read, wrote and copied, and where.
+    pub fn moved(&self) -> &Moved {
+        &self.moved
     }
 
     /// All results in the order of the program.
@@ -104,6 +111,10 @@ impl TensorMemory {
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.bytes.as_mut_ptr()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
     }
 
     pub(crate) fn finish(self) -> Result<Tensor> {

@@ -4,8 +4,10 @@ use crate::cache::{Key, ProgramCache};
 use crate::compile;
 use crate::data::{Catalog, Table, Tensor};
 use crate::error::{Error, Result};
-use crate::executable::{Executable, Job, Prepared, Tensors, Times};
+use crate::executable::{Executable, Given, Job, Prepared, Tensors, Times};
 use crate::explain::{self, Level};
+use crate::foreign::{self, Function, Functions};
+use crate::lower::interface::functions_called;
 use crate::options::{BackendKind, Options};
 use crate::profile::{self, Profile};
 use crate::results::Outputs;
@@ -73,9 +75,9 @@ impl SessionBuilder {
             1 => None,
             n => Some(thread_pool(n).map_err(|e| Error::Setting(format!("cannot start {n} threads: {e}")))?),
         };
-        let (catalog, tensors) = (Catalog::new(), Tensors::new());
+        let (catalog, tensors, functions) = (Catalog::new(), Tensors::new(), Functions::new());
         let (cache, cancel) = (ProgramCache::default(), Arc::default());
-        Ok(Session { options: self.options, backend, pool, catalog, tensors, cache, cancel })
+        Ok(Session { options: self.options, backend, pool, catalog, tensors, functions, cache, cancel })
     }
 }
 
@@ -97,6 +99,7 @@ pub struct Session {
     pool: Option<Arc<rayon::ThreadPool>>,
     catalog: Catalog,
     tensors: Tensors,
+    functions: Functions,
     cache: ProgramCache,
     cancel: Arc<AtomicBool>,
 }
@@ -127,6 +130,19 @@ impl Session {
         self.catalog.add(table);
     }
 
+    /// Registers a function of another library under a name, by which programs call it; one of that name is replaced.
+    ///
+    /// # Errors
+    /// A function whose results are merged, of which it is not said how.
+    pub fn register(&mut self, name: impl Into<String>, function: Function) -> Result<()> {
+        let name = name.into();
+        let function = function.named(&name)?;
+        self.functions.insert(name, function);
+        // Programs have been prepared with the one that was there.
+        self.catalog.touch();
+        Ok(())
+    }
+
     /// Binds a weight or an input by name.
     pub fn bind(&mut self, name: impl Into<String>, tensor: Tensor) {
         self.tensors.insert(name.into(), tensor);
@@ -154,6 +170,7 @@ impl Session {
     fn compiled(&self, graph: &Graph) -> Result<State> {
         let start = Instant::now();
         let rewritten = compile::rewrite(graph, &self.catalog, &self.options)?;
+        foreign::check(&functions_called(&rewritten.graph), &self.functions)?;
         let parameters = rewritten.parameters.iter().map(|p| p.literal.as_int()).collect();
         let key = Key::new(&rewritten.graph, &rewritten.parameters, rewritten.report.facts());
         let known = self.cache.get(&key).filter(|known| known.interface.hold(&self.catalog));
@@ -193,9 +210,10 @@ impl Session {
         let saved = Saved::read(path)?;
         check(&saved)?;
         saved.check(path, &self.catalog, &self.tensors)?;
+        foreign::check(&saved.interface.functions_called, &self.functions)?;
         let checked_ms = start.elapsed().as_secs_f64() * 1e3;
         let code = self.backend.load(&saved.code)?;
-        let executable = Executable { interface: saved.interface, code, phases: vec![("check", checked_ms)] };
+        let executable = Executable::new(saved.interface, code, vec![("check", checked_ms)]);
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let state = State {
             executable: Arc::new(executable),
@@ -218,15 +236,15 @@ impl Session {
         explain::explain(graph, &self.catalog, &self.options, self.backend.as_ref(), level)
     }
 
-    fn config(&self, operators: &Arc<[String]>, deal: bool) -> RunConfig {
+    fn config(&self, executable: &Executable) -> RunConfig {
         RunConfig {
             workers: self.options.threads,
             pool: self.pool.clone(),
             budget: self.options.memory_limit,
             cancel: Arc::clone(&self.cancel),
-            deal,
+            deal: executable.interface.sums_floats,
             profile: false,
-            operators: Arc::clone(operators),
+            operators: Arc::clone(&executable.operators),
         }
     }
 
@@ -293,17 +311,9 @@ impl Program {
     }
 
     fn run_as(&self, session: &Session, inputs: &Tensors, profile: bool) -> Result<(Arc<Executable>, Outputs, Times)> {
-        let merged;
-        let tensors = match inputs.is_empty() {
-            true => &session.tensors,
-            false => {
-                merged = session.tensors.clone().into_iter().chain(inputs.clone()).collect();
-                &merged
-            }
-        };
+        let tensors = Given { inputs, session: &session.tensors };
         let Ready { executable, parameters, prepared } = self.ready(session, tensors)?;
-        let operators: Arc<[String]> = executable.interface.operators.clone().into();
-        let config = || RunConfig { profile, ..session.config(&operators, executable.interface.sums_floats) };
+        let config = || RunConfig { profile, ..session.config(&executable) };
         let (outputs, times) = job(&executable, session, tensors, &parameters, &config).run(&prepared)?;
         Ok((executable, outputs, times))
     }
@@ -368,17 +378,20 @@ impl Program {
     }
 
     /// Code whose facts hold and whose weights are prepared.
-    fn ready(&self, session: &Session, tensors: &Tensors) -> Result<Ready> {
+    fn ready(&self, session: &Session, tensors: Given<'_>) -> Result<Ready> {
         let mut state = self.lock();
-        if let Origin::Graph(graph) = &self.origin
+        // What held for these tables when the program was prepared still holds.
+        let depends = state.executable.interface.depends_on_session();
+        state.prepared.take_if(|prepared| depends && !prepared.is_for(&session.catalog));
+        if state.prepared.is_none()
+            && let Origin::Graph(graph) = &self.origin
             && !state.executable.interface.hold(&session.catalog)
         {
             tracing::debug!("the tables changed: compiling again");
             *state = session.compiled(graph)?;
         }
         let (executable, parameters) = (Arc::clone(&state.executable), Arc::clone(&state.parameters));
-        let operators: Arc<[String]> = executable.interface.operators.clone().into();
-        let config = || session.config(&operators, executable.interface.sums_floats);
+        let config = || session.config(&executable);
         let job = job(&executable, session, tensors, &parameters, &config);
         let prepared = match state.prepared.take().filter(|p| job.is_current(p)) {
             Some(prepared) => prepared,
@@ -392,9 +405,9 @@ impl Program {
 fn job<'a>(
     executable: &'a Executable,
     session: &'a Session,
-    tensors: &'a Tensors,
+    tensors: Given<'a>,
     parameters: &'a [Option<i128>],
     config: &'a dyn Fn() -> RunConfig,
 ) -> Job<'a> {
-    Job { executable, catalog: &session.catalog, tensors, parameters, config }
+    Job { executable, catalog: &session.catalog, functions: &session.functions, tensors, parameters, config }
 }

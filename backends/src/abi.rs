@@ -70,6 +70,19 @@ pub struct RowSpan {
 /// Size of a [`RowSpan`].
 pub const SPAN_BYTES: i64 = 16;
 
+/// An operand or the result of a function of another library.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    /// First element.
+    pub first: *mut u8,
+    /// Number of elements.
+    pub len: i64,
+}
+
+/// Size of a [`Slice`]; its length stands at 8.
+pub const SLICE_BYTES: i64 = 16;
+
 /// A chained hash table of groups, owned by one worker; all zero is the empty table.
 ///
 /// An entry starts with [`Entry`]; generated code looks up `dir[hash & mask]` and follows `next`. It inserts inline

@@ -2,8 +2,12 @@
 
 use quearn::data::Tensor;
 use quearn::eval::{EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
+use quearn::moved::MoveKind;
 use quearn::{BackendKind, Level, Outcome, Session};
 use quearn_models::pipelines::{Pipeline, Results};
+
+/// The pipelines in which a tensor program needs all rows of a query at once, so that these are copied.
+const AT_A_BORDER: &[&str] = &["P8", "P12"];
 
 /// A scale at which there is little to do.
 const SCALE: f64 = 0.01;
@@ -19,6 +23,9 @@ fn compiled(name: &str, backend: BackendKind, threads: usize) {
     pipeline.data(SCALE, &|_| ()).unwrap().bind(&mut session);
     let outputs = session.run(&pipeline.graph(SCALE).unwrap()).unwrap();
     pipeline.check(&pipeline.answer(&Results::from(&outputs), SCALE).unwrap(), SCALE).unwrap();
+    let moved = outputs.moved();
+    assert_eq!(moved.border() > 0, AT_A_BORDER.contains(&name), "{name} with {threads} threads:\n{moved}");
+    assert!(moved.bytes(MoveKind::Read) > 0 && moved.bytes(MoveKind::Result) > 0, "{name}:\n{moved}");
 }
 
 /// Evaluates a pipeline, and compares its answer.

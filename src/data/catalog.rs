@@ -8,7 +8,13 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     tables: BTreeMap<String, Arc<Table>>,
+    /// Another one after each change.
+    stamp: Arc<Stamp>,
 }
+
+/// What tells catalogs apart: two that have the same stamp, by its address, hold the same tables.
+#[derive(Debug, Default)]
+pub struct Stamp(());
 
 impl Catalog {
     /// No tables.
@@ -20,6 +26,17 @@ impl Catalog {
     pub fn add(&mut self, table: impl Into<Arc<Table>>) {
         let table = table.into();
         self.tables.insert(table.name().to_owned(), table);
+        self.stamp = Arc::default();
+    }
+
+    /// Says that what programs were prepared for is not there any more.
+    pub fn touch(&mut self) {
+        self.stamp = Arc::default();
+    }
+
+    /// Stands for the tables as they are now.
+    pub fn stamp(&self) -> &Arc<Stamp> {
+        &self.stamp
     }
 
     /// The table of that name.

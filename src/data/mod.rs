@@ -31,7 +31,7 @@ mod zones;
 
 mod catalog;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Stamp};
 pub use column::{Column, Phys, Validity, Values};
 pub use dictionary::Dictionary;
 pub use error::{Error, Result};

@@ -2,6 +2,8 @@
 
 use super::value::{Datum, EvalTable, EvalTensor, EvalValue, Inputs};
 use super::{Errors, EvalError, aggregate, elementwise, relational, tensor};
+use crate::data::Tensor;
+use quearn_stage::graph::foreign::Signature;
 use quearn_stage::graph::{Dim, Field, Graph, JoinKind, Node, Op, Region, Steps, Ty};
 use quearn_stage::low::FailKind;
 use std::collections::HashMap;
@@ -347,12 +349,25 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Calls a function of another library.
+    fn call(&self, name: &str, signature: &Signature, operands: &[&EvalTensor]) -> Result<EvalTensor> {
+        let input = |message: String| EvalError::Input(format!("function {name:?}: {message}"));
+        let function = self.inputs.functions.get(name).ok_or_else(|| input("not given".into()))?;
+        if function.signature() != signature {
+            return Err(input(format!("expected {signature}, found {}", function.signature())));
+        }
+        let tensors = operands.iter().map(|x| Tensor::try_from(*x).map_err(|e| input(e.to_string())));
+        let result = function.apply(&tensors.collect::<Result<Vec<_>>>()?).map_err(input)?;
+        Ok(EvalTensor::from(&result))
+    }
+
     fn tensor_op(&mut self, node: Node) -> Result<EvalValue> {
         let op = self.graph.op(node);
         let elem = self.elem(node);
         let mixes =
             matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::TreeEnsemble(_))
-                || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. });
+                || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. })
+                || matches!(op, Op::Foreign { .. });
         let operands = if mixes { self.whole(node)? } else { self.tensors(self.graph.inputs(node))? };
         let refs: Vec<&EvalTensor> = operands.iter().map(Rc::as_ref).collect();
         let value = match op {
@@ -374,6 +389,7 @@ impl<'a> Machine<'a> {
             Op::Transpose(perm) => tensor::transpose(refs[0], perm),
             Op::ArgMax { axis } => tensor::arg_max(refs[0], *axis),
             Op::TreeEnsemble(forest) => tensor::tree_ensemble(forest, refs[0]),
+            Op::Foreign { name, signature } => self.call(name, signature, &refs)?,
             Op::Gather => tensor::gather(refs[0], refs[1], elem),
             Op::Stack => tensor::stack(&refs, elem),
             Op::Single => refs[0].clone().with_type(elem, vec![]),

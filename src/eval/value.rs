@@ -1,5 +1,6 @@
 //! Values of the evaluator: one datum, a flat tensor of them, a table of such columns.
 
+use crate::foreign::{Function, Functions};
 use quearn_stage::graph::{Elem, Field, Literal, Scalar, literal::Value};
 use quearn_stage::low::FailKind;
 use std::collections::HashMap;
@@ -380,6 +381,8 @@ pub struct Inputs {
     pub tables: HashMap<String, EvalTable>,
     /// Tensors that `Input` reads.
     pub tensors: HashMap<String, EvalTensor>,
+    /// Functions that `Foreign` calls.
+    pub functions: Functions,
 }
 
 impl Inputs {
@@ -391,6 +394,12 @@ impl Inputs {
     /// With one table more.
     pub fn table(mut self, name: impl Into<String>, table: EvalTable) -> Inputs {
         self.tables.insert(name.into(), table);
+        self
+    }
+
+    /// With one function more.
+    pub fn function(mut self, name: impl Into<String>, function: Function) -> Inputs {
+        self.functions.insert(name.into(), function);
         self
     }
 

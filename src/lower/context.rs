@@ -1,8 +1,10 @@
 //! What all staged operators share while one program is lowered.
 
-use super::frame::{Frame, run_handle};
+use super::frame::{Frame, Slot, run_handle};
 use super::functions::functions;
 use super::interface::{Input, Interface};
+use super::moves::{self, Count, Move, MoveKind};
+use super::once::{Memo, Requests};
 use super::parameter::{Parameter, Parameters};
 use super::relational::aggregate::group_join::GroupJoin;
 use super::relational::dictionary::Table as DictTable;
@@ -34,8 +36,12 @@ pub type Step<'g> = Box<dyn for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g>;
 pub struct PipelineNote {
     /// Name, also that of the generated function.
     pub name: String,
+    /// The stored table whose rows it goes through, if that is its source.
+    pub scans: Option<String>,
     /// Operators fused into the loop, source first.
     pub fused: Vec<String>,
+    /// Does it run once, before all runs?
+    pub once: bool,
     /// What is materialised at the end: a description with the bytes of one row, tile or tensor.
     pub materialised: Vec<String>,
 }
@@ -65,8 +71,15 @@ pub struct Cx<'g> {
     pub frame: Frame,
     /// The program.
     pub module: ModuleBuilder,
+    /// What depends on what is given for a run.
+    pub requests: Requests,
+    /// Do steps go to the function that runs once?
+    prepares: Cell<bool>,
     tasks: Cell<usize>,
     operators: RefCell<Vec<String>>,
+    /// What the memory of operators is, where it is not [`MoveKind::Written`]; `None` where it is counted elsewhere.
+    kinds: RefCell<HashMap<String, Option<MoveKind>>>,
+    moves: RefCell<Vec<Move>>,
     dictionaries: RefCell<Vec<(String, String)>>,
     /// Does the program sum floats over rows, so that the order of rows must be the same in every run?
     pub(super) sums_floats: bool,
@@ -75,17 +88,19 @@ pub struct Cx<'g> {
     /// Which columns of each table are needed.
     pub(super) needed: Needed,
     /// Expressions tabulated over a dictionary.
-    pub(super) tabulated: RefCell<HashMap<Node, DictTable>>,
+    pub(super) tabulated: Memo<Node, DictTable>,
     /// Text constants: their place in the frame.
-    pub(super) texts: RefCell<HashMap<String, i64>>,
+    pub(super) texts: Memo<String, i64>,
     /// Pipeline breakers that were lowered.
-    pub(super) materialised: RefCell<HashMap<Node, Rc<Spans>>>,
+    pub(super) materialised: Memo<Node, Rc<Spans>>,
     /// One-row tables that were lowered.
-    pub(super) singles: RefCell<HashMap<Node, Rc<SingleRow>>>,
+    pub(super) singles: Memo<Node, Rc<SingleRow>>,
     /// Joins whose build side was lowered.
-    pub(super) joins: RefCell<HashMap<Node, Rc<Probe>>>,
+    pub(super) joins: Memo<Node, Rc<Probe>>,
+    /// Indexes of columns of scans: slots with the address and the number of the entries.
+    pub(super) indexes: Memo<(Node, String), (Slot, Slot)>,
     /// Group-joins whose right side was lowered.
-    pub(super) group_joins: RefCell<HashMap<Node, Rc<GroupJoin>>>,
+    pub(super) group_joins: Memo<Node, Rc<GroupJoin>>,
     /// What the scan of the pipeline that is being generated does for joins, for `explain`.
     pub(super) hinted: RefCell<HashMap<Node, String>>,
     facts: RefCell<Vec<Fact>>,
@@ -105,18 +120,23 @@ impl<'g> Cx<'g> {
             estimate: Estimator::new(graph, catalog),
             frame: Frame::default(),
             module: ModuleBuilder::new(),
+            requests: Requests::of(graph),
+            prepares: Cell::default(),
             tasks: Cell::default(),
             operators: RefCell::default(),
+            kinds: RefCell::default(),
+            moves: RefCell::default(),
             dictionaries: RefCell::default(),
             sums_floats: sums_floats(graph),
             readers: readers(graph),
             needed: Needed::of(graph),
-            tabulated: RefCell::default(),
-            texts: RefCell::default(),
-            materialised: RefCell::default(),
-            singles: RefCell::default(),
-            joins: RefCell::default(),
-            group_joins: RefCell::default(),
+            tabulated: Memo::default(),
+            texts: Memo::default(),
+            materialised: Memo::default(),
+            singles: Memo::default(),
+            joins: Memo::default(),
+            indexes: Memo::default(),
+            group_joins: Memo::default(),
             hinted: RefCell::default(),
             facts: RefCell::default(),
             notes: RefCell::default(),
@@ -131,9 +151,25 @@ impl<'g> Cx<'g> {
         self.readers.get(&table).is_some_and(|n| *n > 1)
     }
 
-    /// Appends a step to the main function.
+    /// Appends a step to the main function, or to the one that runs once where [`Cx::once`] says so.
     pub fn step(&self, step: impl for<'b> Fn(&Cx<'g>, &'b Builder, V<'b>) + 'g) {
-        self.main.borrow_mut().push(Box::new(step));
+        let steps = if self.prepares.get() { &self.prepare } else { &self.main };
+        steps.borrow_mut().push(Box::new(step));
+    }
+
+    /// Lowers what depends on these nodes. If they are the same in every run of a request, its steps run once.
+    pub fn once<T>(&self, nodes: &[Node], lower: impl FnOnce() -> T) -> T {
+        let before = self.prepares.get();
+        let is_request = self.requests.is_request();
+        self.prepares.set(before || is_request && nodes.iter().all(|node| self.requests.is_constant(*node)));
+        let lowered = lower();
+        self.prepares.set(before);
+        lowered
+    }
+
+    /// Are steps added to the function that runs once?
+    pub fn prepares(&self) -> bool {
+        self.prepares.get()
     }
 
     /// Appends a step to the function that runs once when weights are bound. Slots that it writes keep their values
@@ -158,7 +194,8 @@ impl<'g> Cx<'g> {
         body: impl for<'b> FnOnce(&'b Builder, V<'b>, V<'b>, V<'b>, V<'b>),
     ) -> FuncId {
         self.task(name, |b, frame, worker, lo, hi| {
-            if items <= COLD_ITEMS {
+            // A request runs so often that its code is worth some time.
+            if items <= COLD_ITEMS && !self.requests.is_request() {
                 b.mark_cold();
             }
             body(b, frame, worker, lo, hi);
@@ -173,6 +210,38 @@ impl<'g> Cx<'g> {
             operators.push(name.to_owned());
             operators.len() - 1
         }) as i64
+    }
+
+    /// Says what the memory of an operator is, of which its bytes are counted: by default [`MoveKind::Written`]. `None`: they
+    /// are counted by [`Cx::moved`].
+    pub fn classify(&self, operator: &str, kind: Option<MoveKind>) {
+        self.kinds.borrow_mut().insert(operator.to_owned(), kind);
+    }
+
+    /// Adds a place where bytes move in a run.
+    pub fn moved(&self, place: &str, kind: MoveKind, count: Count) {
+        if self.prepares.get() {
+            return;
+        }
+        self.moves.borrow_mut().push(Move { place: place.to_owned(), kind, count });
+    }
+
+    /// All places where bytes move, but for those where inputs are read.
+    fn counted(&self, outputs: &[super::Output]) -> Vec<Move> {
+        let mut found = self.moves.take();
+        let kinds = self.kinds.borrow();
+        for (at, operator) in self.operators.borrow().iter().enumerate() {
+            if let Some(kind) = kinds.get(operator).copied().unwrap_or(Some(MoveKind::Written)) {
+                found.push(Move { place: operator.clone(), kind, count: Count::Operator(at) });
+            }
+        }
+        for (at, output) in outputs.iter().enumerate() {
+            if let super::Output::Columns { name, .. } | super::Output::Tensor { name, .. } = output {
+                let place = format!("the result \"{name}\"");
+                found.push(Move { place, kind: MoveKind::Result, count: Count::Output(at) });
+            }
+        }
+        found
     }
 
     /// A number for the dictionary of a column; see [`Cx::dictionary_column`].
@@ -208,7 +277,7 @@ impl<'g> Cx<'g> {
 
     /// Adds a line to `explain`.
     pub fn note(&self, note: PipelineNote) {
-        self.notes.borrow_mut().push(note);
+        self.notes.borrow_mut().push(PipelineNote { once: self.prepares.get(), ..note });
     }
 
     /// Adds a line about an arena to `explain`.
@@ -238,9 +307,15 @@ impl<'g> Cx<'g> {
         let prepare = self.prepare.take();
         let prepare = (!prepare.is_empty()).then(|| function("prepare", prepare));
         let main = function("main", self.main.take());
-        let (bindings, pipelines, module) = (self.frame.bindings(), self.notes.take(), self.module.build());
+        let (bindings, mut pipelines, counted) = (self.frame.bindings(), self.notes.take(), self.counted(&outputs));
+        // In the order in which they run.
+        pipelines.sort_by_key(|note| !note.once);
+        let module = self.module.build();
+        let functions = functions(&module, prepare, main, &pipelines, &bindings);
+        let moves = moves::reads(&functions, &pipelines, &bindings).into_iter().chain(counted).collect();
         let interface = Interface {
             inputs: Input::of(self.graph),
+            functions_called: super::interface::functions_called(self.graph),
             prepare,
             main,
             frame_bytes: self.frame.bytes(),
@@ -250,9 +325,10 @@ impl<'g> Cx<'g> {
             dictionaries: self.dictionaries.take(),
             sums_floats: self.sums_floats,
             facts: self.facts.take(),
-            functions: functions(&module, main, &pipelines, &bindings),
+            functions,
             bindings,
             pipelines,
+            moves,
         };
         super::Lowered { module, interface, arenas: self.arenas.take() }
     }

@@ -5,7 +5,7 @@
 //! Generated code contains frame offsets and no address, so that one program serves any data.
 
 use quearn_backends::abi;
-use quearn_stage::low::{Builder, Ty, V};
+use quearn_stage::low::{Builder, Prim, Ty, V};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 
@@ -85,6 +85,18 @@ pub enum Bind {
         /// The numbers.
         words: Vec<u64>,
     },
+    /// The value of an input tensor or weight that is a scalar.
+    Scalar {
+        /// Name.
+        name: String,
+        /// Its type.
+        prim: Prim,
+    },
+    /// A function of another library.
+    Function {
+        /// Name.
+        name: String,
+    },
     /// Size of a named dimension (`i64`).
     Dim {
         /// Name.
@@ -150,6 +162,7 @@ impl Frame {
         let ty = match &bind {
             Bind::Rows { .. } | Bind::Dim { .. } | Bind::Parameter { .. } => Ty::I64,
             Bind::Column { part: Part::ValidityOffset | Part::DictLen, .. } => Ty::I64,
+            Bind::Scalar { prim, .. } => Ty::scalar(*prim),
             _ => Ty::PTR,
         };
         let slot = self.slot(ty);

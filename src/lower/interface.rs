@@ -2,7 +2,9 @@
 
 use super::context::{Fact, PipelineNote};
 use super::frame::{Bind, Slot};
+use super::moves::{Count, Move};
 use super::relational::RowLayout;
+use quearn_stage::graph::foreign::Signature;
 use quearn_stage::graph::{Dim, Elem, Graph, Node, Op, Scalar};
 use quearn_stage::low::{FailSite, FuncId};
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use std::fmt;
 pub struct Interface {
     /// Tensors that it reads.
     pub inputs: Vec<Input>,
+    /// Functions of other libraries that it calls.
+    pub functions_called: Vec<(String, Signature)>,
     /// Runs once when weights are bound.
     pub prepare: Option<FuncId>,
     /// Runs the program.
@@ -35,8 +39,23 @@ pub struct Interface {
     pub facts: Vec<Fact>,
     /// What was fused and what is materialised.
     pub pipelines: Vec<PipelineNote>,
+    /// Where data moves.
+    pub moves: Vec<Move>,
     /// Every function, for the profile of a run.
     pub functions: Vec<Function>,
+}
+
+/// The functions of other libraries that a graph calls, with their signatures, each once.
+pub fn functions_called(graph: &Graph) -> Vec<(String, Signature)> {
+    let mut called: Vec<(String, Signature)> = vec![];
+    for node in graph.reachable() {
+        if let Op::Foreign { name, signature } = graph.op(node)
+            && !called.iter().any(|(n, s)| n == name && s == signature)
+        {
+            called.push((name.clone(), signature.clone()));
+        }
+    }
+    called
 }
 
 impl Interface {
@@ -55,6 +74,11 @@ impl Interface {
     pub fn reads_tables(&self) -> bool {
         let reads = |bind: &Bind| matches!(bind, Bind::Column { .. } | Bind::Rows { .. });
         !self.facts.is_empty() || self.bindings.iter().any(|(bind, _)| reads(bind))
+    }
+
+    /// Does what is made once depend on tables or functions of the session, not on weights only?
+    pub fn depends_on_session(&self) -> bool {
+        self.reads_tables() || !self.functions_called.is_empty()
     }
 
     /// What is wrong with it, if it was not made by [`super::lower`]: a place outside the frame, a function that is not
@@ -81,11 +105,21 @@ impl Interface {
         let function = |func: &FuncId| func.index() < self.functions.len();
         let notes = |f: &Function| f.note.is_none_or(|n| n < self.pipelines.len());
         let reads = |f: &Function| f.reads.iter().all(|&n| n < self.bindings.len());
+        let counted = |m: &Move| {
+            let is_there = match &m.count {
+                Count::Bound(all) => all.iter().all(|&at| at < self.bindings.len()),
+                Count::Operator(at) => *at < self.operators.len(),
+                Count::Output(at) => *at < self.outputs.len(),
+                Count::Slot(_) | Count::Workers { .. } => true,
+            };
+            is_there && m.count.slots().iter().all(lies)
+        };
         let faults = [
             (!(0..1 << 40).contains(&self.frame_bytes), "the size of the frame"),
             (!self.bindings.iter().all(binding), "a binding"),
             (!self.outputs.iter().all(result), "a result"),
             (!self.prepare.iter().chain([&self.main]).all(function), "an entry point"),
+            (!self.moves.iter().all(counted), "a place where data moves"),
             (!self.functions.iter().all(|f| notes(f) && reads(f)), "a function"),
         ];
         faults.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| format!("{what} is wrong"))
@@ -169,4 +203,6 @@ pub struct Function {
     pub note: Option<usize>,
     /// The slots that it reads, by their positions in [`Interface::bindings`].
     pub reads: Vec<usize>,
+    /// Does it not run in each run, but once before?
+    pub once: bool,
 }

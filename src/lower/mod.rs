@@ -7,6 +7,8 @@
 //! | [`context`] | what all operators share: module, frame, steps of the main function, facts |
 //! | [`error`] | why a graph cannot be lowered |
 //! | [`parameter`] | literals that a program gets when it runs |
+//! | [`moves`] | where data is read, written and copied |
+//! | [`once`] | what is made once, not in every run |
 //! | [`interface`], [`functions`] | what the session has to know of a program to run and to profile it |
 //! | [`outputs`] | the results of a program; the entry point |
 //! | [`relational`] | table operators: pipelines of tiles, data-centric |
@@ -20,6 +22,8 @@ pub mod error;
 pub mod frame;
 pub mod functions;
 pub mod interface;
+pub mod moves;
+pub mod once;
 pub mod outputs;
 pub mod parameter;
 pub mod relational;

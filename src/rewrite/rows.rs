@@ -155,6 +155,10 @@ impl<'a> Transport<'a> {
             && match op {
                 Op::Softmax { axis } | Op::Concat { axis } | Op::ArgMax { axis } | Op::CumSum { axis } => *axis != 0,
                 Op::Slice { axis, .. } => *axis != 0,
+                Op::Foreign { signature, .. } => {
+                    let operands = self.graph.inputs(node).iter().zip(&signature.operands);
+                    operands.into_iter().all(|(&input, part)| part.by_row || !self.depends(input))
+                }
                 Op::Gather => !self.depends(self.graph.inputs(node)[0]),
                 Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Reduce { .. } => true,
                 Op::TreeEnsemble(_) => true,

@@ -21,7 +21,7 @@ pub(crate) use origin::Origin;
 
 use crate::data::{Catalog, Error as DataError};
 use crate::error::Result;
-use crate::executable::{Executable, Tensors, given};
+use crate::executable::{Executable, Given, Tensors, given};
 use crate::io::AtomicFile;
 use crate::lower::Interface;
 use crate::lower::relational::scan;
@@ -130,6 +130,7 @@ impl Saved {
             return Err(error::Kind::OtherTables { fact: fact.to_string() }.at(path).into());
         }
         let bound = self.interface.inputs.iter().filter(|i| i.weight && tensors.contains_key(&i.name));
+        let tensors = Given { inputs: tensors, session: tensors };
         bound.map(|input| given(tensors, input)).try_for_each(|tensor| tensor.map(drop))
     }
 

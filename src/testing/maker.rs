@@ -77,7 +77,8 @@ pub struct Maker {
     pub inputs: Inputs,
     /// How large things may get: rows of a table, depth of a pipeline.
     pub size: usize,
-    names: usize,
+    /// How many names it has given.
+    pub names: usize,
 }
 
 impl Maker {

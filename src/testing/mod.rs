@@ -6,6 +6,7 @@
 //! | `maker` | a graph in the making |
 //! | `tables`, `expr`, `pipeline` | tables, expressions, relational programs with models in them |
 //! | `network` | tensor programs |
+//! | `parts` | programs as a whole and in two parts |
 //! | `compare` | are two answers the same? |
 //!
 //! A seed and a size give the same case everywhere. A failing case is printed with its graph; a smaller one is looked
@@ -15,11 +16,13 @@ mod compare;
 mod expr;
 mod maker;
 mod network;
+mod parts;
 mod pipeline;
 mod rng;
 mod tables;
 
 pub use compare::{assert_same_rows, same_rows, same_tables, same_tensors};
+pub use parts::{BETWEEN, Parts};
 pub use rng::Rng;
 
 use crate::eval::Inputs;

@@ -55,7 +55,7 @@ impl Maker {
     }
 
     /// Expressions under names; the columns are theirs.
-    fn project_as(&mut self, rel: &Rel, columns: Vec<(String, Node, bool)>) -> Rel {
+    pub fn project_as(&mut self, rel: &Rel, columns: Vec<(String, Node, bool)>) -> Rel {
         let inputs: Vec<Node> = std::iter::once(rel.node).chain(columns.iter().map(|c| c.1)).collect();
         let names = columns.iter().map(|c| c.0.clone()).collect();
         let node = self.add(Op::Project { names }, &inputs);
@@ -92,7 +92,7 @@ impl Maker {
     }
 
     /// Joined with another table, or with itself.
-    fn join(&mut self, left: Rel) -> Rel {
+    pub fn join(&mut self, left: Rel) -> Rel {
         let mut right = if self.rng.percent(15) { self.renamed(&left) } else { self.table() };
         if self.rng.percent(40) {
             right = self.filter(right);
@@ -181,7 +181,7 @@ impl Maker {
     }
 
     /// Groups by some keys, or by none.
-    fn aggregate(&mut self, rel: Rel) -> Rel {
+    pub fn aggregate(&mut self, rel: Rel) -> Rel {
         let (mut keys, mut inputs, mut columns) = (vec![], vec![rel.node], vec![]);
         for _ in 0..self.rng.below(3) {
             let class = self.class_in(&rel);
@@ -229,7 +229,7 @@ impl Maker {
     }
 
     /// The first rows in the order of all columns, so that rows that tie are equal.
-    fn top(&mut self, rel: Rel) -> Rel {
+    pub fn top(&mut self, rel: Rel) -> Rel {
         let mut columns = vec![];
         for col in &rel.columns {
             if col.exact && col.elem.scalar != Scalar::Interval {
@@ -257,7 +257,7 @@ impl Maker {
     }
 
     /// A small model on the float columns: its result becomes one more column.
-    fn bridge(&mut self, rel: Rel) -> Rel {
+    pub fn bridge(&mut self, rel: Rel) -> Rel {
         let features = self.rng.below(3) + 1;
         let columns: Vec<Node> = (0..features).map(|_| self.feature(&rel)).collect();
         let stacked = self.add(Op::Stack, &columns);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`run`] | one run of a program: workers, budget, cancellation, the first error |
 //! | [`memory`] | budgeted allocation |
+//! | `ledger` | the bytes that each operator wrote |
 //! | [`schedule`] | the parallel loop |
 //! | [`profile`], `counters` | where the time goes, if a run asks for it |
 //! | [`rows`] | growing lists of rows |
@@ -11,6 +12,7 @@
 //! | [`groups`] | hash tables of groups |
 //! | [`sort`] | sorting rows, ranking strings |
 //! | [`top`] | the first rows of an order, while rows are produced |
+//! | [`foreign`] | functions of other libraries |
 //! | [`symbols`] | the table of functions with C calling convention, one row each |
 //!
 //! Invariants: a runtime function never unwinds into generated code; one that fails records why in the [`Run`] and
@@ -18,7 +20,9 @@
 
 mod counters;
 pub mod directory;
+pub mod foreign;
 pub mod groups;
+mod ledger;
 pub mod memory;
 pub mod profile;
 pub mod rows;
@@ -28,6 +32,7 @@ pub mod sort;
 pub mod symbols;
 pub mod top;
 
+pub use foreign::{Foreign, Form};
 pub use profile::{CallProfile, Counted, LoopProfile, Share};
 pub use run::{MemoryUse, Run, RunConfig, RunError, thread_pool};
 pub use symbols::{Symbol, symbols};

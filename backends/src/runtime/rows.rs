@@ -67,11 +67,12 @@ pub(super) unsafe fn qn_rows_grow(run: &Run, list: *mut u8, width: i64, operator
     // SAFETY: the caller's promise.
     let list = unsafe { &mut *list.cast::<RowList>() };
     let bytes = chunk_bytes(list, row);
-    let chunk = run.allocate_uninit(CHUNK_ROWS as usize + bytes, operator)?.cast::<RowChunk>();
+    let chunk = run.allocate_room(CHUNK_ROWS as usize + bytes, operator)?.cast::<RowChunk>();
     // SAFETY: the new chunk is that long; the last one belongs to the list.
     unsafe {
         chunk.write(RowChunk { next: std::ptr::null_mut(), end: std::ptr::null_mut() });
         if list.last.is_null() {
+            run.ledger.watch(list, operator);
             list.first = chunk;
         } else {
             (*list.last).end = list.cur;
@@ -128,7 +129,7 @@ pub(super) unsafe fn qn_rows_spans(
     // SAFETY: as above.
     let spans = lists.flat_map(|list| unsafe { pieces(list) }.flat_map(move |piece| cut(list, piece, max_rows)));
     let spans: Vec<RowSpan> = spans.collect();
-    let array = run.allocate_uninit(size_of_val(&spans[..]), operator)?.cast::<RowSpan>();
+    let array = run.allocate_room(size_of_val(&spans[..]), operator)?.cast::<RowSpan>();
     // SAFETY: the new array has room for all spans; `out` is the caller's promise.
     unsafe {
         array.copy_from_nonoverlapping(spans.as_ptr(), spans.len());

@@ -1,5 +1,6 @@
 //! One run of one program: what is shared by its workers and gone after it.
 
+use super::ledger::Ledger;
 use super::memory::{Memory, Reservation};
 use super::profile::{Call, CallProfile, LoopProfile, Profiler, Watch};
 use super::schedule::Team;
@@ -67,6 +68,14 @@ pub enum RunError {
     /// The cancel flag was set.
     #[error("cancelled")]
     Cancelled,
+    /// A function of another library failed.
+    #[error("function \"{name}\": {message}")]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// What it says.
+        message: String,
+    },
     /// A bug in Quearn.
     #[error("internal error: {0}")]
     Internal(String),
@@ -93,6 +102,7 @@ pub struct Run {
     operators: Arc<[String]>,
     error: Mutex<Option<RunError>>,
     memory: Memory,
+    pub(super) ledger: Ledger,
     team: Arc<Team>,
     profiler: Option<Profiler>,
 }
@@ -107,6 +117,7 @@ impl Run {
             deal: config.deal,
             pool: config.pool,
             cancel: config.cancel,
+            ledger: Ledger::new(config.operators.len()),
             operators: config.operators,
             error: Mutex::new(None),
             memory: Memory::new(config.budget),
@@ -187,14 +198,30 @@ impl Run {
         self.memory.usage()
     }
 
+    /// Bytes that each operator wrote to memory of the run.
+    ///
+    /// # Safety
+    /// The program has ended, and what it took from the run was not given back by others than itself.
+    pub unsafe fn written(&self) -> Vec<u64> {
+        // SAFETY: lists that the program grew lie in memory of the run, and it does not run any more.
+        unsafe { self.ledger.written() }
+    }
+
     /// Zeroed memory, 64-byte aligned, that lives as long as the run unless it is freed.
     pub fn allocate(&self, bytes: usize, operator: i64) -> Result<*mut u8, RunError> {
         let memory = self.memory.allocate(bytes, Some(&|memory| self.clear(memory)));
+        self.ledger.add(operator, bytes);
         memory.ok_or_else(|| self.out_of_memory(self.operator(operator), bytes))
     }
 
     /// Like [`Run::allocate`], with anything in it.
     pub fn allocate_uninit(&self, bytes: usize, operator: i64) -> Result<*mut u8, RunError> {
+        self.ledger.add(operator, bytes);
+        self.allocate_room(bytes, operator)
+    }
+
+    /// Like [`Run::allocate_uninit`], for memory of which only a part may be written.
+    pub(super) fn allocate_room(&self, bytes: usize, operator: i64) -> Result<*mut u8, RunError> {
         self.memory.allocate(bytes, None).ok_or_else(|| self.out_of_memory(self.operator(operator), bytes))
     }
 

@@ -6,7 +6,7 @@
 
 use super::run::{Run, RunError};
 use super::schedule::Status;
-use super::{directory, groups, memory, rows, schedule, sort, top};
+use super::{directory, foreign, groups, memory, rows, schedule, sort, top};
 use quearn_stage::low::{Module, Ty};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
@@ -166,6 +166,9 @@ runtime_fns! {
     /// order among all rows, from 1 on without gaps and 0 for a null address, as 64-bit word at `word_offset`. Gives a
     /// status.
     fn qn_rank_strings(rows: PTR, n: I64, width: I64, str_offset: I64, word_offset: I64) -> I32 = sort::qn_rank_strings;
+    /// Calls a function of another library, a [`foreign::Foreign`], on [`crate::abi::Slice`]s: its operands and its result,
+    /// for so many rows. Gives a status.
+    fn qn_foreign(function: PTR, slices: PTR, rows: I64) -> I32 = foreign::qn_foreign;
     /// Calls `func(frame, worker, lo, hi)` for ranges of at most `grain` that cover `0..n`, in parallel; 0, or the
     /// status of a call that failed.
     fn qn_par_for(func: PTR, frame: PTR, n: I64, grain: I64) -> I32 = schedule::qn_par_for;

@@ -28,15 +28,22 @@ pub enum Backend {
     Interp,
 }
 
-impl Machine {
-    /// A session without tables and weights.
-    pub fn session(&self) -> Result<Session> {
-        let backend = match self.backend {
+impl Backend {
+    /// A session without tables and weights; 0 threads are one for each processor.
+    pub fn session(self, threads: usize) -> Result<Session> {
+        let backend = match self {
             Backend::Auto => BackendKind::Auto,
             Backend::Llvm => BackendKind::Llvm,
             Backend::Interp => BackendKind::Interp,
         };
-        Ok(Session::builder().threads(self.threads.unwrap_or(0)).backend(backend).build()?)
+        Ok(Session::builder().threads(threads).backend(backend).build()?)
+    }
+}
+
+impl Machine {
+    /// A session without tables and weights.
+    pub fn session(&self) -> Result<Session> {
+        self.backend.session(self.threads.unwrap_or(0))
     }
 
     /// A session with weights.

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `bench`, `check`, `micro`, `profile`, `pipelines`, `explain`, `generate`, `demo` | the commands |
+//! | `bench`, `check`, `micro`, `profile`, `pipelines`, `requests`, `explain`, `generate`, `demo` | the commands |
 //! | `network` | a network with weights, inputs and the outputs to expect |
 //! | `machine` | settings of the session |
 //! | `measure` | a program compiled once and run several times |
@@ -21,6 +21,7 @@ mod network;
 mod pipelines;
 mod profile;
 mod progress;
+mod requests;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,8 @@ enum Command {
     Profile(profile::ProfileNetwork),
     /// List, run, check and measure pipelines of queries and models.
     Pipelines(pipelines::Pipelines),
+    /// List and measure programs that answer for one key.
+    Requests(requests::Requests),
     /// Print a network or a pipeline at a level of the compiler.
     Explain(explain::Explain),
     /// Write a text word by word with a decoder, and tell how long a word takes.
@@ -65,6 +68,7 @@ impl Cli {
             Command::Micro(command) => command.run(),
             Command::Profile(command) => command.run(),
             Command::Pipelines(command) => command.run(),
+            Command::Requests(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Demo(command) => command.run(),

@@ -5,6 +5,7 @@ use super::measure::{Measured, Runs, measure_beside};
 use super::progress::Bars;
 use super::unwritten;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use quearn::moved::MoveKind;
 use quearn::{Program, Session};
 use quearn_models::pipelines::{Answer, PIPELINES, Pipeline, Results};
 use quearn_models::{Error, Result};
@@ -107,7 +108,8 @@ impl Run {
         let Setting { scale, machine } = &self.setting;
         let case = Case::set_up(self.pipeline, *scale, machine)?;
         let outputs = case.program.run(&case.session)?;
-        super::print(format!("{outputs}run {:.1} ms, compile {:.1} ms\n", outputs.run_ms, case.program.compile_ms()))?;
+        let times = format!("run {:.1} ms, compile {:.1} ms", outputs.run_ms, case.program.compile_ms());
+        super::print(format!("{outputs}{times}\n{}", outputs.moved()))?;
         match &self.json {
             Some(path) => write(path, &[case.measure(NonZeroUsize::MIN)?]),
             None => Ok(()),
@@ -201,6 +203,7 @@ impl Case {
             times_ms: measured.runs_ms.iter().copied().map(rounded).collect(),
             stages_of_best_ms: [("fused", best_ms)].into(),
             moved_ms: 0.0,
+            moved_bytes: MoveKind::ALL.map(|kind| (kind.to_string(), measured.outputs.moved().bytes(kind))).into(),
             compile_ms: rounded(measured.compile_ms),
             first_ms: rounded(measured.first_ms()),
             setup_ms: rounded(self.setup_ms),
@@ -233,6 +236,8 @@ struct Report {
     /// Query and model are one program: there are no stages to tell apart.
     stages_of_best_ms: BTreeMap<&'static str, f64>,
     moved_ms: f64,
+    /// Bytes read, written and copied in a run, by kind.
+    moved_bytes: BTreeMap<String, u64>,
     compile_ms: f64,
     /// Compilation and the first run.
     first_ms: f64,
@@ -251,7 +256,8 @@ impl Report {
     }
 
     fn line(&self) -> String {
-        let Report { pipeline, scale, threads, median_ms, best_ms, first_ms, compile_ms, .. } = self;
+        let Report { pipeline, scale, threads, median_ms, best_ms, first_ms, compile_ms, moved_bytes, .. } = self;
+        let border = moved_bytes.get(&MoveKind::Border.to_string()).copied().unwrap_or(0);
         let verdict = match &self.check {
             Ok(()) => "as expected".to_owned(),
             Err(Error::NoExpectation { .. }) => "not checked".to_owned(),
@@ -259,7 +265,7 @@ impl Report {
         };
         format!(
             "{pipeline:4} scale {scale} threads {threads}: median {median_ms:.1} ms  min {best_ms:.1}  first \
-             {first_ms:.1}  compile {compile_ms:.1}  {verdict}\n"
+             {first_ms:.1}  compile {compile_ms:.1}  border {border} bytes  {verdict}\n"
         )
     }
 }

@@ -12,6 +12,7 @@ use super::{Answer, Data, Results, Tolerance};
 use crate::nn::Values;
 use crate::random::{gauss, ints, unif};
 use crate::{Progress, Result};
+use arrow::array::ArrayRef;
 use quearn_stage::graph::{self, Scalar, Split, Step, TreeWriter};
 use quearn_stage::rep::{F64, I64, Rep, Stage, Table, count, sum};
 use serde::Deserialize;
@@ -25,18 +26,18 @@ pub(super) const TOLERANCES: &[(&str, Tolerance)] = &[
 const FEATURES: u64 = 20;
 const REGIONS: usize = 16;
 
-fn names() -> Vec<String> {
+/// Names of the features.
+pub(super) fn names() -> Vec<String> {
     (0..FEATURES).map(|j| format!("x{j}")).collect()
 }
 
 /// `region`, `n`, `sum_p`, `n_pos`.
 pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
     let names = names();
-    let limits = fields(Scalar::I32, ["region"]).into_iter().chain(fields(Scalar::F32, ["max_x1"]));
     let applicants = s
         .scan("applicants", fields(Scalar::I32, ["region", "segment"]).into_iter().chain(fields(Scalar::F32, &names)))
         .filter(|r| r.i32("segment").is_in([1, 3, 4, 6]) & r.f32("x0").gt(-0.8))
-        .join_inner(s.scan("limits", limits), [("region", "region")])
+        .join_inner(limits(s), [("region", "region")])
         .filter(|r| r.f32("x1").lt(r.f32("max_x1")));
     let features = applicants.tensor(&names.iter().map(String::as_str).collect::<Vec<_>>());
     applicants.with("p", |_| forest().score(features)).group_by(["region"]).agg(|r| {
@@ -45,8 +46,15 @@ pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
     })
 }
 
+/// The largest first feature that a region takes: `region`, `max_x1`.
+pub(super) fn limits(s: &Stage) -> Rep<'_, Table> {
+    let columns = fields(Scalar::I32, ["region"]).into_iter().chain(fields(Scalar::F32, ["max_x1"]));
+    s.scan("limits", columns)
+}
+
+/// Boosted trees.
 #[derive(Deserialize)]
-struct Forest {
+pub(super) struct Forest {
     base: f32,
     trees: Vec<Tree>,
 }
@@ -58,13 +66,14 @@ enum Tree {
     Node(u32, f32, Box<Tree>, Box<Tree>),
 }
 
-fn forest() -> Forest {
+/// The trees.
+pub(super) fn forest() -> Forest {
     serde_json::from_str(include_str!("boosted_trees/forest.json")).expect("the file is part of this program")
 }
 
 impl Forest {
     /// Scores [n] between 0 and 1 of features [n, 20].
-    fn score<'s>(&self, features: Values<'s>) -> Values<'s> {
+    pub(super) fn score<'s>(&self, features: Values<'s>) -> Values<'s> {
         let rows = features.shape()[..1].to_vec();
         features.tree_ensemble(self.trees()).reshape(rows).sigmoid()
     }
@@ -92,13 +101,22 @@ impl Tree {
     }
 }
 
-pub(super) fn data(scale: f64, _: Progress) -> Result<Data> {
+/// Columns of a table, by name.
+type Columns = Vec<(String, ArrayRef)>;
+
+/// The columns of the applicants and of the limits.
+pub(super) fn columns(scale: f64) -> [Columns; 2] {
     let n = rows(2_000_000, scale, 1000);
     let features = names().into_iter().map(|name| (name.clone(), floats(gauss(&format!("P10.{name}"), n))));
     let number = |name: &str, most| (name.to_owned(), integers(ints(&format!("P10.{name}"), n, 0, most)));
-    let applicants = [number("region", REGIONS as i64), number("segment", 8)].into_iter().chain(features);
+    let applicants = [number("region", REGIONS as i64), number("segment", 8)].into_iter().chain(features).collect();
     let most = floats(unif("P10.lim", REGIONS).into_iter().map(|u| 0.5 + u));
     let limits = [("region", integers(0..REGIONS as i64)), ("max_x1", most)];
+    [applicants, limits.map(|(name, column)| (name.to_owned(), column)).into()]
+}
+
+pub(super) fn data(scale: f64, _: Progress) -> Result<Data> {
+    let [applicants, limits] = columns(scale);
     Ok(vec![table("applicants", applicants)?, table("limits", limits)?].into())
 }
 

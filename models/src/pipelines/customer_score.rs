@@ -21,7 +21,9 @@ pub(super) const TOLERANCES: &[(&str, Tolerance)] = &[
     ("n_pos", Tolerance::Share(1e-3)),
 ];
 
-const FEATURES: [&str; 8] = ["balance", "items", "revenue", "quantity", "discount", "late", "returned", "active"];
+/// What is known of a customer.
+pub(super) const FEATURES: [&str; 8] =
+    ["balance", "items", "revenue", "quantity", "discount", "late", "returned", "active"];
 
 /// `c_nationkey`, `n`, `sum_p`, `n_pos`.
 pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
@@ -33,8 +35,8 @@ pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
     })
 }
 
-/// Customers with their features.
-fn customers(s: &Stage) -> Rep<'_, Table> {
+/// Customers, by `o_custkey`, with their features.
+pub(super) fn customers(s: &Stage) -> Rep<'_, Table> {
     let scan = |table: &str| s.scan(table, schema::fields(table));
     let orders = scan(ORDERS)
         .filter(|o| o.date("o_orderdate").lt(date("1998-01-01")))
@@ -58,7 +60,7 @@ fn customers(s: &Stage) -> Rep<'_, Table> {
         })
         .with("balance", |r| r.decimal("c_acctbal").cast::<F64>())
         .with("active", |r| r.date("last") - r.date("first"))
-        .select(["c_nationkey"].into_iter().chain(FEATURES))
+        .select(["o_custkey", "c_nationkey"].into_iter().chain(FEATURES))
 }
 
 pub(super) fn weights() -> Result<Weights> {

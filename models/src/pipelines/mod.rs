@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `answer` | results as named numbers, what other systems answer, the comparison |
 //! | `columns` | generated columns and tables |
+//! | [`requests`] | programs that answer for one key |
 //! | the others | a pipeline each |
 
 mod answer;
@@ -19,6 +20,7 @@ mod haversine;
 mod image_classes;
 mod k_means;
 mod line_items;
+pub mod requests;
 mod ridge;
 mod similar_items;
 mod star_join;
@@ -61,6 +63,24 @@ enum Source {
     Tpch(fn() -> Result<Weights>),
 }
 
+impl Source {
+    /// The data of a scale that a program reads.
+    fn load(&self, graph: &Graph, scale: f64, progress: Progress) -> Result<Data> {
+        match self {
+            Source::Made(make) => make(scale, progress),
+            Source::Tpch(weights) => {
+                // What a program reads is known once it is rewritten.
+                let rewritten = rewrite(graph, &RewriteOptions::default()).map_err(quearn::Error::from)?.0;
+                let step = |_: &str, done, total| {
+                    progress(Step { what: "tables", done: done as usize, total: total as usize });
+                };
+                let tables = quearn_tpch::catalog::load_scanned(scale, [&rewritten], &step)?;
+                Ok(Data { tables, tensors: weights()? })
+            }
+        }
+    }
+}
+
 /// What a program reads.
 #[derive(Clone, Debug, Default)]
 pub struct Data {
@@ -99,19 +119,7 @@ impl Pipeline {
 
     /// The data of a scale; what takes long to make is kept in the cache.
     pub fn data(&self, scale: f64, progress: Progress) -> Result<Data> {
-        match self.data {
-            Source::Made(make) => make(scale, progress),
-            Source::Tpch(weights) => {
-                // What a program reads is known once it is rewritten.
-                let rewritten =
-                    rewrite(&self.graph(scale)?, &RewriteOptions::default()).map_err(quearn::Error::from)?.0;
-                let step = |_: &str, done, total| {
-                    progress(Step { what: "tables", done: done as usize, total: total as usize });
-                };
-                let tables = quearn_tpch::catalog::load_scanned(scale, [&rewritten], &step)?;
-                Ok(Data { tables, tensors: weights()? })
-            }
-        }
+        self.data.load(&self.graph(scale)?, scale, progress)
     }
 
     /// The part of the results at a scale that is compared.

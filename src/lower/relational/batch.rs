@@ -8,11 +8,14 @@
 use super::env::{Env, Place};
 use super::expr::{cast, column, eval};
 use super::layout::RowLayout;
+use super::lookup;
 use super::pipeline::{self, Consume};
 use super::value::{Repr, Value};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, round_up, workers};
+use crate::lower::moves::{Count, MoveKind, Stride};
+use crate::lower::once::is_scalar_input;
 use crate::lower::tensor::{self, View, storage};
 use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
 use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
@@ -21,6 +24,12 @@ use std::rc::Rc;
 
 /// Bytes of intermediate tensors that a tile aims at: they stay in the second-level cache.
 const TILE_BYTES: u64 = 1 << 20;
+
+/// Rows of a tile whose rows are found by a key: mostly there is one, and the memory of a tile has to be cleared.
+const FOUND: u64 = 8;
+
+/// Bytes before the number of rows that a worker has handed on.
+const ROWS_SEEN: i64 = 8;
 
 /// Rows of the source that make a morsel, for each row of a tile: some are filtered out on the way.
 const SOURCE_ROWS: i64 = 4;
@@ -47,12 +56,24 @@ pub fn is_tensor_op(op: &Op) -> bool {
             | Op::Gather
             | Op::Stack
             | Op::Steps(_)
+            | Op::Foreign { .. }
             | Op::Input { .. }
     )
 }
 
 fn shape_len(cx: &Cx<'_>, node: Node) -> usize {
     cx.graph.ty(node).as_tensor().map_or(0, |(_, shape)| shape.len())
+}
+
+/// Is the node a scalar that is known before any row: a constant, an input, the value of a table of one row, or made of such?
+fn is_given(cx: &Cx<'_>, node: Node) -> bool {
+    match cx.graph.op(node) {
+        Op::Const(_) | Op::Single => true,
+        Op::Input { .. } => is_scalar_input(cx.graph, node),
+        op if is_tensor_op(op) || shape_len(cx, node) > 0 => false,
+        Op::Param { .. } | Op::Column(_) => false,
+        _ => cx.graph.inputs(node).iter().all(|input| is_given(cx, *input)),
+    }
 }
 
 /// Is the node one value a row, computed from columns without tensor operators? Such nodes are the leaves of a tile.
@@ -63,8 +84,7 @@ pub fn is_row_value(cx: &Cx<'_>, node: Node) -> bool {
         op if is_tensor_op(op) => false,
         _ => {
             let inputs = cx.graph.inputs(node);
-            shape_len(cx, node) == 1
-                && inputs.iter().all(|&i| matches!(cx.graph.op(i), Op::Const(_)) || is_row_value(cx, i))
+            shape_len(cx, node) == 1 && inputs.iter().all(|&i| is_given(cx, i) || is_row_value(cx, i))
         }
     }
 }
@@ -89,6 +109,9 @@ pub fn roots(cx: &Cx<'_>, project: Node) -> Vec<Node> {
 /// Is the node computed for a whole tile: by tensor operators, and what is made of their results alone?
 fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     let op = cx.graph.op(node);
+    if is_scalar_input(cx.graph, node) {
+        return false;
+    }
     let from_steps = |n: &Node| matches!(cx.graph.op(*n), Op::Steps(_));
     if is_tensor_op(op) || shape_len(cx, node) > 1 || cx.graph.inputs(node).iter().any(from_steps) {
         return true;
@@ -106,7 +129,11 @@ fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     let comparison = matches!(op, Op::Compare(_)) && inputs.iter().all(of_numbers);
     let tiled = (comparison || elementwise && of_numbers(&node))
         && shape_len(cx, node) == 1
-        && inputs.iter().all(|input| matches!(cx.graph.op(*input), Op::Const(_)) || is_tiled(cx, *input, known));
+        && inputs.iter().all(|input| {
+            matches!(cx.graph.op(*input), Op::Const(_))
+                || is_scalar_input(cx.graph, *input)
+                || is_tiled(cx, *input, known)
+        });
     known.insert(node, tiled);
     tiled
 }
@@ -146,15 +173,16 @@ fn unsupported(cx: &Cx<'_>, node: Node, what: &str) -> LowerError {
 
 /// Rows of a tile: as many as keep its intermediate tensors small. A network that takes its rows one by one in the same
 /// memory has much to compute for each: a few rows are work enough, and more would leave too few tiles to share out.
-fn tile_rows(cx: &Cx<'_>, roots: &[Node]) -> Result<i64> {
+fn tile_rows(cx: &Cx<'_>, project: Node, roots: &[Node]) -> Result<i64> {
     let one = tensor::tile_arena_bytes(cx, roots, 1)?;
     let each = tensor::tile_arena_bytes(cx, roots, 2)?.saturating_sub(one).max(1);
-    Ok((TILE_BYTES / each).clamp(4, 1024).min(tensor::tile_row_limit(cx, roots)) as i64)
+    let most = if lookup::at_source(cx, project).is_some() { FOUND } else { 1024 };
+    Ok((TILE_BYTES / each).clamp(4, most).min(tensor::tile_row_limit(cx, roots)) as i64)
 }
 
 /// Rows of the source in a morsel of a pipeline with this projection.
 pub fn source_rows(cx: &Cx<'_>, project: Node) -> Result<i64> {
-    Ok(tile_rows(cx, &roots(cx, project))? * SOURCE_ROWS)
+    Ok(tile_rows(cx, project, &roots(cx, project))? * SOURCE_ROWS)
 }
 
 impl Tile {
@@ -163,7 +191,7 @@ impl Tile {
         if let Some(root) = roots.iter().find(|r| shape_len(cx, **r) != 1) {
             return Err(unsupported(cx, *root, "a tensor (more than one value a row) as a column"));
         }
-        let rows = tile_rows(cx, &roots)?;
+        let rows = tile_rows(cx, project, &roots)?;
         let mut at = 64;
         let mut leaves = vec![];
         for node in leaf_nodes(cx, &roots) {
@@ -186,10 +214,16 @@ impl Tile {
         Ok(Tile { roots, leaves, kept: kept(cx, project), rows, arena, rows_at: at, memory, stride })
     }
 
-    /// The worker's memory: a row count, then what `plan` laid out.
+    /// The worker's memory: a row count, the number of rows that were handed on, then what `plan` laid out.
     fn of<'b>(&self, b: &'b Builder, frame: V<'b>, worker: V<'b>) -> V<'b> {
         let stride = self.stride.get(b, frame);
         self.memory.get(b, frame).index(worker * stride, 1)
+    }
+
+    /// Bytes that are written for a row: operands, what is kept, tensors.
+    fn row_bytes(&self, cx: &Cx<'_>, layout: &RowLayout) -> Result<u64> {
+        let leaves: u64 = self.leaves.iter().map(|leaf| leaf.prim.bytes() as u64).sum();
+        Ok(leaves + layout.width() as u64 + tensor::tile_row_bytes(cx, &self.roots)?)
     }
 
     fn allocate(&self, cx: &Cx<'_>, layout: &RowLayout, operator: &str) {
@@ -376,8 +410,18 @@ pub fn produce<'b>(
     let operator = format!("the tile of {}", cx.describe(project));
     tile.allocate(cx, &layout, &operator);
     let bytes = tile.rows_at + tile.rows * layout.width();
+    cx.classify(&operator, None);
+    let rows = Count::Workers {
+        memory: tile.memory,
+        stride: Stride::Slot(tile.stride),
+        offset: ROWS_SEEN,
+        bytes: tile.row_bytes(cx, &layout)?,
+    };
+    cx.moved(&operator, MoveKind::Tile, rows);
     cx.note(PipelineNote {
         name: "tile".to_owned(),
+        scans: None,
+        once: false,
         fused: tile.roots.iter().map(|r| cx.describe(*r)).collect(),
         materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker", tile.rows)],
     });
@@ -387,5 +431,6 @@ pub fn produce<'b>(
 /// Runs the operators on a tile of `n` rows, on this worker, and empties it.
 fn run_tile<'b>(b: &'b Builder, frame: V<'b>, memory: V<'b>, func: FuncId, n: V<'b>) {
     b.store(memory, 0, b.i64(0));
+    b.store(memory, ROWS_SEEN, b.load(Ty::I64, memory, ROWS_SEEN) + n);
     b.par_for(func, frame, n, n);
 }

@@ -124,8 +124,13 @@ impl Table {
 
 /// Adds a step to the main function that evaluates `node` for every entry of the dictionary, in place of `on.column`.
 pub fn tabulate(cx: &Cx<'_>, node: Node, on: &Dependence, dict: DictRef) -> Result<Table> {
-    if let Some(table) = cx.tabulated.borrow().get(&node) {
-        return Ok(*table);
+    // It depends on the stored column alone.
+    cx.once(&[], || lower_table(cx, node, on, dict))
+}
+
+fn lower_table(cx: &Cx<'_>, node: Node, on: &Dependence, dict: DictRef) -> Result<Table> {
+    if let Some(table) = cx.tabulated.get(&node, cx.prepares()) {
+        return Ok(table);
     }
     let values = cx.frame.slot(Ty::PTR);
     let valid = cx.frame.slot(Ty::PTR);
@@ -162,6 +167,6 @@ pub fn tabulate(cx: &Cx<'_>, node: Node, on: &Dependence, dict: DictRef) -> Resu
         b.par_for(func, frame, len, b.i64(1 << 12));
     });
     let table = Table { values, prim, valid: nullable.then_some(valid), range };
-    cx.tabulated.borrow_mut().insert(node, table);
+    cx.tabulated.insert(node, cx.prepares(), table);
     Ok(table)
 }

@@ -76,6 +76,8 @@ pub struct Env<'b> {
     pub worker: V<'b>,
     /// Are only a few rows of a stored table produced at a time, so that vectors do not pay?
     pub few_rows: bool,
+    /// Does the pipeline find its rows by a key?
+    pub by_key: bool,
     places: HashMap<Node, Place<'b>>,
     marks: HashMap<Node, V<'b>>,
     memo: RefCell<HashMap<Node, Value<'b>>>,
@@ -89,10 +91,18 @@ impl<'b> Env<'b> {
             frame,
             worker,
             few_rows: false,
+            by_key: false,
             places: HashMap::new(),
             marks: HashMap::new(),
             memo: RefCell::default(),
         }
+    }
+
+    /// The same in a pipeline that finds its rows by a key.
+    pub fn finding_by_key(&self) -> Env<'b> {
+        let mut env = self.clone();
+        (env.by_key, env.few_rows) = (true, true);
+        env
     }
 
     /// The same with a place for a table's row. What was evaluated before stays known: it does not depend on the new row.

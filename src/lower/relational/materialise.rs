@@ -50,8 +50,12 @@ impl Spans {
 
 /// The materialised rows of a pipeline breaker; its pipelines are emitted when it is first asked for.
 pub fn spans(cx: &Cx<'_>, table: Node) -> Result<Rc<Spans>> {
-    if let Some(spans) = cx.materialised.borrow().get(&table) {
-        return Ok(Rc::clone(spans));
+    cx.once(&[table], || lower_spans(cx, table))
+}
+
+fn lower_spans(cx: &Cx<'_>, table: Node) -> Result<Rc<Spans>> {
+    if let Some(spans) = cx.materialised.get(&table, cx.prepares()) {
+        return Ok(spans);
     }
     let spans = Rc::new(match cx.graph.op(table) {
         Op::Aggregate { .. } => aggregate::lower(cx, table)?,
@@ -60,7 +64,7 @@ pub fn spans(cx: &Cx<'_>, table: Node) -> Result<Rc<Spans>> {
         Op::Union { .. } => union::lower(cx, table)?,
         _ => return Err(LowerError::Internal { node: cx.describe(table), what: "no pipeline breaker".into() }),
     });
-    cx.materialised.borrow_mut().insert(table, Rc::clone(&spans));
+    cx.materialised.insert(table, cx.prepares(), Rc::clone(&spans));
     Ok(spans)
 }
 
@@ -220,8 +224,12 @@ pub struct SingleRow {
 
 /// The only row of `table`, by pipelines that are emitted when it is first asked for.
 pub fn single_row(cx: &Cx<'_>, table: Node) -> Result<Rc<SingleRow>> {
-    if let Some(row) = cx.singles.borrow().get(&table) {
-        return Ok(Rc::clone(row));
+    cx.once(&[table], || lower_single_row(cx, table))
+}
+
+fn lower_single_row(cx: &Cx<'_>, table: Node) -> Result<Rc<SingleRow>> {
+    if let Some(row) = cx.singles.get(&table, cx.prepares()) {
+        return Ok(row);
     }
     let operator = format!("the row of {}", cx.describe(table));
     let lists = Lists::new(cx, &operator);
@@ -234,6 +242,6 @@ pub fn single_row(cx: &Cx<'_>, table: Node) -> Result<Rc<SingleRow>> {
         b.fail_if(wrong, quearn_stage::low::FailKind::OutOfRange, &message);
     });
     let row = Rc::new(SingleRow { address, layout: Rc::new(sink.layout) });
-    cx.singles.borrow_mut().insert(table, Rc::clone(&row));
+    cx.singles.insert(table, cx.prepares(), Rc::clone(&row));
     Ok(row)
 }

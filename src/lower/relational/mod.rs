@@ -6,6 +6,7 @@
 //! | [`scan`] | columns of stored tables |
 //! | [`select`] | filters over stored tables by vectors |
 //! | [`sideways`] | what joins have such a filter test |
+//! | [`lookup`] | rows of stored tables that are found by a key |
 //! | [`zones`] | tiles of stored tables that a filter skips |
 //! | [`join`] | hash and array joins: inner, left, semi, anti, mark |
 //! | [`aggregate`] | group-aggregate |
@@ -29,6 +30,7 @@ pub mod expr;
 pub mod hash;
 pub mod join;
 pub mod layout;
+pub mod lookup;
 pub mod materialise;
 pub mod needed;
 pub mod output;

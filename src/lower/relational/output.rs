@@ -14,10 +14,14 @@ use crate::lower::Output;
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Slot};
+use crate::lower::moves::MoveKind;
 use crate::lower::tensor::storage;
 use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{Elem, Field, Node, Op, Scalar};
 use quearn_stage::low::Prim;
+
+/// Who writes the rows of results.
+const RESULT: &str = "the result";
 
 struct Emit {
     table: Node,
@@ -39,7 +43,7 @@ impl Sink for Emit {
             }
         }
         let list = self.lists.of(env.b, env.frame, env.worker);
-        let row = materialise::append(cx, env.b, env.frame, list, self.layout.width(), "the result");
+        let row = materialise::append(cx, env.b, env.frame, list, self.layout.width(), RESULT);
         for (field, value) in self.layout.fields.iter().zip(&values) {
             field.store(env.b, row, value);
         }
@@ -136,7 +140,8 @@ impl Write {
         let mut fused = vec![];
         pipeline::collect_names(cx, self.table, &mut fused);
         let written = format!("{}, by vectors", self.describe());
-        cx.note(PipelineNote { name: "output".to_owned(), fused, materialised: vec![written] });
+        let scans = pipeline::scanned(cx, self.table);
+        cx.note(PipelineNote { name: "output".to_owned(), scans, once: false, fused, materialised: vec![written] });
         Ok(())
     }
 }
@@ -187,7 +192,8 @@ pub fn lower(cx: &Cx<'_>, index: usize, name: &str, table: Node) -> Result<Outpu
             what: format!("a result column of tensors (\"{}\")", field.name),
         });
     }
-    let lists = Lists::new(cx, "the result");
+    cx.classify(RESULT, Some(MoveKind::Result));
+    let lists = Lists::new(cx, RESULT);
     let mut sink = Emit { table, fields, lists, layout: RowLayout::default() };
     pipeline::run(cx, "output", table, &mut sink)?;
     Ok(Output::Table { name: name.to_owned(), lists: lists.address, layout: sink.layout })
@@ -195,7 +201,8 @@ pub fn lower(cx: &Cx<'_>, index: usize, name: &str, table: Node) -> Result<Outpu
 
 /// Emits a function that gives one scalar out, as a table of one row.
 pub fn scalar(cx: &Cx<'_>, name: &str, elem: Elem, node: Node) -> Result<Output> {
-    let lists = Lists::new(cx, "the result");
+    cx.classify(RESULT, Some(MoveKind::Result));
+    let lists = Lists::new(cx, RESULT);
     let mut layout = RowLayout::default();
     let mut outcome = Ok(());
     let func = cx.task_over("scalar", 1.0, |b, frame, worker, _, _| {
@@ -203,7 +210,7 @@ pub fn scalar(cx: &Cx<'_>, name: &str, elem: Elem, node: Node) -> Result<Output>
             let value = cast::widest(value, elem);
             layout.add(name, elem, &value);
             let list = lists.of(b, frame, worker);
-            let row = materialise::append(cx, b, frame, list, layout.width(), "the result");
+            let row = materialise::append(cx, b, frame, list, layout.width(), RESULT);
             layout.fields[0].store(b, row, &value);
         });
     });

@@ -11,7 +11,7 @@ use super::expr::eval;
 use super::materialise::{self, Spans};
 use super::select::{self, Selection};
 use super::sideways::Hints;
-use super::{batch, join, scan, zones};
+use super::{batch, join, lookup, scan, zones};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Bind, Slot};
@@ -71,12 +71,17 @@ pub fn run(cx: &Cx<'_>, name: &str, table: Node, sink: &mut dyn Sink) -> Result<
     });
     let mut fused = vec![];
     collect_names(cx, table, &mut fused);
-    cx.note(PipelineNote { name: name.to_owned(), fused, materialised: vec![sink.describe()] });
+    let scans = scanned(cx, table);
+    cx.note(PipelineNote { name: name.to_owned(), scans, once: false, fused, materialised: vec![sink.describe()] });
     Ok(())
 }
 
 fn task<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, tile: (V<'b>, V<'b>), sink: &mut dyn Sink) -> Result<()> {
+    let by_key = lookup::at_source(cx, table).is_some();
+    let env = &if by_key { env.finding_by_key() } else { env.clone() };
     let tile = match sink.runs() {
+        // One tile has all rows.
+        Some(_) if by_key => tile,
         Some(key) => ordered::align_tile(cx, env, &key, tile)?,
         None => tile,
     };
@@ -97,9 +102,25 @@ fn rows_handled(cx: &Cx<'_>, table: Node) -> f64 {
     }
 }
 
+/// The stored table that is the source of a pipeline.
+pub fn scanned(cx: &Cx<'_>, table: Node) -> Option<String> {
+    match cx.graph.op(table) {
+        Op::Scan { table, .. } => Some(table.clone()),
+        Op::Filter | Op::Project { .. } | Op::Join { .. } => scanned(cx, cx.graph.inputs(table)[0]),
+        Op::Aggregate { .. } if aggregate::in_pipeline(cx, table).is_some() => scanned(cx, cx.graph.inputs(table)[0]),
+        _ => None,
+    }
+}
+
 /// Names of the operators in one pipeline, source first.
 pub fn collect_names(cx: &Cx<'_>, table: Node, names: &mut Vec<String>) {
-    collect(cx, table, false, names);
+    let found = lookup::at_source(cx, table);
+    let at = names.len();
+    collect(cx, table, found.is_some(), names);
+    if let Some(found) = found {
+        // Behind the scan, before its filter.
+        names.insert((at + 1).min(names.len()), found.describe());
+    }
 }
 
 fn aggregate_in_pipeline(cx: &Cx<'_>, table: Node) -> Option<InPipeline> {
@@ -140,7 +161,7 @@ enum Extent {
     Rows { rows: Slot, grain: i64 },
     /// Spans of materialised rows, one a tile, in any order.
     Spans(Slot),
-    /// All spans in one tile, in order.
+    /// All spans in one tile, in order; or the rows of a stored table with one key.
     Ordered,
 }
 
@@ -155,6 +176,9 @@ impl Extent {
 }
 
 fn extent(cx: &Cx<'_>, table: Node) -> Result<Extent> {
+    if lookup::at_source(cx, table).is_some() {
+        return Ok(Extent::Ordered);
+    }
     let mut at = table;
     let mut grain = TILE_ROWS;
     loop {
@@ -221,6 +245,14 @@ fn produce_hinted<'b>(
             for_each(env.b, tile, |row| consume(&env.bind(table, Place::Stored(row))))
         }
         Op::Filter => {
+            if env.by_key
+                && let Some(found) = lookup::plan(cx, table)
+            {
+                return found.each(cx, env, &mut |env| {
+                    let keep = eval(cx, env, inputs[1])?.is_true();
+                    when(env.b, keep, || consume(&env.branch()))
+                });
+            }
             let tile = if env.few_rows { tile } else { zones::narrowed(cx, env, table, tile) };
             if let Some(selection) = selection(cx, env, table, hints)? {
                 return selection.produce(cx, env, tile, consume);

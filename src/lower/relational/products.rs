@@ -7,6 +7,7 @@ use super::tensors::{Operand, element, table_of, value};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::frame::{Slot, workers};
+use crate::lower::moves::{Count, MoveKind, Stride};
 use crate::lower::tensor::{RowProducts, Target};
 use quearn_stage::graph::{Node, Op};
 use quearn_stage::low::{Builder, FuncId, Ty, V};
@@ -23,7 +24,7 @@ pub fn operands(cx: &Cx<'_>, node: Node, is_rows: impl Fn(Node) -> bool) -> Opti
     (axes[..] == [1, 0] && operands.into_iter().all(is_rows)).then_some(operands)
 }
 
-/// Adds rows up. A worker's memory is the number of rows in its blocks, its matrix, and the blocks.
+/// Adds rows up. A worker's memory is the number of rows in its blocks, how many it has added, its matrix, and the blocks.
 struct Products {
     /// Values of a row, with their places in the first row of a block and the bytes to the next row.
     fields: Vec<(Node, i64, i64)>,
@@ -36,6 +37,8 @@ struct Products {
 
 /// Bytes before the matrix.
 const HEADER: i64 = 64;
+/// Bytes before the number of rows that were added.
+const ROWS_SEEN: i64 = 8;
 
 fn memory_bytes(kernel: &RowProducts) -> i64 {
     HEADER + kernel.bytes()
@@ -44,6 +47,7 @@ fn memory_bytes(kernel: &RowProducts) -> i64 {
 impl Products {
     fn flush<'b>(&self, b: &'b Builder, frame: V<'b>, memory: V<'b>, count: V<'b>) {
         b.store(memory, 0, b.i64(0));
+        b.store(memory, ROWS_SEEN, b.load(Ty::I64, memory, ROWS_SEEN) + count);
         b.par_for(self.add, frame, count, count);
     }
 
@@ -94,7 +98,7 @@ pub fn lower(cx: &Cx<'_>, node: Node, operands: [Node; 2]) -> Result<Operand> {
         let (first, row) = (HEADER + kernel.blocks()[side], kernel.row_bytes(side));
         columns[side].iter().zip(0..).map(move |(node, at)| (*node, first + kernel.unit() * at, row))
     };
-    let fields = if same { place(0).collect() } else { place(0).chain(place(1)).collect() };
+    let fields: Vec<_> = if same { place(0).collect() } else { place(0).chain(place(1)).collect() };
     let memory = cx.frame.slot(Ty::PTR);
     let stride = memory_bytes(&kernel);
     let add = cx.task("products", |b, frame, worker, _, hi| {
@@ -103,6 +107,9 @@ pub fn lower(cx: &Cx<'_>, node: Node, operands: [Node; 2]) -> Result<Operand> {
     cx.step(move |cx, b, frame| {
         memory.set(b, frame, cx.alloc(b, frame, workers(b, frame) * stride, "products over rows"));
     });
+    let bytes = fields.len() as u64 * kernel.unit() as u64;
+    let rows = Count::Workers { memory, stride: Stride::Known(stride), offset: ROWS_SEEN, bytes };
+    cx.moved("blocks of products over rows", MoveKind::Tile, rows);
     let table = table_of(cx, &BTreeSet::from(operands)).unwrap_or(node);
     pipeline::run(cx, "products", table, &mut Products { fields, kernel, memory, add })?;
     let all = cx.task_over("sum", 1.0, |b, frame, _, _, _| sum(b, frame, memory.get(b, frame).at(HEADER), &kernel));

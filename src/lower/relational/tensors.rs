@@ -12,6 +12,7 @@ use super::products;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, round_up};
+use crate::lower::moves::MoveKind;
 use crate::lower::tensor::storage;
 use quearn_stage::graph::{Dim, Node, Op};
 use quearn_stage::low::{Prim, Ty, V};
@@ -127,6 +128,7 @@ pub(super) fn value<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<V<'b>>
 
 fn scalars_to(cx: &Cx<'_>, scalars: &BTreeSet<Node>, operands: &mut Operands) -> Result<()> {
     const UNIT: i64 = 16;
+    cx.classify(SCALARS, Some(MoveKind::Border));
     let memory = cx.frame.slot(Ty::PTR);
     let bytes = UNIT * scalars.len() as i64;
     let mut outcome = Ok(());
@@ -139,7 +141,7 @@ fn scalars_to(cx: &Cx<'_>, scalars: &BTreeSet<Node>, operands: &mut Operands) ->
     });
     outcome?;
     cx.step(move |cx, b, frame| {
-        memory.set(b, frame, cx.alloc(b, frame, b.i64(bytes), "scalars of a tensor program"));
+        memory.set(b, frame, cx.alloc(b, frame, b.i64(bytes), SCALARS));
         b.par_for(func, frame, b.i64(1), b.i64(1));
     });
     let places =
@@ -162,6 +164,7 @@ struct Gather {
 }
 
 const OPERATOR: &str = "rows of a tensor program";
+const SCALARS: &str = "scalars of a tensor program";
 
 impl Sink for Gather {
     fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
@@ -178,7 +181,7 @@ impl Sink for Gather {
     }
 
     fn describe(&self) -> String {
-        format!("{OPERATOR}: {} bytes a row", self.width)
+        format!("{OPERATOR}: {} bytes a row, copied at the border", self.width)
     }
 }
 
@@ -199,6 +202,7 @@ fn rows_to(cx: &Cx<'_>, rows: &BTreeSet<Node>, operands: &mut Operands) -> Resul
     }
     let width = round_up(width, 16);
     let table = table_of(cx, rows).ok_or_else(|| unsupported(cx, fields[0].node, "rows of no table"))?;
+    cx.classify(OPERATOR, Some(MoveKind::Border));
     let lists = Lists::new(cx, OPERATOR);
     pipeline::run(cx, "rows", table, &mut Gather { fields, width, lists })?;
     let (base, count) = materialise::concat(cx, lists, width, OPERATOR);

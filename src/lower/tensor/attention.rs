@@ -59,6 +59,10 @@ impl<'b> Env<'b> for WithBlock<'_, 'b> {
         self.inner.turn(backwards)
     }
 
+    fn run(&self) -> V<'b> {
+        self.inner.run()
+    }
+
     fn invariant(&self, buffer: BufferId) -> bool {
         buffer != self.block && self.inner.invariant(buffer)
     }

@@ -22,6 +22,8 @@ pub trait Env<'b> {
     fn number(&self, number: i64) -> V<'b>;
     /// Are weights to be run through backwards? At the steps of a walk this changes from step to step.
     fn turn(&self, backwards: bool) -> V<'b>;
+    /// Handle of the run, for calls of the runtime.
+    fn run(&self) -> V<'b>;
     /// Does a buffer stay as it is while the function runs, the one that is written by it aside?
     fn invariant(&self, buffer: BufferId) -> bool;
 }

@@ -13,6 +13,7 @@
 //! | [`contract`] | products that sum over the rows of a program |
 //! | [`attention`] | products, softmax and products in one stage |
 //! | [`trees`] | decision trees |
+//! | [`foreign`] | functions of other libraries |
 //! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
@@ -28,6 +29,7 @@ pub mod contract;
 pub mod depthwise;
 pub mod eval;
 mod folds;
+pub mod foreign;
 pub mod gemm;
 pub mod kernel;
 pub mod math;
@@ -53,4 +55,4 @@ pub use contract::Kernel as RowProducts;
 pub use program::lower_program;
 pub use spec::storage;
 pub use target::Target;
-pub use tile::{View, lower_tile, tile_arena_bytes, tile_row_limit};
+pub use tile::{View, lower_tile, tile_arena_bytes, tile_row_bytes, tile_row_limit};

@@ -8,6 +8,7 @@
 use super::attention::Attention;
 use super::contract::Contract;
 use super::depthwise::Depthwise;
+use super::foreign::Call;
 use super::gemm::{Gemm, Pack};
 use super::nest::{Nest, Vectors};
 use super::pool::Pool;
@@ -47,6 +48,11 @@ pub enum Place {
     Table(Rc<[u64]>),
     /// On the stack of a stage while it runs.
     Stack,
+    /// A function of another library.
+    Function {
+        /// Name.
+        name: String,
+    },
     /// Given by the caller: a column of a tile.
     Leaf(Node),
     /// What lies so many bytes behind the start of another buffer. A function is handed its address, so that stages on
@@ -134,6 +140,8 @@ pub enum Kind {
     Halo(Spec),
     /// Packing of a weight.
     Pack(Box<Pack>),
+    /// A call of a function of another library.
+    Foreign(Box<Call>),
     /// Stages that are run for each step along an axis.
     Steps(Box<Walk>),
 }
@@ -291,6 +299,9 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
         Op::Reduce { axes, .. } => !axes.contains(&0),
         Op::Reshape(_) => true,
         Op::Transpose(perm) => perm[0] == 0,
+        Op::Foreign { signature, .. } => {
+            signature.result.by_row && signature.operands.iter().zip(&flags).all(|(part, flag)| part.by_row == *flag)
+        }
         Op::Gather => flags[1] && !flags[0],
         Op::Loop(_) => (1..inputs.len()).all(whole),
         Op::Item(_) => true,

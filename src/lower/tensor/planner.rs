@@ -123,6 +123,7 @@ fn is_heavy(op: &Op) -> bool {
             | Op::TreeEnsemble(_)
             | Op::CumSum { .. }
             | Op::Stack
+            | Op::Foreign { .. }
     )
 }
 
@@ -475,6 +476,7 @@ impl<'g> Planner<'_, 'g> {
             Op::TreeEnsemble(forest) => self.trees(node, forest),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Stack => self.stack(node),
+            Op::Foreign { name, signature } => self.call(node, name, signature),
             op => Err(self.plan.unsupported(node, op.name())),
         }
     }

@@ -9,6 +9,7 @@ use super::steps::At;
 use super::target::Target;
 use crate::lower::error::LowerError;
 use crate::lower::frame::{Bind, Slot, run_handle, workers};
+use crate::lower::moves::{Count, MoveKind};
 use crate::lower::relational::tensors::Operands;
 use crate::lower::{ArenaNote, Cx, PipelineNote};
 use quearn_backends::abi;
@@ -134,6 +135,32 @@ pub(super) fn layouts(plan: &Plan<'_>, params: &[&[Param]]) -> [Layout; 2] {
     })
 }
 
+/// Bytes that a pass writes to the arena: those of fixed size, and those of each item.
+pub(super) fn written(plan: &Plan<'_>) -> [u64; 2] {
+    let mut sums = [0; 2];
+    add_written(plan, &plan.stages, 1, &mut sums);
+    sums
+}
+
+fn add_written(plan: &Plan<'_>, stages: &[Stage], times: u64, sums: &mut [u64; 2]) {
+    for stage in stages {
+        if let Kind::Steps(walk) = &stage.kind {
+            add_written(plan, &walk.stages, times * walk.count, sums);
+            continue;
+        }
+        for id in stage.outputs() {
+            let (whole, own) = (plan.buffer(plan.whole(id)), plan.buffer(id));
+            let bytes = match own.place {
+                Place::Moving { stride, .. } => stride.unsigned_abs(),
+                _ => own.bytes,
+            };
+            if whole.place == Place::Arena {
+                sums[usize::from(whole.per_item)] += bytes * times;
+            }
+        }
+    }
+}
+
 impl<'g> Program<'g> {
     /// Plans the program and adds its functions to the module.
     pub(super) fn new(cx: &Cx<'g>, source: &Source<'_, 'g>) -> Result<Program<'g>> {
@@ -165,6 +192,7 @@ impl<'g> Program<'g> {
             let slot = match &buffer.place {
                 Place::Input { name, .. } => cx.frame.bind(Bind::Tensor { name: name.clone() }),
                 Place::Table(words) => cx.frame.bind(Bind::Table { words: words.to_vec() }),
+                Place::Function { name } => cx.frame.bind(Bind::Function { name: name.clone() }),
                 Place::Prepared => cx.frame.slot(Ty::PTR),
                 _ => continue,
             };
@@ -340,6 +368,8 @@ impl<'g> Program<'g> {
             format!("{}: {} bytes{each}{place}", buffer.label, buffer.bytes)
         };
         PipelineNote {
+            scans: None,
+            once: false,
             name: format!("{} ({})", stage.name, compiled.func),
             fused: stage.nodes.iter().map(|n| self.plan.describe(*n)).collect(),
             materialised: stage.outputs().into_iter().map(written).collect(),
@@ -400,7 +430,10 @@ pub fn lower_program<'g>(cx: &Cx<'g>, outputs: &[(usize, String, Node)], operand
     let total = total_slot(cx, &program, &operands)?;
     let arena = cx.frame.slot(Ty::PTR);
     let kept = program.pass_bytes().map(|bytes| keep_arena(cx, bytes));
-    let run = Run { program: program.forward(cx, arena, total, &operands), arena, total, kept };
+    let moved = cx.frame.slot(Ty::I64);
+    cx.classify(INTERMEDIATE, None);
+    cx.moved(INTERMEDIATE, MoveKind::Written, Count::Slot(moved));
+    let run = Run { program: program.forward(cx, arena, total, &operands), arena, total, kept, moved };
     cx.step(move |cx, b, frame| program.run(cx, b, frame, &run));
     Ok(())
 }
@@ -409,7 +442,7 @@ pub fn lower_program<'g>(cx: &Cx<'g>, outputs: &[(usize, String, Node)], operand
 fn keep_arena(cx: &Cx<'_>, bytes: i64) -> Slot {
     let slot = cx.frame.slot(Ty::PTR);
     cx.prepare_step(move |cx, b, frame| {
-        let memory = cx.alloc(b, frame, b.i64(LOCK + bytes), "intermediate tensors");
+        let memory = cx.alloc(b, frame, b.i64(LOCK + bytes), INTERMEDIATE);
         slot.set(b, frame, memory);
     });
     slot
@@ -445,7 +478,12 @@ struct Run {
     total: Option<Slot>,
     /// An arena that was made when the weights were bound, behind a word that is 1 while a run uses it.
     kept: Option<Slot>,
+    /// Where the number of bytes goes that the run writes to its arena.
+    moved: Slot,
 }
+
+/// Who takes memory for what is neither an input nor a result.
+const INTERMEDIATE: &str = "intermediate tensors";
 
 /// Bytes before the kept arena.
 const LOCK: i64 = 64;
@@ -470,12 +508,14 @@ impl<'g> Program<'g> {
             (Some(rows), Some(total)) => (b.i64(rows as i64), (total + (rows as i64 - 1)) / rows as i64),
             (_, total) => (total.unwrap_or_else(|| b.i64(1)), b.i64(1)),
         };
+        let [fixed, each] = written(&self.plan).map(|bytes| bytes as i64);
+        run.moved.set(b, frame, chunks * fixed + total.unwrap_or_else(|| b.i64(1)) * each);
         let [fixed, per_item] = self.arena_bytes();
         let bytes = (room * per_item as i64 + fixed as i64).max(b.i64(1));
         let workers = workers(b, frame);
         // Few chunks: one after another, each by all workers. Many: each worker its own, alone.
         let few = if chunks.as_int() == Some(1) { b.bool(true) } else { chunks.lt(workers * 2) };
-        let fresh = |n: V<'b>| cx.alloc(b, frame, n, "intermediate tensors");
+        let fresh = |n: V<'b>| cx.alloc(b, frame, n, INTERMEDIATE);
         let kept = run.kept.map(|slot| slot.get(b, frame));
         let take = |kept: V<'b>| vec![b.cmpxchg(kept, b.i64(0), b.i64(1)).eq(b.i64(0))];
         let taken = kept.map(|kept| b.if_else(few, || take(kept), || vec![b.bool(false)])[0]);

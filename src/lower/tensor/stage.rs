@@ -117,6 +117,10 @@ impl<'b> Env<'b> for RecordEnv<'_, 'b> {
         self.param(Param::Turn(backwards), Ty::I64)
     }
 
+    fn run(&self) -> V<'b> {
+        self.b.load_hoisted(Ty::PTR, self.record, abi::FRAME_RUN)
+    }
+
     fn invariant(&self, _: BufferId) -> bool {
         // A function writes one buffer, and no stage reads the elements that it writes but through `load_written`.
         true
@@ -272,6 +276,7 @@ impl Stage {
             Kind::Trees(trees) => trees.emit(ev, lo, hi),
             Kind::Halo(spec) => halo(ev, spec, lo, hi),
             Kind::Pack(pack) => pack.emit(ev, lo, hi),
+            Kind::Foreign(call) => call.emit(ev),
             Kind::Steps(walk) => walk.emit(ev),
         }
     }
@@ -308,7 +313,7 @@ impl Stage {
             }
             Kind::Halo(spec) if has_planes(spec) => (size(&spec.axes[0].size) * size(&spec.axes[1].size), 64),
             Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
-            Kind::Steps(_) => (one, 1),
+            Kind::Steps(_) | Kind::Foreign(_) => (one, 1),
             Kind::Pack(pack) => (one * pack.work(plan.target.vector_bytes) as i64, 1),
         }
     }
@@ -332,6 +337,7 @@ impl Stage {
             Kind::Trees(trees) => trees.out.buffer,
             Kind::Halo(spec) => spec.buffer,
             Kind::Pack(pack) => pack.out,
+            Kind::Foreign(call) => call.out(),
         };
         vec![one]
     }

@@ -142,6 +142,10 @@ impl<'b> Env<'b> for WithStep<'_, 'b> {
         self.step.turn(backwards)
     }
 
+    fn run(&self) -> V<'b> {
+        self.inner.run()
+    }
+
     fn invariant(&self, buffer: BufferId) -> bool {
         !self.written.contains(&self.plan.whole(buffer)) && self.inner.invariant(buffer)
     }

@@ -1,7 +1,7 @@
 //! Tensor operators inside a query pipeline: the rows of a tile are the items of a tensor program.
 
-use super::plan::Place;
-use super::program::{Pass, Program, Source, layouts, needed, schedule};
+use super::plan::{Place, Plan};
+use super::program::{Pass, Program, Schedule, Source, layouts, needed, schedule, written};
 use super::spec::{Size, storage};
 use super::stage::{Functions, Param};
 use super::target::Target;
@@ -73,8 +73,15 @@ pub fn tile_row_limit(cx: &Cx<'_>, roots: &[Node]) -> u64 {
     }
 }
 
-/// Bytes of scratch memory that [`lower_tile`] needs for tiles of at most `max_rows` rows.
-pub fn tile_arena_bytes(cx: &Cx<'_>, roots: &[Node], max_rows: u64) -> Result<u64> {
+/// Bytes that [`lower_tile`] writes for each row, about.
+pub fn tile_row_bytes(cx: &Cx<'_>, roots: &[Node]) -> Result<u64> {
+    let (plan, schedule) = tile_plan(cx, roots)?;
+    let [fixed, per_item] = written(&plan);
+    let results: u64 = roots.iter().map(|root| row_bytes(cx, *root)).sum();
+    Ok(fixed.div_ceil(schedule.rows.unwrap_or(1).max(1)) + per_item + results)
+}
+
+fn tile_plan<'g>(cx: &Cx<'g>, roots: &[Node]) -> Result<(Plan<'g>, Schedule)> {
     let nodes = needed(cx.graph, roots, &|n| is_leaf(cx, n));
     check_rows(cx, &nodes, roots)?;
     let strides = |n: &Node| {
@@ -90,12 +97,17 @@ pub fn tile_arena_bytes(cx: &Cx<'_>, roots: &[Node], max_rows: u64) -> Result<u6
         schedule: schedule(cx.graph, &nodes, roots),
         target: Target::host(),
     };
-    let plan = source.plan()?;
+    Ok((source.plan()?, source.schedule.0))
+}
+
+/// Bytes of scratch memory that [`lower_tile`] needs for tiles of at most `max_rows` rows.
+pub fn tile_arena_bytes(cx: &Cx<'_>, roots: &[Node], max_rows: u64) -> Result<u64> {
+    let (plan, schedule) = tile_plan(cx, roots)?;
     let params: Vec<Vec<Param>> =
         plan.stages.iter().map(|s| Functions::params(&plan, s)).collect::<Result<Vec<_>>>()?;
     let params: Vec<&[Param]> = params.iter().map(Vec::as_slice).collect();
     let [fixed, per_item] = layouts(&plan, &params);
-    let rows = source.schedule.0.rows.unwrap_or(max_rows);
+    let rows = schedule.rows.unwrap_or(max_rows);
     let results: u64 = roots.iter().map(|r| row_bytes(cx, *r) * max_rows + ALIGN).sum();
     Ok(fixed.bytes + per_item.bytes * rows + results)
 }

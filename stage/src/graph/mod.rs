@@ -11,6 +11,7 @@
 //! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
 pub mod fails;
+pub mod foreign;
 pub mod forest;
 pub mod infer;
 pub mod literal;

@@ -6,6 +6,7 @@
 //! NULL where an operand is NULL unless they say otherwise.
 
 use super::Node;
+use super::foreign::Signature;
 use super::forest::Forest;
 use super::literal::Literal;
 use super::ty::{Dim, Field, Scalar, Ty};
@@ -451,6 +452,14 @@ pub enum Op {
     /// `(x)`: for each row of `x [n, features]`, an f32 matrix, the sums of the leaves that it comes to in the trees of each
     /// output, `[n, outputs]`. A split sends NaN to the side that it states.
     TreeEnsemble(Arc<Forest>),
+    /// `(x…)`: a function of another library, known by its name. Operands and result are what its signature says; those by
+    /// row lead with one dimension, the same for all. It is pure, and may fail.
+    Foreign {
+        /// Name under which the session has the function.
+        name: String,
+        /// How operands are split and results brought together.
+        signature: Signature,
+    },
     /// `(data, index)`: `data[index[i…], ..]`: the shape of `index`, then that of `data` without its first dimension. An
     /// index outside is an error.
     Gather,
@@ -527,6 +536,7 @@ impl Op {
             Op::CumSum { .. } => "tensor.cum_sum",
             Op::ArgMax { .. } => "tensor.arg_max",
             Op::TreeEnsemble(_) => "tensor.tree_ensemble",
+            Op::Foreign { .. } => "tensor.foreign",
             Op::Gather => "tensor.gather",
             Op::Column(_) => "bridge.column",
             Op::Stack => "bridge.stack",

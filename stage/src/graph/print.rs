@@ -184,6 +184,7 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Limit { offset, count } => format!(" offset {offset} count {count}"),
         Op::Input { name, weight, .. } => format!(" {name:?}{}", if *weight { " weight" } else { "" }),
         Op::Iota(count) => format!(" to {count}"),
+        Op::Foreign { name, signature } => format!(" {name:?} of {signature}"),
         Op::Conv2d(c) => {
             format!(" stride {:?} padding {:?} dilation {:?} groups {}", c.stride, c.padding, c.dilation, c.groups)
         }

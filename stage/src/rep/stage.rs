@@ -114,8 +114,15 @@ impl Stage {
         self.bound(name.into(), shape, T::SCALAR.required(), true)
     }
 
+    /// A scalar that is given when the program runs, such as the key of the rows that are asked for. It stands wherever a
+    /// constant may: `t.filter(|r| r.i64("key").eq(s.given("key")))`.
     #[track_caller]
-    fn bound<T>(&self, name: String, shape: impl IntoShape, elem: Elem, weight: bool) -> Rep<'_, Tensor<T>> {
+    pub fn given<T: ScalarMarker>(&self, name: impl Into<String>) -> Rep<'_, T> {
+        self.bound(name.into(), Vec::<u64>::new(), T::SCALAR.required(), false)
+    }
+
+    #[track_caller]
+    fn bound<T>(&self, name: String, shape: impl IntoShape, elem: Elem, weight: bool) -> Rep<'_, T> {
         self.make(Op::Input { name, ty: Ty::Tensor { elem, shape: shape.into_shape() }, weight }, &[])
     }
 

@@ -1,8 +1,9 @@
 //! Tensor operators. Their operands must not be NULL unless an operator says otherwise.
 
 use super::constant::IntoRep;
-use super::marker::{Bool, ElementMarker, F32, FloatLike, I8, I32, I64, Summable, Tensor, U8};
-use super::stage::Rep;
+use super::marker::{Bool, Dyn, ElementMarker, F32, FloatLike, I8, I32, I64, ScalarMarker, Summable, Tensor, U8};
+use super::stage::{Rep, Stage};
+use crate::graph::foreign::Signature;
 use crate::graph::{Conv2d, Dim, Forest, Op, Pool2d, PoolKind, ReduceOp, Shape};
 use std::sync::Arc;
 
@@ -107,6 +108,22 @@ impl Window {
     fn pool(self, kind: PoolKind) -> Pool2d {
         let Window { kernel, stride, padding, ceil } = self;
         Pool2d { kind, kernel, stride, padding, ceil }
+    }
+}
+
+impl Stage {
+    /// What a function of another library, which the session has under this name, gives for these operands; see
+    /// [`Signature`]. A function of the session with another signature is an error when the program is compiled.
+    #[track_caller]
+    pub fn foreign<'s, T: ScalarMarker>(
+        &'s self,
+        name: impl Into<String>,
+        signature: Signature,
+        operands: impl IntoIterator<Item = Rep<'s, Dyn>>,
+    ) -> Rep<'s, Tensor<T>> {
+        let operands: Vec<_> = operands.into_iter().collect();
+        let made: Rep<'s, Tensor<T>> = self.make(Op::Foreign { name: name.into(), signature }, &operands);
+        made.checked("foreign", "the result")
     }
 }
 

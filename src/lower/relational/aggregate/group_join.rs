@@ -72,8 +72,8 @@ fn reads_right(cx: &Cx<'_>, node: Node, join: &Join, on_left: &dyn Fn(&str) -> b
 
 /// Emits the pipeline that folds the right side into groups, when it is first asked for.
 fn prepare(cx: &Cx<'_>, table: Node, join: Join) -> Result<Rc<GroupJoin>> {
-    if let Some(known) = cx.group_joins.borrow().get(&table) {
-        return Ok(Rc::clone(known));
+    if let Some(known) = cx.group_joins.get(&table, cx.prepares()) {
+        return Ok(known);
     }
     let aggregation = Aggregation::of(cx, table);
     let of = Aggregation {
@@ -95,7 +95,7 @@ fn prepare(cx: &Cx<'_>, table: Node, join: Join) -> Result<Rc<GroupJoin>> {
         _ => merge::merge_hashed(cx, &sink, &layout).address,
     };
     let known = Rc::new(GroupJoin { join, layout, directory, state });
-    cx.group_joins.borrow_mut().insert(table, Rc::clone(&known));
+    cx.group_joins.insert(table, cx.prepares(), Rc::clone(&known));
     Ok(known)
 }
 

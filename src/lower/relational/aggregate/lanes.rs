@@ -8,13 +8,14 @@
 
 use super::super::env::{Env, Place};
 use super::super::expr::elem_of;
-use super::super::pipeline::{self, TILE_ROWS};
+use super::super::pipeline::TILE_ROWS;
 use super::super::registers::{Form, LANES, Registers, Rows};
 use super::super::scan::{self, LaneForm};
 use super::super::select::{self, Masks, Selection};
 use super::super::sideways::Hints;
 use super::super::value::{Range, Repr, Value};
 use super::super::zones;
+use super::super::{lookup, pipeline};
 use super::directory::Directory;
 use super::{Aggregation, GroupLayout, Groups};
 use crate::lower::context::{Cx, PipelineNote};
@@ -56,7 +57,8 @@ pub fn run(cx: &Cx<'_>, sink: &mut Groups) -> Result<bool> {
     let mut fused = vec![];
     pipeline::collect_names(cx, sink.of.input, &mut fused);
     let written = format!("{}, by vectors", pipeline::Sink::describe(sink));
-    cx.note(PipelineNote { name: "aggregate".to_owned(), fused, materialised: vec![written] });
+    let scans = pipeline::scanned(cx, sink.of.input);
+    cx.note(PipelineNote { name: "aggregate".to_owned(), scans, once: false, fused, materialised: vec![written] });
     Ok(true)
 }
 
@@ -74,6 +76,9 @@ impl Source {
         }
         let filter = Some(table).filter(|&t| matches!(cx.graph.op(t), Op::Filter));
         let scan = filter.map_or(table, |filter| cx.graph.inputs(filter)[0]);
+        if lookup::at_source(cx, of.input).is_some() {
+            return Ok(None);
+        }
         let wide = Target::host().vector_bytes >= 64;
         let registers = Registers::new(cx, scan);
         let exact = |node: &Node| in_lanes(cx, *node, scan);

@@ -27,14 +27,15 @@ pub struct Shared {
 pub fn find(cx: &Cx<'_>, first: Node) -> Option<Shared> {
     let own = chain(cx, cx.graph.inputs(first)[0]);
     let source = own.last()?;
-    if !is_worth_sharing(cx, *source) || !breaks_pipeline(cx, first) {
+    // Of a request, some groups are made once and others in each run.
+    if cx.requests.is_request() || !is_worth_sharing(cx, *source) || !breaks_pipeline(cx, first) {
         return None;
     }
     let mut parts = vec![first];
     for node in cx.graph.reachable() {
         let fits = matches!(cx.graph.op(node), Op::Aggregate { .. })
             && !parts.contains(&node)
-            && !cx.materialised.borrow().contains_key(&node)
+            && cx.materialised.get(&node, cx.prepares()).is_none()
             && chain(cx, cx.graph.inputs(node)[0]).last() == Some(source)
             && breaks_pipeline(cx, node);
         if fits && parts.iter().all(|&part| !needs(cx, part, node) && !needs(cx, node, part)) {
@@ -114,6 +115,11 @@ impl Sink for Sinks {
         self.0.iter_mut().try_for_each(|(_, groups)| groups.allocate(cx))
     }
 
+    fn expressions(&self, cx: &Cx<'_>) -> Vec<Node> {
+        let of_every_row = self.0.iter().filter(|(predicates, _)| predicates.is_empty());
+        of_every_row.flat_map(|(_, groups)| groups.expressions(cx)).collect()
+    }
+
     fn describe(&self) -> String {
         let all: Vec<String> = self.0.iter().map(|(_, groups)| groups.describe()).collect();
         all.join("; ")
@@ -139,7 +145,7 @@ pub fn lower(cx: &Cx<'_>, shared: Shared) -> Result<Spans> {
     let mut spans = sinks.0.iter().map(|(_, groups)| (groups.of.node, finish(cx, groups)));
     let (_, first) = spans.next().expect("the first aggregation");
     for (node, spans) in spans {
-        cx.materialised.borrow_mut().insert(node, Rc::new(spans));
+        cx.materialised.insert(node, cx.prepares(), Rc::new(spans));
     }
     Ok(first)
 }

@@ -46,10 +46,10 @@ fn null<'b>(env: &Env<'b>, scalar: Scalar) -> Value<'b> {
 
 /// Text known now. It lives in the frame, written when the program starts: rows may keep its address.
 fn text_constant<'b>(cx: &Cx<'_>, env: &Env<'b>, text: &str) -> Value<'b> {
-    let known = cx.texts.borrow().get(text).copied();
+    let known = cx.texts.get(text, cx.prepares());
     let at = known.unwrap_or_else(|| {
         let at = place_text(cx, text);
-        cx.texts.borrow_mut().insert(text.to_owned(), at);
+        cx.texts.insert(text.to_owned(), cx.prepares(), at);
         at
     });
     Value::text(env.frame.at(at), env.b.i64(text.len() as i64))

@@ -20,13 +20,16 @@ pub mod text;
 
 use super::dictionary;
 use super::env::{Env, Place};
-use super::value::{Repr, Value, both_valid};
+use super::value::{Range, Repr, Value, both_valid};
 use crate::lower::context::{Cx, TASK};
 use crate::lower::error::{LowerError, Result};
+use crate::lower::frame::Bind;
+use crate::lower::once::is_scalar_input;
 use crate::lower::parameter;
+use crate::lower::tensor::storage;
 use quearn_stage::graph::fails::any_can_fail;
 use quearn_stage::graph::{CompareOp, Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
-use quearn_stage::low::ModuleBuilder;
+use quearn_stage::low::{CastOp, ModuleBuilder, Prim};
 
 /// Element type of a scalar, row expression or tensor.
 pub fn elem_of(cx: &Cx<'_>, node: Node) -> Result<Elem> {
@@ -141,15 +144,30 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
         }
         Op::Substring { start, len } => Ok(text::substring(env.b, text::as_text(cx, env, input(0)?), *start, *len)),
         Op::Single => column::single(cx, env, inputs[0]),
+        Op::Input { name, .. } if is_scalar_input(cx.graph, node) => {
+            given(cx, env, name, result).ok_or_else(|| unsupported("an input of this type"))
+        }
         Op::Loop(region) => rounds(cx, env, inputs, region),
         _ => Err(unsupported("this operation on single rows")),
     }
 }
 
+/// A scalar that is given to the run.
+fn given<'b>(cx: &Cx<'_>, env: &Env<'b>, name: &str, scalar: Scalar) -> Option<Value<'b>> {
+    let prim = storage(scalar)?;
+    let v = cx.frame.bind(Bind::Scalar { name: name.to_owned(), prim }).get(env.b, env.frame);
+    let v = match scalar {
+        Scalar::U8 => v.zext(Prim::I32),
+        Scalar::F16 | Scalar::BF16 => v.cast(CastOp::FpExt, Prim::F32),
+        _ => v,
+    };
+    Some(Range::of(scalar).map_or(Value::prim(v), |range| Value::int(v, range)))
+}
+
 /// `control.loop` over scalars: the carried values live in registers.
 fn rounds<'b>(cx: &Cx<'_>, env: &Env<'b>, inputs: &[Node], region: &Region) -> Result<Value<'b>> {
     let b = env.b;
-    let trips = super::value::widen(eval(cx, env, inputs[0])?.scalar(), quearn_stage::low::Prim::I64);
+    let trips = super::value::widen(eval(cx, env, inputs[0])?.scalar(), Prim::I64);
     if inputs.len() != 2 {
         let node = cx.describe(inputs[0]);
         return Err(LowerError::Unsupported { node, what: "a loop that carries several values through a row".into() });
@@ -163,7 +181,7 @@ fn rounds<'b>(cx: &Cx<'_>, env: &Env<'b>, inputs: &[Node], region: &Region) -> R
     let mut outcome = Ok(());
     let last = b.for_carry(b.i64(0), trips, 1, &first.pack(), |i, carried| {
         let inner = env.branch();
-        inner.remember(region.params[0], Value::int(i, super::value::Range::I64));
+        inner.remember(region.params[0], Value::int(i, Range::I64));
         inner.remember(region.params[1], first.unpack(carried));
         match eval(cx, &inner, region.results[0]) {
             Ok(next) => {

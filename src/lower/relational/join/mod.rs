@@ -118,10 +118,15 @@ fn plain<'b>(keys: &[Value<'b>]) -> Vec<Value<'b>> {
 
 /// Emits the pipeline that builds the right side of a join, when it is first asked for.
 pub fn prepare(cx: &Cx<'_>, node: Node) -> Result<Rc<Probe>> {
-    if let Some(probe) = cx.joins.borrow().get(&node) {
-        return Ok(Rc::clone(probe));
-    }
     let join = Join::of(cx, node);
+    let built: Vec<Node> = join.right_keys().into_iter().chain([join.right]).collect();
+    cx.once(&built, || lower(cx, node, join))
+}
+
+fn lower(cx: &Cx<'_>, node: Node, join: Join) -> Result<Rc<Probe>> {
+    if let Some(probe) = cx.joins.get(&node, cx.prepares()) {
+        return Ok(probe);
+    }
     let probe = match directory::positional(cx, &join)? {
         Some(access) => {
             Probe { layout: Rc::default(), fields: vec![], access, slots: Slots::new(cx), unique: true, join }
@@ -129,7 +134,7 @@ pub fn prepare(cx: &Cx<'_>, node: Node) -> Result<Rc<Probe>> {
         None => build::build(cx, join)?,
     };
     let probe = Rc::new(probe);
-    cx.joins.borrow_mut().insert(node, Rc::clone(&probe));
+    cx.joins.insert(node, cx.prepares(), Rc::clone(&probe));
     Ok(probe)
 }
 

@@ -1,6 +1,7 @@
 //! Rules of the tensor and bridge families.
 
 use super::{Cx, Result, Ty};
+use crate::graph::foreign::Signature;
 use crate::graph::{Conv2d, Dim, Elem, Forest, Op, Pool2d, PoolKind, ReduceOp, Scalar, Shape};
 
 pub(super) fn infer(cx: &Cx) -> Result<Ty> {
@@ -36,11 +37,37 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
         }
         Op::ArgMax { axis } => arg_max(cx, *axis),
         Op::TreeEnsemble(forest) => tree_ensemble(cx, forest),
+        Op::Foreign { name, signature } => foreign(cx, name, signature),
         Op::Gather => gather(cx),
         Op::Stack => stack(cx),
         Op::Single => single(cx),
         _ => cx.error("is not of the tensor family"),
     }
+}
+
+fn foreign(cx: &Cx, name: &str, signature: &Signature) -> Result<Ty> {
+    cx.check(!name.is_empty(), || "the function needs a name".to_owned())?;
+    if let Some(fault) = signature.fault() {
+        return cx.error(fault);
+    }
+    cx.arity(signature.operands.len())?;
+    let mut rows = None;
+    for (i, part) in signature.operands.iter().enumerate() {
+        let (scalar, shape) = cx.required(i)?;
+        let inner = match part.by_row {
+            true => shape.split_first().map(|(first, inner)| {
+                rows.get_or_insert_with(|| first.clone());
+                inner
+            }),
+            false => Some(shape),
+        };
+        let fits = inner.is_some_and(|inner| inner.iter().map(Dim::as_const).eq(part.shape.iter().map(|d| Some(*d))));
+        cx.check(fits && scalar == part.scalar, || cx.expected(i, &format!("{part}, as {name:?} takes")))?;
+        let same = !part.by_row || shape.first() == rows.as_ref();
+        cx.check(same, || cx.expected(i, "as many rows as the other operands have"))?;
+    }
+    let rows = rows.unwrap_or(Dim::Const(0));
+    Ok(tensor(signature.result.scalar, signature.result.dims(&rows)))
 }
 
 fn tensor(scalar: Scalar, shape: Shape) -> Ty {

@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use super::ty;
+use crate::graph::foreign::{Part, Signature};
 use crate::graph::forest::{Bits, TreeWriter};
 use crate::graph::{
     Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, Forest, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp,
@@ -167,6 +168,13 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
         "transpose" => Op::Transpose(numbers(cursor, "perm")?),
         "tree_ensemble" => Op::TreeEnsemble(Arc::new(forest(cursor)?)),
         "gather" => Op::Gather,
+        "foreign" => {
+            let name = cursor.string()?;
+            cursor.expect_word("of")?;
+            let operands = cursor.list(part)?;
+            cursor.expect_word("to")?;
+            Op::Foreign { name, signature: Signature { operands, result: part(cursor)? } }
+        }
         _ => return Ok(None),
     }))
 }
@@ -196,6 +204,17 @@ fn tree(cursor: &mut Cursor) -> Result<Tree, String> {
         });
     }
     writer.finish(output).ok_or_else(|| "expected a tree".to_owned())
+}
+
+/// An operand or the result of a foreign function.
+fn part(cursor: &mut Cursor) -> Result<Part, String> {
+    let by_row = cursor.eat_word("rows");
+    if !by_row {
+        cursor.expect_word("whole")?;
+    }
+    let scalar = ty::scalar(cursor)?;
+    let shape = if cursor.eat("[") { cursor.rest_of_list("]", Cursor::number)? } else { vec![] };
+    Ok(Part { scalar, by_row, shape })
 }
 
 fn pool(kind: PoolKind, cursor: &mut Cursor) -> Result<Pool2d, String> {
