@@ -22,8 +22,10 @@ pub mod results;
 pub mod rewrite;
 pub mod saved;
 mod session;
+mod state;
 #[doc(hidden)]
 pub mod testing;
+pub mod training;
 
 pub use arrow;
 pub use error::{Error, Result};
@@ -33,3 +35,4 @@ pub use options::{BackendKind, Options};
 pub use profile::Profile;
 pub use results::{Outcome, Outputs};
 pub use session::{Program, Session, SessionBuilder};
+pub use state::State;

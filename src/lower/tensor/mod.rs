@@ -8,6 +8,7 @@
 //! | [`plan`], [`spec`], [`arena`] | the plan: stages, tensors in memory, memory |
 //! | [`stage`] | stages as functions, shared where they agree |
 //! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
+//! | `random` | random bits |
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
 //! | [`contract`] | products that sum over the rows of a program |
@@ -16,6 +17,7 @@
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
+//! | `updates` | results that go where an input lies |
 //! | [`target`] | the vector unit |
 //!
 //! Invariant: a stage's function gets everything through its record and writes one buffer; the values it gives do not
@@ -37,6 +39,7 @@ pub mod planner;
 pub mod pool;
 mod products;
 pub mod program;
+mod random;
 pub mod reduce;
 pub mod scalar;
 pub mod spec;
@@ -44,6 +47,7 @@ pub mod stage;
 pub mod steps;
 pub mod target;
 pub mod tile;
+mod updates;
 mod windows;
 pub mod winograd;
 

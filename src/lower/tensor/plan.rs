@@ -18,7 +18,7 @@ use super::target::Target;
 use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape, Steps};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where a buffer is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -165,6 +165,8 @@ pub struct Plan<'g> {
     pub prepare: Vec<Stage>,
     /// Run for every chunk of items, in order.
     pub stages: Vec<Stage>,
+    /// Inputs whose memory may become that of their next values while the program runs.
+    pub changing: HashSet<BufferId>,
 }
 
 impl<'g> Plan<'g> {
@@ -227,6 +229,7 @@ pub fn is_elementwise(op: &Op) -> bool {
             | Op::Select
             | Op::If
             | Op::Cast(_)
+            | Op::Random(_)
             | Op::BatchNorm { .. }
             | Op::Broadcast(_)
     )

@@ -8,6 +8,7 @@ use super::reduce::Along;
 use super::spec::{AxisSpec, BufferId, Size, Spec, row_major};
 use super::steps::{self, Open};
 use super::target::Target;
+use super::updates;
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar};
 use std::collections::{HashMap, HashSet};
@@ -78,6 +79,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         buffers: vec![],
         prepare: vec![],
         stages: vec![],
+        changing: HashSet::new(),
     };
     let mut planner = Planner {
         request,
@@ -106,6 +108,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         planner.node(node)?;
     }
     planner.outputs()?;
+    planner.plan.changing = updates::inputs(&planner.plan);
     Ok(planner.plan)
 }
 

@@ -16,7 +16,7 @@ use quearn_stage::low::{
     Block, Builder, Extern, FailSite, FuncId, Inst, Module, ModuleBuilder, Op, Prim, Ty, V, Value,
 };
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a record holds at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,7 @@ struct RecordEnv<'a, 'b> {
     b: &'b Builder,
     record: V<'b>,
     params: &'a RefCell<Vec<Param>>,
+    changing: &'a HashSet<BufferId>,
 }
 
 impl<'b> RecordEnv<'_, 'b> {
@@ -117,9 +118,10 @@ impl<'b> Env<'b> for RecordEnv<'_, 'b> {
         self.param(Param::Turn(backwards), Ty::I64)
     }
 
-    fn invariant(&self, _: BufferId) -> bool {
-        // A function writes one buffer, and no stage reads the elements that it writes but through `load_written`.
-        true
+    fn invariant(&self, buffer: BufferId) -> bool {
+        // A function writes one buffer, and no stage reads the elements that it writes but through `load_written`; a
+        // result may lie where an input that it is the next value of does.
+        !self.changing.contains(&buffer)
     }
 }
 
@@ -208,7 +210,7 @@ fn emit<'b>(
     params: &RefCell<Vec<Param>>,
     error: &RefCell<Option<LowerError>>,
 ) {
-    let env = RecordEnv { b, record, params };
+    let env = RecordEnv { b, record, params, changing: &plan.changing };
     stage.emit(&Eval { b, plan, env: &env, known: vec![], error }, lo, hi);
 }
 

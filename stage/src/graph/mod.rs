@@ -6,6 +6,7 @@
 //! | [`literal`] | constants |
 //! | [`op`] | the complete vocabulary, with meaning and type rules |
 //! | [`infer`] | the type rules as code: the only way to make a node goes through them |
+//! | [`philox`] | random bits, as `Op::Random` has them |
 //! | [`verify`](mod@verify) | what a well-formed graph is |
 //! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
@@ -14,6 +15,7 @@ pub mod infer;
 pub mod literal;
 pub mod op;
 pub mod parse;
+pub mod philox;
 pub mod print;
 pub mod ty;
 pub mod verify;

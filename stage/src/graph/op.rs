@@ -320,6 +320,9 @@ pub enum Op {
         /// Most characters.
         len: u32,
     },
+    /// `(seed, stream, counter)`: random bits that are a function of three i64, see [`super::philox`]; as f32 or f64 uniform
+    /// in 0..1 (without 1), as i64 uniform from 0 to 2^63 - 1.
+    Random(Scalar),
 
     // Table family.
     /// All rows of a named table. No inputs.
@@ -493,6 +496,7 @@ impl Op {
             Op::Cast(_) => "scalar.cast",
             Op::Like(_) => "scalar.like",
             Op::Substring { .. } => "scalar.substring",
+            Op::Random(_) => "scalar.random",
             Op::Scan { .. } => "rel.scan",
             Op::Filter => "rel.filter",
             Op::Project { .. } => "rel.project",

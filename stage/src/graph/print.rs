@@ -160,7 +160,7 @@ fn shown(ty: &Ty, node: Node) -> String {
 fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
     match op {
         Op::Const(literal) => format!(" {literal}"),
-        Op::Cast(to) => format!(" to {to}"),
+        Op::Cast(to) | Op::Random(to) => format!(" to {to}"),
         Op::Like(text) | Op::Column(text) | Op::Scan { table: text, .. } => format!(" {text:?}"),
         Op::Substring { start, len } => format!(" from {start} len {len}"),
         Op::Project { names } => format!(" as {names:?}"),

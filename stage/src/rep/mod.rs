@@ -27,6 +27,8 @@
 //! | `scalar` | operators and elementwise functions, of scalars, columns and tensors alike |
 //! | `table`, `row`, `group` | relational operators, the rows that their closures see, aggregation |
 //! | `tensor` | tensor operators |
+//! | `random` | random numbers, permutations, dropout |
+//! | `state` | what a program keeps from run to run, weights that are trained |
 //! | `bridge` | columns as tensors, tensors as columns |
 //! | `control` | conditions and loops |
 //! | `dynamic` | the twin whose type is known only when the program is built |
@@ -37,9 +39,11 @@ mod control;
 mod dynamic;
 mod group;
 mod marker;
+mod random;
 mod row;
 mod scalar;
 mod stage;
+mod state;
 mod table;
 mod tensor;
 
@@ -47,8 +51,10 @@ pub use constant::{Constant, IntoRep, Natural, date, dec, interval_days, interva
 pub use control::{Carried, If, Walk, When, if_, when};
 pub use group::{Agg, Groups, avg, count, count_distinct, count_of, max, min, sum};
 pub use marker::*;
+pub use random::Random;
 pub use row::Row;
 pub use stage::{Rep, Stage, StageError};
+pub use state::{SEED, STEP};
 pub use table::{Order, asc, desc};
 pub use tensor::{IntoDim, IntoShape, Window};
 

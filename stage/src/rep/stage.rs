@@ -2,6 +2,7 @@
 
 use super::constant::Natural;
 use super::marker::{Dyn, I64, Marker, ScalarMarker, Table, Tensor};
+use super::state::Training;
 use super::tensor::IntoShape;
 use crate::graph::{Elem, Field, Graph, GraphError, Literal, Node, Op, Ty, verify};
 use std::cell::{Cell, RefCell};
@@ -15,6 +16,7 @@ pub struct Stage {
     graph: RefCell<Graph>,
     error: RefCell<Option<StageError>>,
     regions: Cell<u32>,
+    pub(super) training: Training,
 }
 
 /// The first mistake in a program, and where in the source it was made.
@@ -108,9 +110,13 @@ impl Stage {
         self.bound(name.into(), shape, T::SCALAR.required(), false)
     }
 
-    /// A tensor that is given once, before the program runs many times.
+    /// A tensor that is given once, before the program runs many times; in a program [for training](Stage::for_training) one
+    /// that changes from run to run.
     #[track_caller]
     pub fn weight<T: ScalarMarker>(&self, name: impl Into<String>, shape: impl IntoShape) -> Rep<'_, Tensor<T>> {
+        if self.is_training() {
+            return self.trained(name.into(), shape, T::SCALAR.required());
+        }
         self.bound(name.into(), shape, T::SCALAR.required(), true)
     }
 
@@ -193,6 +199,16 @@ impl Stage {
 
     pub(super) fn poisoned<T>(&self) -> Rep<'_, T> {
         Rep { stage: self, node: None, marker: PhantomData }
+    }
+
+    /// A handle on a node of this program.
+    pub(super) fn handle<T>(&self, node: Node) -> Rep<'_, T> {
+        Rep { stage: self, node: Some(node), marker: PhantomData }
+    }
+
+    /// The operation of a node.
+    pub(super) fn op(&self, node: Node) -> Op {
+        self.graph.borrow().op(node).clone()
     }
 
     /// A number that no region of this program has.

@@ -35,6 +35,10 @@ fn scalar(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
             cursor.expect_word("to")?;
             Op::Cast(ty::scalar(cursor)?)
         }
+        "random" => {
+            cursor.expect_word("to")?;
+            Op::Random(ty::scalar(cursor)?)
+        }
         "like" => Op::Like(cursor.string()?),
         "substring" => Op::Substring { start: named(cursor, "from")?, len: named(cursor, "len")? },
         _ => {
