@@ -63,12 +63,18 @@ impl<'s> Random<'s> {
     /// positions, and a random bit says whether the two of a pair change places. So every element finds its place on its own.
     #[track_caller]
     pub fn permutation(self, count: u64) -> Rep<'s, Tensor<I64>> {
+        self.shuffled(count, self.seed.stage().iota(count))
+    }
+
+    /// What stands at some places of [`Random::permutation`]; the others are not made. Places outside have no meaning.
+    #[track_caller]
+    pub fn shuffled(self, count: u64, places: Rep<'s, Tensor<I64>>) -> Rep<'s, Tensor<I64>> {
         let stage = self.seed.stage();
         let rounds = i64::from(6 * (u64::BITS - count.leading_zeros()));
         let Some(n) = i64::try_from(count).ok().filter(|n| n.checked_mul(rounds.max(2)).is_some()) else {
             return stage.fail("scalar.random", format!("a permutation of {count} numbers"));
         };
-        stage.loop_(rounds, stage.iota(count), |round, x: Rep<'s, Tensor<I64>>| {
+        stage.loop_(rounds, places, |round, x: Rep<'s, Tensor<I64>>| {
             let round: Rep<'s, Tensor<I64>> = round.into_rep(stage);
             // Counters below 0 are those of the sums.
             let sum = self.at::<I64>(-round - 1) % n;
