@@ -27,6 +27,7 @@
 //! | `scalar` | operators and elementwise functions, of scalars, columns and tensors alike |
 //! | `table`, `row`, `group` | relational operators, the rows that their closures see, aggregation |
 //! | `tensor` | tensor operators |
+//! | `norm`, `loss` | normalisations and losses, spelled out in them |
 //! | `bridge` | columns as tensors, tensors as columns |
 //! | `control` | conditions and loops |
 //! | `dynamic` | the twin whose type is known only when the program is built |
@@ -36,7 +37,9 @@ mod constant;
 mod control;
 mod dynamic;
 mod group;
+mod loss;
 mod marker;
+mod norm;
 mod row;
 mod scalar;
 mod stage;
