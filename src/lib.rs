@@ -4,6 +4,7 @@
 //! [`prelude`]. What a program becomes on its way is told in `ARCHITECTURE.md`; [`explain`] shows it.
 #![doc = include_str!("../README.md")]
 
+pub mod autodiff;
 mod cache;
 pub mod compile;
 pub mod data;

@@ -1,6 +1,5 @@
 //! Batch norm in training: by the mean and variance of the batch, which also move the running ones.
 
-use quearn_stage::graph::Dim;
 use quearn_stage::rep::{Float, Rep, Tensor};
 
 /// Running mean and variance of a batch norm, two states [channels].
@@ -24,26 +23,14 @@ pub fn batch_norm<'s, T: Float>(
     eps: f64,
 ) -> Rep<'s, Tensor<T>> {
     let s = x.stage();
-    let shape = x.shape();
-    let axes = || (0..shape.len()).filter(|axis| *axis != 1);
-    let count: u64 = axes().filter_map(|axis| shape[axis].as_const()).product();
-    // A channel's number beside each of its elements.
-    let along = |values: Rep<'s, Tensor<T>>| {
-        let mut dims: Vec<Dim> = shape.iter().skip(1).map(|_| Dim::Const(1)).collect();
-        if let (Some(first), Some(channels)) = (dims.first_mut(), shape.get(1)) {
-            *first = channels.clone();
-        }
-        values.reshape(dims)
-    };
-    let mean = x.mean(axes());
-    let centred = x - along(mean);
-    let variance: Rep<'s, Tensor<T>> = (centred * centred).mean(axes());
+    let (y, mean, variance) = x.batch_norm_training(scale, bias, eps);
+    let others = x.shape().into_iter().enumerate().filter(|(axis, _)| *axis != 1);
+    let count: u64 = others.filter_map(|(_, dim)| dim.as_const()).product();
     let toward = |old: Rep<'s, Tensor<T>>, new: Rep<'s, Tensor<T>>| {
         old * s.number::<T>(1.0 - momentum) + new * s.number::<T>(momentum)
     };
-    let unbiased = count as f64 / (count.saturating_sub(1)).max(1) as f64;
+    let unbiased = count as f64 / count.saturating_sub(1).max(1) as f64;
     s.update(running.mean, toward(running.mean, mean));
     s.update(running.variance, toward(running.variance, variance * s.number::<T>(unbiased)));
-    let factor = scale / (variance + s.number::<T>(eps)).sqrt();
-    centred * along(factor) + along(bias)
+    y
 }

@@ -146,6 +146,12 @@ impl Graph {
         self.nodes.is_empty()
     }
 
+    /// A number that no region of the graph has.
+    pub fn free_region(&self) -> u32 {
+        let region = |data: &NodeData| if let Op::Param { region, .. } = data.op { Some(region + 1) } else { None };
+        self.nodes.iter().filter_map(region).max().unwrap_or(0)
+    }
+
     /// The side of a join or product that a column comes from; `None` for a mark, which the join makes.
     pub fn side_of(&self, pair: Node, column: &str) -> Option<Node> {
         if matches!(self.op(pair), Op::Join { kind: JoinKind::Mark(mark), .. } if mark == column) {

@@ -62,6 +62,8 @@ kinds! {
         Round = "round",
         /// Float arc tangent.
         Atan = "atan",
+        /// A float itself, which counts as constant when derivatives are taken.
+        Detach = "detach",
         /// Year of a date or timestamp, an i32.
         Year = "year",
         /// Month (1 to 12) of a date or timestamp, an i32.

@@ -29,6 +29,7 @@
 //! | `tensor` | tensor operators |
 //! | `random` | random numbers, permutations, dropout |
 //! | `state` | what a program keeps from run to run, weights that are trained |
+//! | `norm`, `loss` | normalisations and losses, spelled out in them |
 //! | `bridge` | columns as tensors, tensors as columns |
 //! | `control` | conditions and loops |
 //! | `dynamic` | the twin whose type is known only when the program is built |
@@ -38,7 +39,9 @@ mod constant;
 mod control;
 mod dynamic;
 mod group;
+mod loss;
 mod marker;
+mod norm;
 mod random;
 mod row;
 mod scalar;

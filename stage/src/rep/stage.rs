@@ -173,6 +173,41 @@ impl Stage {
         }
     }
 
+    /// Values that a function makes of others in the graph itself, `count` of them, as derivatives are made. Where one
+    /// of the others is poisoned, or the function fails, so are they; `op` names the function in messages.
+    #[track_caller]
+    pub fn extend<'s, T: Marker>(
+        &'s self,
+        op: &str,
+        of: &[Rep<'s, Dyn>],
+        count: usize,
+        make: impl FnOnce(&mut Graph, &[Node]) -> Result<Vec<Node>, GraphError>,
+    ) -> Vec<Rep<'s, T>> {
+        if of.iter().any(|input| !std::ptr::eq(self, input.stage)) {
+            self.fail::<T>(op, "its operands belong to different stages");
+            return vec![self.poisoned(); count];
+        }
+        let Some(nodes) = of.iter().map(|input| input.node).collect::<Option<Vec<Node>>>() else {
+            return vec![self.poisoned(); count];
+        };
+        let made = make(&mut self.graph.borrow_mut(), &nodes);
+        // Regions that were made have numbers that no other may have.
+        self.regions.set(self.regions.get().max(self.graph.borrow().free_region()));
+        let mut values = vec![];
+        match made {
+            Ok(made) if made.len() == count => {
+                for node in made {
+                    let value = Rep::<Dyn> { stage: self, node: Some(node), marker: PhantomData };
+                    values.push(value.checked(op, "a result"));
+                }
+            }
+            Ok(made) => values.push(self.fail(op, format!("gives {} values, expected {count}", made.len()))),
+            Err(error) => values.push(self.fail(&error.op, error.message)),
+        }
+        values.resize(count, self.poisoned());
+        values
+    }
+
     /// The node of an operation, or a poisoned handle.
     #[track_caller]
     pub(super) fn make<'s, T>(&'s self, op: Op, inputs: &[Rep<'s, Dyn>]) -> Rep<'s, T> {

@@ -1,0 +1,171 @@
+//! Derivatives of operators against central differences, once and (of smooth ones) twice, and as compiled code.
+
+mod autodiff_harness;
+
+use autodiff_harness::*;
+use quearn::prelude::*;
+
+#[test]
+fn functions_of_one_operand() {
+    let shape: &[&[u64]] = &[&[2, 3]];
+    check("neg", shape).run(|_, x| -x[0] * x[0]);
+    check("exp", shape).run(|_, x| x[0].exp());
+    check("log", shape).range(0.3, 2.0).run(|_, x| x[0].log());
+    check("sqrt", shape).range(0.3, 2.0).run(|_, x| x[0].sqrt());
+    check("tanh", shape).run(|_, x| x[0].tanh());
+    check("sigmoid", shape).run(|_, x| x[0].sigmoid());
+    check("erf", shape).run(|_, x| x[0].erf());
+    check("sin", shape).run(|_, x| x[0].sin());
+    check("cos", shape).run(|_, x| x[0].cos());
+    check("atan", shape).run(|_, x| x[0].atan());
+    check("relu", shape).kinked().run(|_, x| x[0].relu());
+    check("abs", shape).kinked().run(|_, x| x[0].abs());
+    check("floor", shape).kinked().run(|_, x| x[0].floor() + x[0].ceil() + x[0]);
+    check("detach", shape).kinked().run(|_, x| x[0] + x[0] - x[0]);
+}
+
+#[test]
+fn functions_of_two_operands_broadcast() {
+    let all: [&[&[u64]]; 5] = [&[&[2, 3], &[2, 3]], &[&[2, 3], &[3]], &[&[2, 1], &[1, 3]], &[&[], &[4]], &[&[2, 1, 2], &[3, 1]]];
+    for shapes in all {
+        check("add", shapes).run(|_, x| (x[0] + x[1]) * x[0]);
+        check("sub", shapes).run(|_, x| (x[0] - x[1]) * x[1]);
+        check("mul", shapes).run(|_, x| x[0] * x[1]);
+        check("div", shapes).range(0.5, 2.0).run(|_, x| x[0] / x[1]);
+        check("pow", shapes).range(0.5, 2.0).run(|_, x| x[0].pow(x[1]));
+        check("rem", shapes).range(0.6, 3.0).kinked().run(|_, x| x[0] % x[1]);
+        check("min", shapes).kinked().run(|_, x| x[0].minimum(x[1]));
+        check("max", shapes).kinked().run(|_, x| x[0].maximum(x[1]));
+        check("select", shapes).run(|s, x| {
+            let positive = x[0].gt(0.1);
+            let _ = s;
+            positive.choose(x[0] * x[1], x[1] * x[1])
+        });
+    }
+}
+
+#[test]
+fn powers_by_numbers() {
+    for exponent in [0.0, 1.0, 2.0, 3.0, 0.5, -1.0] {
+        check("pow", &[&[3]]).range(0.5, 2.0).run(move |_, x| x[0].pow(exponent));
+    }
+}
+
+#[test]
+fn places_of_elements() {
+    check("reshape", &[&[2, 6]]).run(|_, x| x[0].reshape([3u64, 4]).exp());
+    check("transpose", &[&[2, 3, 2]]).run(|_, x| x[0].permute([2, 0, 1]).exp());
+    check("broadcast", &[&[3, 1]]).run(|_, x| x[0].broadcast([2u64, 3, 4]).exp());
+    check("concat", &[&[2, 3], &[2, 1]]).run(|_, x| x[0].concat([x[1], x[0]], 1).exp());
+    check("stack", &[&[2, 2], &[2, 2]]).run(|s, x| {
+        let both: Rep<'_, Tensor<F64>> = s.extend("stack", &[x[0].dyn_(), x[1].dyn_()], 1, |g, n| {
+            Ok(vec![g.add(quearn_stage::graph::Op::Stack, n)?])
+        })[0];
+        both.exp()
+    });
+}
+
+#[test]
+fn slices_with_any_step() {
+    for (start, step, count) in [(0, 1, 3), (1, 1, 2), (0, 2, 3), (1, 2, 3), (6, -1, 7), (6, -2, 3), (5, -3, 2), (2, 5, 1), (1, 3, 2)] {
+        check("slice of rows", &[&[7, 2]]).run(move |_, x| x[0].slice(0, start, step, count).exp());
+        check("slice of columns", &[&[2, 7]]).run(move |_, x| x[0].slice(1, start, step, count).exp());
+        check("slice of a sum", &[&[2, 7]]).run(move |_, x| x[0].slice(1, start, step, count));
+    }
+}
+
+#[test]
+fn reductions() {
+    for axes in [vec![0], vec![1], vec![0, 2], vec![0, 1, 2]] {
+        let shapes: &[&[u64]] = &[&[2, 3, 2]];
+        let of = |axes: &Vec<usize>| axes.clone();
+        check("sum", shapes).run(|_, x| x[0].sum(of(&axes)).exp());
+        check("mean", shapes).run(|_, x| x[0].mean(of(&axes)).exp());
+        check("max", shapes).kinked().run(|_, x| x[0].max(of(&axes)).exp());
+        check("min", shapes).kinked().run(|_, x| x[0].min(of(&axes)).exp());
+        check("product", shapes).range(0.5, 1.5).run(|_, x| x[0].product(of(&axes)));
+    }
+    for axis in 0..3 {
+        check("softmax", &[&[2, 3, 2]]).run(move |_, x| x[0].softmax(axis));
+        check("log_softmax", &[&[2, 3, 2]]).run(move |_, x| x[0].log_softmax(axis));
+        check("cum_sum", &[&[2, 3, 2]]).run(move |_, x| x[0].exp().cum_sum(axis));
+    }
+}
+
+#[test]
+fn matrix_products() {
+    let all: [&[&[u64]]; 7] = [
+        &[&[2, 3], &[3, 4]],
+        &[&[5, 2, 3], &[3, 4]],
+        &[&[5, 2, 3], &[5, 3, 4]],
+        &[&[2, 3], &[5, 3, 4]],
+        &[&[2, 1, 2, 3], &[3, 3, 2]],
+        &[&[1, 3], &[3, 1]],
+        &[&[1, 2, 3], &[4, 3, 1]],
+    ];
+    for shapes in all {
+        check("matmul", shapes).run(|_, x| x[0].matmul(x[1]));
+    }
+}
+
+#[test]
+fn convolutions() {
+    let conv = |stride, padding, dilation, groups| Conv2d { stride, padding, dilation, groups };
+    let cases: [(&[&[u64]], Conv2d); 9] = [
+        (&[&[2, 2, 4, 5], &[3, 2, 3, 3], &[3]], conv([1, 1], [0, 0], [1, 1], 1)),
+        (&[&[1, 2, 4, 4], &[2, 2, 3, 3], &[2]], conv([1, 1], [1, 1], [1, 1], 1)),
+        (&[&[1, 1, 5, 6], &[2, 1, 2, 3], &[2]], conv([2, 2], [0, 1], [1, 1], 1)),
+        (&[&[2, 1, 6, 5], &[1, 1, 3, 2], &[1]], conv([2, 1], [1, 0], [1, 2], 1)),
+        (&[&[1, 4, 4, 3], &[6, 2, 2, 2], &[6]], conv([1, 1], [0, 0], [1, 1], 2)),
+        (&[&[2, 3, 4, 4], &[3, 1, 3, 3], &[3]], conv([1, 1], [1, 1], [1, 1], 3)),
+        (&[&[1, 2, 5, 5], &[2, 1, 2, 2], &[2]], conv([3, 2], [0, 0], [1, 1], 2)),
+        (&[&[1, 1, 3, 3], &[2, 1, 1, 1], &[2]], conv([1, 1], [2, 1], [1, 1], 1)),
+        (&[&[1, 2, 3, 3], &[2, 2, 1, 1], &[2]], conv([2, 2], [0, 0], [1, 1], 1)),
+    ];
+    for (shapes, conv) in cases {
+        let name = format!("conv2d {conv:?}");
+        check(&name, shapes).run(move |_, x| x[0].conv2d(x[1], Some(x[2]), conv.clone()));
+    }
+}
+
+#[test]
+fn poolings() {
+    let window = |kernel, stride, padding, ceil| Window { kernel, stride, padding, ceil };
+    let cases = [
+        window([2, 2], [2, 2], [0, 0], false),
+        window([2, 2], [2, 2], [0, 0], true),
+        window([3, 3], [2, 2], [0, 0], false),
+        window([3, 3], [2, 2], [1, 1], true),
+        window([2, 3], [1, 2], [1, 0], false),
+        window([1, 2], [3, 2], [0, 0], false),
+        window([2, 2], [2, 2], [1, 1], false),
+    ];
+    for window in cases {
+        let name = format!("{window:?}");
+        let shapes: &[&[u64]] = &[&[2, 2, 5, 6]];
+        check(&name, shapes).kinked().run(move |_, x| x[0].max_pool2d(window).exp());
+        check(&name, shapes).run(move |_, x| x[0].avg_pool2d(window).exp());
+    }
+}
+
+#[test]
+fn normalisations() {
+    let shapes: &[&[u64]] = &[&[2, 3, 2, 2], &[3], &[3], &[3], &[3]];
+    check("batch_norm", shapes).range(0.4, 1.5).run(|_, x| x[0].batch_norm(x[1], x[2], x[3], x[4], 1e-3));
+    let shapes: &[&[u64]] = &[&[4, 3], &[3], &[3]];
+    check("batch_norm of rows", shapes).run(|_, x| x[0].batch_norm_training(x[1], x[2], 1e-2).0);
+    let shapes: &[&[u64]] = &[&[3, 2, 2, 2], &[2], &[2]];
+    check("batch_norm in training", shapes).run(|_, x| x[0].batch_norm_training(x[1], x[2], 1e-2).0);
+}
+
+#[test]
+fn losses() {
+    let shapes: &[&[u64]] = &[&[4, 3]];
+    let targets = |c: Check<'static>| c.ints("t", &[4], &[2, 0, 1, 1]);
+    targets(check("cross_entropy", shapes)).range(-3.0, 3.0).run(|s, x| x[0].cross_entropy(s.input::<I64>("t", [4u64])));
+    targets(check("nll", shapes)).run(|s, x| x[0].log_softmax(1).nll(s.input::<I64>("t", [4u64])));
+    let shapes: &[&[u64]] = &[&[4, 3], &[4, 3]];
+    check("mse", shapes).run(|_, x| x[0].mse(x[1]));
+    check("l1", shapes).kinked().run(|_, x| x[0].l1(x[1]));
+    check("bce", shapes).range(0.1, 0.9).run(|_, x| (x[0] * 4.0 - 2.0).bce_with_logits(x[1]));
+}
