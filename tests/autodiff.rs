@@ -26,7 +26,8 @@ fn functions_of_one_operand() {
 
 #[test]
 fn functions_of_two_operands_broadcast() {
-    let all: [&[&[u64]]; 5] = [&[&[2, 3], &[2, 3]], &[&[2, 3], &[3]], &[&[2, 1], &[1, 3]], &[&[], &[4]], &[&[2, 1, 2], &[3, 1]]];
+    let all: [&[&[u64]]; 5] =
+        [&[&[2, 3], &[2, 3]], &[&[2, 3], &[3]], &[&[2, 1], &[1, 3]], &[&[], &[4]], &[&[2, 1, 2], &[3, 1]]];
     for shapes in all {
         check("add", shapes).run(|_, x| (x[0] + x[1]) * x[0]);
         check("sub", shapes).run(|_, x| (x[0] - x[1]) * x[1]);
@@ -67,7 +68,9 @@ fn places_of_elements() {
 
 #[test]
 fn slices_with_any_step() {
-    for (start, step, count) in [(0, 1, 3), (1, 1, 2), (0, 2, 3), (1, 2, 3), (6, -1, 7), (6, -2, 3), (5, -3, 2), (2, 5, 1), (1, 3, 2)] {
+    for (start, step, count) in
+        [(0, 1, 3), (1, 1, 2), (0, 2, 3), (1, 2, 3), (6, -1, 7), (6, -2, 3), (5, -3, 2), (2, 5, 1), (1, 3, 2)]
+    {
         check("slice of rows", &[&[7, 2]]).run(move |_, x| x[0].slice(0, start, step, count).exp());
         check("slice of columns", &[&[2, 7]]).run(move |_, x| x[0].slice(1, start, step, count).exp());
         check("slice of a sum", &[&[2, 7]]).run(move |_, x| x[0].slice(1, start, step, count));
@@ -162,7 +165,9 @@ fn normalisations() {
 fn losses() {
     let shapes: &[&[u64]] = &[&[4, 3]];
     let targets = |c: Check<'static>| c.ints("t", &[4], &[2, 0, 1, 1]);
-    targets(check("cross_entropy", shapes)).range(-3.0, 3.0).run(|s, x| x[0].cross_entropy(s.input::<I64>("t", [4u64])));
+    targets(check("cross_entropy", shapes))
+        .range(-3.0, 3.0)
+        .run(|s, x| x[0].cross_entropy(s.input::<I64>("t", [4u64])));
     targets(check("nll", shapes)).run(|s, x| x[0].log_softmax(1).nll(s.input::<I64>("t", [4u64])));
     let shapes: &[&[u64]] = &[&[4, 3], &[4, 3]];
     check("mse", shapes).run(|_, x| x[0].mse(x[1]));

@@ -46,11 +46,7 @@ pub(super) struct Reverse<'e, 'g> {
 }
 
 /// The adjoints of `wrt`, given those of some results.
-pub(super) fn pull_back(
-    e: &mut Emit<'_>,
-    seeds: &[(Node, Node)],
-    wrt: &[Node],
-) -> Result<Vec<Option<Node>>, Error> {
+pub(super) fn pull_back(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node]) -> Result<Vec<Option<Node>>, Error> {
     let Some(last) = seeds.iter().map(|(node, _)| *node).max() else { return Ok(vec![None; wrt.len()]) };
     let depends = Depends::on(e.graph, wrt, last);
     let mut reverse = Reverse { e, depends, adjoints: HashMap::new(), pending: BTreeSet::new() };

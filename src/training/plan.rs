@@ -65,10 +65,7 @@ impl Plan {
     ///
     /// # Errors
     /// A mistake in the program, an operator without a derivative among them.
-    pub fn new<T: Float>(
-        recipe: Recipe,
-        loss: impl for<'s> FnOnce(&'s Stage) -> Rep<'s, Tensor<T>>,
-    ) -> Result<Plan> {
+    pub fn new<T: Float>(recipe: Recipe, loss: impl for<'s> FnOnce(&'s Stage) -> Rep<'s, Tensor<T>>) -> Result<Plan> {
         let s = Stage::for_training();
         let loss = loss(&s);
         let mut plan = Plan { recipe, graph: Graph::default(), kept: vec![] };
@@ -100,7 +97,8 @@ impl Plan {
             gradients = clip.apply(&gradients);
         }
         for ((name, &value), gradient) in names.iter().zip(&weights).zip(gradients) {
-            let slots: Vec<_> = self.slots(name).iter().map(|slot| s.state::<T>(slot.name.clone(), value.shape())).collect();
+            let slots: Vec<_> =
+                self.slots(name).iter().map(|slot| s.state::<T>(slot.name.clone(), value.shape())).collect();
             let next = self.recipe.optimizer.step(moment, Parameter { value, gradient, slots: &slots });
             update(s, finite, &[&[value], &slots[..]].concat(), next);
             self.kept.extend(self.slots(name));
@@ -123,12 +121,7 @@ impl Plan {
 
 /// The next values of a weight and of its slots, unless the loss is not finite.
 #[track_caller]
-fn update<'s, T: Float>(
-    s: &'s Stage,
-    finite: Rep<'s, Tensor<Bool>>,
-    states: &[Rep<'s, Tensor<T>>],
-    next: Next<'s, T>,
-) {
+fn update<'s, T: Float>(s: &'s Stage, finite: Rep<'s, Tensor<Bool>>, states: &[Rep<'s, Tensor<T>>], next: Next<'s, T>) {
     let values = std::iter::once(next.value).chain(next.slots);
     states.iter().zip(values).for_each(|(&state, value)| s.update(state, finite.choose(value, state)));
 }

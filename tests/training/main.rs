@@ -3,6 +3,7 @@
 mod optimizers;
 mod random;
 mod state;
+mod trainer;
 
 use quearn::data::Element;
 use quearn::eval::{EvalTensor, Inputs, evaluate};
