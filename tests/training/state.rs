@@ -157,7 +157,7 @@ fn bad_updates() {
     };
     assert!(fails(|s| drop(s.state::<F32>("w", ["n"]))).contains("extents of the state \"w\" must be known"));
     let shape = fails(|s| s.update(s.state::<F32>("w", [2]), s.input::<F32>("x", [3])));
-    assert!(shape.contains("the next value of \"w\" is tensor<f32>[3], expected tensor<f32>[2]"), "{shape}");
+    assert!(shape.contains("the next value of \"w\" is [3] f32, expected [2] f32"), "{shape}");
     let weight = fails(|s| s.update(s.weight::<F32>("w", [2]), s.input::<F32>("x", [2])));
     assert!(weight.contains("tensor.input is no state"), "{weight}");
     let computed = fails(|s| s.update(s.state::<F32>("w", [2]) + 1.0, s.input::<F32>("x", [2])));
