@@ -81,7 +81,7 @@ pub(super) fn stack(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
     let Some(last) = shape.len().checked_sub(1) else {
         return call.inputs.iter().try_for_each(|&input| r.give(input, adjoint));
     };
-    for (i, &input) in call.inputs.iter().enumerate(){
+    for (i, &input) in call.inputs.iter().enumerate() {
         if !r.wants(input) {
             continue;
         }

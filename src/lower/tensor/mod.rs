@@ -15,6 +15,7 @@
 //! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
+//! | [`scatter`] | values added at places that are known later |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
 //! | [`target`] | the vector unit |
 //!
@@ -39,6 +40,7 @@ mod products;
 pub mod program;
 pub mod reduce;
 pub mod scalar;
+pub mod scatter;
 pub mod spec;
 pub mod stage;
 pub mod steps;
