@@ -3,6 +3,8 @@
 mod autodiff_harness;
 
 use autodiff_harness::*;
+use quearn::autodiff::gradients;
+use quearn::eval::{EvalTensor, Inputs, evaluate};
 use quearn::prelude::*;
 
 #[test]
@@ -173,4 +175,124 @@ fn losses() {
     check("mse", shapes).run(|_, x| x[0].mse(x[1]));
     check("l1", shapes).kinked().run(|_, x| x[0].l1(x[1]));
     check("bce", shapes).range(0.1, 0.9).run(|_, x| (x[0] * 4.0 - 2.0).bce_with_logits(x[1]));
+}
+
+#[test]
+fn elements_at_places_known_later() {
+    let places: &[i64] = &[4, 0, 4, 2, 4, 1];
+    let index = |s| Stage::input::<I64>(s, "i", [2u64, 3]);
+    let with = |c: Check<'static>| c.ints("i", &[2, 3], places);
+    with(check("gather of rows", &[&[5, 2]])).run(|s, x| x[0].exp().gather(index(s)).sin());
+    with(check("gather of numbers", &[&[5]])).run(|s, x| x[0].gather(index(s)).exp());
+    with(check("gather of matrices", &[&[5, 2, 9]])).run(|s, x| x[0].gather(index(s)).exp());
+    with(check("scatter_add", &[&[5, 2], &[2, 3, 2]])).run(|s, x| x[0].exp().scatter_add(index(s), x[1].sin()).exp());
+    with(check("scatter_add of numbers", &[&[70], &[2, 3]])).run(|s, x| x[0].scatter_add(index(s), x[1]).exp());
+}
+
+#[test]
+fn a_scatter_outside_is_an_error() {
+    for (place, fails) in [(3, false), (4, true), (-1, true)] {
+        let graph = graph(|s| {
+            let (x, i) = (s.input::<F64>("x", [4u64, 2]), s.input::<I64>("i", [1u64]));
+            s.output("y", x.scatter_add(i, s.input::<F64>("v", [1u64, 2])));
+        });
+        let inputs = Inputs::new()
+            .tensor("x", EvalTensor::floats(Scalar::F64, &[4, 2], vec![1.0; 8]))
+            .tensor("i", EvalTensor::ints(Scalar::I64, &[1], [place]))
+            .tensor("v", EvalTensor::floats(Scalar::F64, &[1, 2], vec![2.0; 2]));
+        assert_eq!(evaluate(&graph, &inputs).is_err(), fails, "{place}");
+        for backend in backends() {
+            let mut session = Session::builder().backend(backend).build().unwrap();
+            for (name, tensor) in &inputs.tensors {
+                session.bind(name, StoredTensor::try_from(tensor).unwrap());
+            }
+            let found = session.run(&graph);
+            assert_eq!(found.is_err(), fails, "{place}");
+            if let Err(error) = found {
+                assert!(error.to_string().contains("scatter_add"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn back_through_time() {
+    for back in [false, true] {
+        let walk = move |axis| Walk { count: 3, axis, back };
+        let shapes: &[&[u64]] = &[&[3, 2, 2], &[2, 3], &[2, 3], &[3, 3], &[3]];
+        check("recurrent network", shapes).run(move |s, x| {
+            let [xs, h, w, u, b] = x[..] else { panic!("five arguments") };
+            let (last, all) = s.steps(walk(0), h, xs, |h, x| {
+                let next = (x.matmul(w) + h.matmul(u) + b).tanh();
+                (next, next)
+            });
+            last + all.sum([0])
+        });
+        check("two values carried along axis 1", &[&[2, 3, 2], &[2, 2], &[2, 2]]).run(move |s, x| {
+            let ((c, h), (cs, hs)) = s.steps(walk(1), (x[1], x[2]), x[0], |(c, h), x| {
+                let gate = (x + h).sigmoid();
+                let c = c * gate + x;
+                ((c, c.tanh() * gate), (c, gate))
+            });
+            c * h + cs.sum([1]) * hs.mean([1])
+        });
+        check("only what is collected", &[&[3, 2], &[2]]).run(move |s, x| {
+            let (_, all) = s.steps(walk(0), x[1], x[0], |h, x| (h * x, (h + x).exp()));
+            all
+        });
+    }
+}
+
+#[test]
+fn loops_of_known_length() {
+    check("loop", &[&[2], &[2]]).run(|s, x| s.loop_(3, x[0], |_, v: Floats<'_>| (v * x[1]).sin()));
+    check("loop with two values", &[&[2], &[2]]).run(|s, x| {
+        let (a, b) = s.loop_(2, (x[0], x[1]), |_, (a, b): (Floats<'_>, Floats<'_>)| (a * b, a + b));
+        a * b
+    });
+}
+
+/// The message for a program that has no derivative.
+fn mistake(write: impl for<'s> Fn(&'s Stage, Floats<'s>) -> Floats<'s>) -> String {
+    let s = Stage::new();
+    let x = s.input::<F64>("x", [2u64]);
+    s.output("g", gradients(write(&s, x), &[x])[0]);
+    s.finish().unwrap_err().error.to_string()
+}
+
+#[test]
+fn what_has_no_derivative_is_named() {
+    let trips =
+        mistake(|s, x| s.loop_(s.input::<I64>("n", [0u64; 0]).as_column(), x, |_, x: Floats<'_>| x * x).sum([0]));
+    assert_eq!(trips, "autodiff: no derivative of control.loop (v5): the number of rounds must be a positive constant");
+    assert_eq!(mistake(|_, x| x.exp()), "autodiff: a loss must be a float scalar, found [2] f64");
+    let s = Stage::new();
+    let (x, i) = (s.input::<F64>("x", [2u64]), s.input::<I64>("i", [2u64]));
+    gradients(x.sum([0]), &[i]);
+    let found = s.finish().unwrap_err().error.to_string();
+    assert_eq!(found, "autodiff: gradients are taken by tensors of floats, found v1 of type [2] i64");
+}
+
+#[test]
+fn integers_stop_gradients() {
+    let graph = graph(|s| {
+        let x = s.input::<F64>("x", [3u64]);
+        let best: Floats<'_> = x.arg_max(0).cast::<F64>();
+        s.output("g", gradients(best + x.detach().sum([0]), &[x])[0]);
+    });
+    assert!(graph.to_string().contains("scalar.const 0.0"), "{graph}");
+    assert!(!graph.to_string().contains("arg_max"), "{graph}");
+}
+
+#[test]
+fn derived_graphs_are_small() {
+    let graph = graph(|s| {
+        let (x, t) = (s.input::<F32>("x", ("batch", 4)), s.input::<F32>("t", ("batch", 2)));
+        let (w, b) = (s.weight::<F32>("w", [4, 2]), s.weight::<F32>("b", [2u64]));
+        let loss = (x.matmul(w) + b).mse(t);
+        let [dw, db] = gradients(loss, &[w, b])[..] else { panic!("two gradients") };
+        s.output("dw", dw);
+        s.output("db", db);
+    });
+    insta::assert_snapshot!(graph, @"");
 }

@@ -47,6 +47,15 @@ pub(super) struct Reverse<'e, 'g> {
 
 /// The adjoints of `wrt`, given those of some results.
 pub(super) fn pull_back(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node]) -> Result<Vec<Option<Node>>, Error> {
+    walk(e, seeds, wrt, false)
+}
+
+/// The same with `wrt` taken as independent of each other: what one of them is made of is not looked at.
+pub(super) fn pull_back_to(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node]) -> Result<Vec<Option<Node>>, Error> {
+    walk(e, seeds, wrt, true)
+}
+
+fn walk(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node], stops: bool) -> Result<Vec<Option<Node>>, Error> {
     let Some(last) = seeds.iter().map(|(node, _)| *node).max() else { return Ok(vec![None; wrt.len()]) };
     let depends = Depends::on(e.graph, wrt, last);
     let mut reverse = Reverse { e, depends, adjoints: HashMap::new(), pending: BTreeSet::new() };
@@ -55,7 +64,9 @@ pub(super) fn pull_back(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node]) 
     }
     // A node is larger than its inputs, so that all users of the largest one have been seen.
     while let Some(node) = reverse.pending.pop_last() {
-        reverse.step(node)?;
+        if !(stops && wrt.contains(&node)) {
+            reverse.step(node)?;
+        }
     }
     Ok(wrt.iter().map(|&node| reverse.found(node)).collect())
 }

@@ -347,7 +347,10 @@ impl<'a> Machine<'a> {
         let op = self.graph.op(node);
         let elem = self.elem(node);
         let mixes = matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. })
-            || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. });
+            || matches!(
+                op,
+                Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. } | Op::ScatterAdd
+            );
         let operands = if mixes { self.whole(node)? } else { self.tensors(self.graph.inputs(node))? };
         let refs: Vec<&EvalTensor> = operands.iter().map(Rc::as_ref).collect();
         let value = match op {
@@ -369,6 +372,7 @@ impl<'a> Machine<'a> {
             Op::Transpose(perm) => tensor::transpose(refs[0], perm),
             Op::ArgMax { axis } => tensor::arg_max(refs[0], *axis),
             Op::Gather => tensor::gather(refs[0], refs[1], elem),
+            Op::ScatterAdd => tensor::scatter_add(refs[0], refs[1], refs[2]),
             Op::Stack => tensor::stack(&refs, elem),
             Op::Single => refs[0].clone().with_type(elem, vec![]),
             op => elementwise::evaluate(op, &refs, elem),

@@ -10,15 +10,19 @@
 //! | `conv` | convolutions |
 //! | `pool` | poolings |
 //! | `norm` | batch normalisation |
+//! | `index` | elements at places that are known later |
+//! | `steps` | steps along an axis, loops |
 
 mod conv;
 mod elementwise;
+mod index;
 mod norm;
 mod place;
 mod pool;
 mod product;
 mod reduce;
 mod shape;
+mod steps;
 
 use super::Error;
 use super::reverse::{Call, Reverse};
@@ -52,6 +56,11 @@ pub(super) fn rule(op: &Op) -> Option<Rule> {
         Op::Slice { .. } => shape::slice,
         Op::Broadcast(_) => shape::broadcast,
         Op::Stack => shape::stack,
+        Op::Gather => index::gather,
+        Op::ScatterAdd => index::scatter_add,
+        Op::Item(_) => steps::item,
+        Op::Steps(_) => steps::steps,
+        Op::Loop(_) => steps::loop_,
         _ => return None,
     })
 }

@@ -44,6 +44,7 @@ pub fn is_tensor_op(op: &Op) -> bool {
             | Op::CumSum { .. }
             | Op::ArgMax { .. }
             | Op::Gather
+            | Op::ScatterAdd
             | Op::Stack
             | Op::Steps(_)
             | Op::Input { .. }

@@ -16,6 +16,7 @@
 //! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
+//! | [`scatter`] | values added at places that are known later |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
 //! | `updates` | results that go where an input lies |
 //! | [`target`] | the vector unit |
@@ -42,6 +43,7 @@ pub mod program;
 mod random;
 pub mod reduce;
 pub mod scalar;
+pub mod scatter;
 pub mod spec;
 pub mod stage;
 pub mod steps;

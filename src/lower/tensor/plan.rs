@@ -12,6 +12,7 @@ use super::gemm::{Gemm, Pack};
 use super::nest::{Nest, Vectors};
 use super::pool::Pool;
 use super::reduce::{Lines, Reduce};
+use super::scatter::Scatter;
 use super::spec::{BufferId, Size, Spec, storage};
 use super::steps::{By, Walk};
 use super::target::Target;
@@ -124,6 +125,8 @@ pub enum Kind {
     Reduce(Box<Reduce>),
     /// A softmax, running sums, or positions of maxima.
     Lines(Box<Lines>),
+    /// Values added at places that are known later.
+    Scatter(Box<Scatter>),
     /// The zeros around an image.
     Halo(Spec),
     /// Packing of a weight.

@@ -124,6 +124,7 @@ fn is_heavy(op: &Op) -> bool {
             | Op::Reduce { .. }
             | Op::ArgMax { .. }
             | Op::CumSum { .. }
+            | Op::ScatterAdd
             | Op::Stack
     )
 }
@@ -473,6 +474,7 @@ impl<'g> Planner<'_, 'g> {
             Op::Softmax { axis } => self.lines(node, *axis, Along::Softmax),
             Op::ArgMax { axis } => self.lines(node, *axis, Along::ArgMax),
             Op::CumSum { axis } => self.lines(node, *axis, Along::CumSum),
+            Op::ScatterAdd => self.scatter_add(node),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Stack => self.stack(node),
             op => Err(self.plan.unsupported(node, op.name())),

@@ -8,6 +8,7 @@ use super::contract;
 use super::eval::{Env, Eval};
 use super::nest::Nest;
 use super::plan::{Kind, Place, Plan, Stage};
+use super::scatter;
 use super::spec::{BufferId, Size, Spec};
 use crate::lower::Cx;
 use crate::lower::error::LowerError;
@@ -271,6 +272,7 @@ impl Stage {
             Kind::Pool(pool) => pool.emit(ev, lo, hi),
             Kind::Reduce(reduce) => reduce.emit(ev, lo, hi),
             Kind::Lines(lines) => lines.emit(ev, lo, hi),
+            Kind::Scatter(scatter) => scatter.emit(ev, lo, hi),
             Kind::Halo(spec) => halo(ev, spec, lo, hi),
             Kind::Pack(pack) => pack.emit(ev, lo, hi),
             Kind::Steps(walk) => walk.emit(ev),
@@ -303,6 +305,7 @@ impl Stage {
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
             Kind::Lines(lines) => nest(&lines.nest, lines.elements()),
+            Kind::Scatter(_) => (one * scatter::PARTS, 1),
             Kind::Halo(spec) if has_planes(spec) => (size(&spec.axes[0].size) * size(&spec.axes[1].size), 64),
             Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
             Kind::Steps(_) => (one, 1),
@@ -326,6 +329,7 @@ impl Stage {
             Kind::Pool(pool) => pool.out.buffer,
             Kind::Reduce(reduce) => reduce.out.buffer,
             Kind::Lines(lines) => lines.out.buffer,
+            Kind::Scatter(scatter) => scatter.out.buffer,
             Kind::Halo(spec) => spec.buffer,
             Kind::Pack(pack) => pack.out,
         };

@@ -123,7 +123,7 @@ fn fails_itself(graph: &Graph, node: Node) -> bool {
         // Its region is among what it depends on.
         Op::Steps(_) => false,
         Op::Concat { .. } | Op::Reshape(_) | Op::Transpose(_) | Op::Stack | Op::Single | Op::Item(_) => false,
-        Op::Gather | Op::Loop(_) => true,
+        Op::Gather | Op::ScatterAdd | Op::Loop(_) => true,
         // Tables are asked about their columns and operands, not as values.
         _ => true,
     }

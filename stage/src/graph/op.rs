@@ -447,6 +447,10 @@ pub enum Op {
     /// `(data, index)`: `data[index[i…], ..]`: the shape of `index`, then that of `data` without its first dimension. An
     /// index outside is an error.
     Gather,
+    /// `(data, index, values)`: `data` with `values[i…, ..]` added to `data[index[i…], ..]`, once for each `i…`, also where
+    /// indices are equal: `values` has the shape of `index`, then that of `data` without its first dimension. Floats of one
+    /// type. An index outside is an error. Sums are added up in the order of the indices.
+    ScatterAdd,
 
     // Bridge family.
     /// `(t)`: a column as a tensor over the rows of `t` (and its inner shape).
@@ -520,6 +524,7 @@ impl Op {
             Op::CumSum { .. } => "tensor.cum_sum",
             Op::ArgMax { .. } => "tensor.arg_max",
             Op::Gather => "tensor.gather",
+            Op::ScatterAdd => "tensor.scatter_add",
             Op::Column(_) => "bridge.column",
             Op::Stack => "bridge.stack",
             Op::Single => "bridge.single",

@@ -164,6 +164,7 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
         "cum_sum" => Op::CumSum { axis: named(cursor, "axis")? },
         "transpose" => Op::Transpose(numbers(cursor, "perm")?),
         "gather" => Op::Gather,
+        "scatter_add" => Op::ScatterAdd,
         _ => return Ok(None),
     }))
 }
