@@ -1,7 +1,9 @@
 //! Training: optimisers, random numbers, state that stays from run to run, the trainer.
 
+mod history;
 mod optimizers;
 mod random;
+mod schedules;
 mod state;
 mod trainer;
 

@@ -52,12 +52,12 @@ impl Adam {
 
     #[track_caller]
     pub(super) fn step<'s, T: Float>(&self, moment: Moment<'s>, p: Parameter<'_, 's, T>) -> Next<'s, T> {
-        self.from_gradient(moment, &p, p.decayed(self.weight_decay), p.value)
+        self.along(moment, &p, p.decayed(self.weight_decay), p.value)
     }
 
     /// The step from `value` along a gradient.
     #[track_caller]
-    fn from_gradient<'s, T: Float>(
+    fn along<'s, T: Float>(
         &self,
         Moment { rate, step }: Moment<'s>,
         p: &Parameter<'_, 's, T>,
@@ -94,6 +94,6 @@ impl AdamW {
     #[track_caller]
     pub(super) fn step<'s, T: Float>(&self, moment: Moment<'s>, p: Parameter<'_, 's, T>) -> Next<'s, T> {
         let kept: Rep<'s, Tensor<T>> = (1.0 - moment.rate * self.weight_decay).cast::<T>();
-        self.adam().from_gradient(moment, &p, p.gradient, p.value * kept)
+        self.adam().along(moment, &p, p.gradient, p.value * kept)
     }
 }
