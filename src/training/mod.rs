@@ -34,4 +34,4 @@ pub use norm::batch_norm;
 pub use optimizer::{Adagrad, Adam, AdamW, Moment, Next, Optimizer, Parameter, RmsProp, Sgd, Slot};
 pub use plan::{Kept, Plan, Recipe};
 pub use schedule::Schedule;
-pub use trainer::{Fit, Score, Step, Trainer};
+pub use trainer::{Fit, Score, Step, Trainer, Watch};

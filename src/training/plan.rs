@@ -1,7 +1,7 @@
 //! A step of training as a program: forward, loss, backward, update.
 
 use super::clip::Clip;
-use super::optimizer::{Moment, Next, Optimizer, Parameter};
+use super::optimizer::{Moment, Optimizer, Parameter};
 use super::schedule::Schedule;
 use crate::autodiff::gradients;
 use crate::error::Result;
@@ -100,10 +100,12 @@ impl Plan {
             let slots: Vec<_> =
                 self.slots(name).iter().map(|slot| s.state::<T>(slot.name.clone(), value.shape())).collect();
             let next = self.recipe.optimizer.step(moment, Parameter { value, gradient, slots: &slots });
-            update(s, finite, &[&[value], &slots[..]].concat(), next);
+            s.update(value, next.value);
+            slots.iter().zip(next.slots).for_each(|(&slot, next)| s.update(slot, next));
             self.kept.extend(self.slots(name));
         }
-        s.update(done, finite.choose(done + 1, done));
+        s.update(done, done + 1);
+        s.update_only_if(finite);
         self.kept.push(Kept { name: STEP.to_owned(), scalar: Scalar::I64, shape: vec![], initial: Some(0.0) });
         s.output(LOSS, loss.cast::<F64>());
     }
@@ -117,13 +119,6 @@ impl Plan {
         };
         slots.map(kept).collect()
     }
-}
-
-/// The next values of a weight and of its slots, unless the loss is not finite.
-#[track_caller]
-fn update<'s, T: Float>(s: &'s Stage, finite: Rep<'s, Tensor<Bool>>, states: &[Rep<'s, Tensor<T>>], next: Next<'s, T>) {
-    let values = std::iter::once(next.value).chain(next.slots);
-    states.iter().zip(values).for_each(|(&state, value)| s.update(state, finite.choose(value, state)));
 }
 
 /// All that a graph keeps from run to run, in the order of names; `added` by training.

@@ -78,9 +78,18 @@ pub struct Fit<'f> {
     /// Folder for a checkpoint after each epoch.
     pub checkpoint: Option<PathBuf>,
     /// Is told of each step; may stop, as if all epochs were done.
-    pub watch: &'f mut dyn FnMut(&Step) -> ControlFlow<()>,
+    pub watch: Option<&'f mut Watch<'f>>,
 }
 
+impl Fit<'_> {
+    /// So many epochs of so many steps, and nothing else.
+    pub fn new(epochs: u64, steps: u64) -> Self {
+        Fit { epochs, steps, score: None, patience: None, checkpoint: None, watch: None }
+    }
+}
+
+/// Is told of steps.
+pub type Watch<'f> = dyn FnMut(&Step) -> ControlFlow<()> + 'f;
 /// Scores weights.
 pub type Score<'f> = dyn FnMut(&Tensors) -> Result<f64> + 'f;
 
@@ -145,7 +154,7 @@ impl<'s> Trainer<'s> {
         let all = fit.epochs.saturating_mul(fit.steps);
         while self.step < all && !self.history.is_stale(fit.patience) {
             let step = self.step(inputs)?;
-            let stop = (fit.watch)(&step).is_break();
+            let stop = fit.watch.as_mut().is_some_and(|watch| watch(&step).is_break());
             if self.step.is_multiple_of(fit.steps) {
                 self.end_epoch(self.step / fit.steps, &mut fit)?;
             }

@@ -53,10 +53,8 @@ fn session() -> Session {
 
 /// So many epochs.
 fn fit(trainer: &mut Trainer<'_>, epochs: u64, checkpoint: Option<&Path>) {
-    let watch = &mut |_: &_| ControlFlow::Continue(());
-    let steps = steps_in_epoch(ROWS, BATCH);
     let checkpoint = checkpoint.map(Path::to_owned);
-    trainer.fit(&data(), Fit { epochs, steps, score: None, patience: None, checkpoint, watch }).unwrap();
+    trainer.fit(&data(), Fit { checkpoint, ..Fit::new(epochs, steps_in_epoch(ROWS, BATCH)) }).unwrap();
 }
 
 #[test]
@@ -214,17 +212,16 @@ fn stops_early() {
     let mut trainer = started(&session);
     let mut scores = [0.5, 0.6, 0.55, 0.6, 0.9].into_iter();
     let mut score = |_: &Tensors| Ok(scores.next().unwrap_or(0.0));
-    let watch = &mut |_: &_| ControlFlow::Continue(());
-    let fit = Fit { epochs: 10, steps: 6, score: Some(&mut score), patience: Some(2), checkpoint: None, watch };
+    let fit = Fit { score: Some(&mut score), patience: Some(2), ..Fit::new(10, 6) };
     trainer.fit(&data(), fit).unwrap();
     assert_eq!(trainer.history.scores.iter().map(|s| s.score).collect::<Vec<_>>(), [0.5, 0.6, 0.55, 0.6]);
 
     let mut steps = 0;
-    let watch = &mut |_: &_| {
+    let mut watch = |_: &_| {
         steps += 1;
         if steps == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let fit = Fit { epochs: 10, steps: 6, score: None, patience: None, checkpoint: None, watch };
+    let fit = Fit { watch: Some(&mut watch), ..Fit::new(10, 6) };
     let before = trainer.steps();
     trainer.fit(&data(), fit).unwrap();
     assert_eq!(trainer.steps(), before + 3);

@@ -243,7 +243,7 @@ impl Train {
             score: Some(&mut score),
             patience: self.patience,
             checkpoint: self.checkpoint.clone(),
-            watch: &mut watch,
+            watch: Some(&mut watch),
         };
         let seconds = trainer.fit(train, fit);
         bar.finish_and_clear();

@@ -246,6 +246,18 @@ impl Stage {
         self.graph.borrow().op(node).clone()
     }
 
+    /// The results so far.
+    pub(super) fn outputs(&self) -> Vec<(String, Node)> {
+        self.graph.borrow().outputs().to_vec()
+    }
+
+    /// Other results in their place.
+    pub(super) fn set_outputs(&self, outputs: Vec<(String, Node)>) {
+        let mut graph = self.graph.borrow_mut();
+        graph.clear_outputs();
+        outputs.into_iter().for_each(|(name, node)| graph.output(name, node));
+    }
+
     /// A number that no region of this program has.
     pub(super) fn new_region(&self) -> u32 {
         self.regions.replace(self.regions.get() + 1)

@@ -4,7 +4,7 @@
 //! of both, and hands the next value to the next run; where nothing reads the old value after the new one is written,
 //! both are the same memory.
 
-use super::marker::{Dyn, ElementMarker, I64, ScalarMarker, Tensor};
+use super::marker::{Bool, Dyn, ElementMarker, I64, ScalarMarker, Tensor};
 use super::random::Random;
 use super::stage::{Rep, Stage};
 use super::tensor::IntoShape;
@@ -28,6 +28,8 @@ pub(super) struct Training {
     weights: RefCell<Vec<(String, Node)>>,
     /// Streams of random numbers so far.
     streams: Cell<i64>,
+    /// States that have a next value so far, by name.
+    updates: RefCell<Vec<(String, Node)>>,
 }
 
 impl Stage {
@@ -86,7 +88,10 @@ impl Stage {
     pub fn update<'s, T: ElementMarker>(&'s self, state: Rep<'s, Tensor<T>>, value: Rep<'s, Tensor<T>>) {
         let (Some(node), Some(to), Some(found)) = (state.node(), state.ty(), value.ty()) else { return };
         match self.op(node) {
-            Op::Input { name, weight: false, .. } if found == to => self.output(name, value),
+            Op::Input { name, weight: false, .. } if found == to => {
+                self.training.updates.borrow_mut().push((name.clone(), node));
+                self.output(name, value);
+            }
             Op::Input { name, weight: false, .. } => {
                 self.fail::<Dyn>("update", format!("the next value of {name:?} is {found}, expected {to}"));
             }
@@ -94,6 +99,19 @@ impl Stage {
                 self.fail::<Dyn>("update", format!("{} is no state", op.name()));
             }
         }
+    }
+
+    /// Makes all updates so far depend on a condition, a scalar: where it is false, a state stays as it is.
+    #[track_caller]
+    pub fn update_only_if<'s>(&'s self, condition: Rep<'s, Tensor<Bool>>) {
+        let mut outputs = self.outputs();
+        for (name, state) in self.training.updates.take() {
+            let Some((_, value)) = outputs.iter_mut().find(|(output, _)| *output == name) else { continue };
+            let arms = [self.handle::<Dyn>(*value), self.handle(state)];
+            let chosen: Rep<'_, Dyn> = self.make(Op::Select, &[condition.dyn_(), arms[0], arms[1]]);
+            *value = chosen.node().unwrap_or(*value);
+        }
+        self.set_outputs(outputs);
     }
 
     /// Random numbers of this step of training, others at each call; none in a program that is not for training.
