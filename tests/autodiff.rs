@@ -177,10 +177,13 @@ fn losses() {
     check("bce", shapes).range(0.1, 0.9).run(|_, x| (x[0] * 4.0 - 2.0).bce_with_logits(x[1]));
 }
 
+fn index(s: &Stage) -> Rep<'_, Tensor<I64>> {
+    s.input("i", [2u64, 3])
+}
+
 #[test]
 fn elements_at_places_known_later() {
     let places: &[i64] = &[4, 0, 4, 2, 4, 1];
-    let index = |s| Stage::input::<I64>(s, "i", [2u64, 3]);
     let with = |c: Check<'static>| c.ints("i", &[2, 3], places);
     with(check("gather of rows", &[&[5, 2]])).run(|s, x| x[0].exp().gather(index(s)).sin());
     with(check("gather of numbers", &[&[5]])).run(|s, x| x[0].gather(index(s)).exp());
@@ -287,12 +290,33 @@ fn integers_stop_gradients() {
 #[test]
 fn derived_graphs_are_small() {
     let graph = graph(|s| {
-        let (x, t) = (s.input::<F32>("x", ("batch", 4)), s.input::<F32>("t", ("batch", 2)));
-        let (w, b) = (s.weight::<F32>("w", [4, 2]), s.weight::<F32>("b", [2u64]));
+        let (x, t) = (s.input::<F32>("x", ("batch", 4u64)), s.input::<F32>("t", ("batch", 2u64)));
+        let (w, b) = (s.weight::<F32>("w", [4u64, 2]), s.weight::<F32>("b", [2u64]));
         let loss = (x.matmul(w) + b).mse(t);
         let [dw, db] = gradients(loss, &[w, b])[..] else { panic!("two gradients") };
         s.output("dw", dw);
         s.output("db", db);
     });
-    insta::assert_snapshot!(graph, @"");
+    insta::assert_snapshot!(graph, @r#"
+    v0: [batch, 4] f32 = tensor.input "x"
+    v1: [batch, 2] f32 = tensor.input "t"
+    v2: [4, 2] f32 = tensor.input "w" weight
+    v3: [2] f32 = tensor.input "b" weight
+    v4: [batch, 2] f32 = tensor.matmul v0, v2
+    v5: [batch, 2] f32 = scalar.add v4, v3
+    v6: [batch, 2] f32 = scalar.sub v5, v1
+    v7: f32 = scalar.const 1.0:f32
+    v8: [batch] f32 = tensor.broadcast v7 to [batch]
+    v9: f32 = tensor.reduce_sum v8 axes [0]
+    v10: f32 = scalar.const 2.0:f32
+    v11: f32 = scalar.mul v9, v10
+    v12: f32 = scalar.div v7, v11
+    v13: [batch, 2] f32 = scalar.mul v12, v6
+    v14: [batch, 2] f32 = scalar.add v13, v13
+    v15: [2] f32 = tensor.reduce_sum v14 axes [0]
+    v16: [4, batch] f32 = tensor.transpose v0 perm [1, 0]
+    v17: [4, 2] f32 = tensor.matmul v16, v14
+    return "dw" v17
+    return "db" v15
+    "#);
 }

@@ -5,6 +5,7 @@ use super::Error;
 use quearn_stage::graph::{
     Aggregate, AggregateOp, BinaryOp, CompareOp, Dim, Graph, Literal, Node, Op, ReduceOp, Scalar, Shape, UnaryOp,
 };
+use std::collections::HashSet;
 
 pub(super) type Made = Result<Node, Error>;
 
@@ -283,6 +284,55 @@ impl<'g> Emit<'g> {
         Ok(product)
     }
 
+    /// Is the value one of each row, or a scalar, that needs no tensor operator?
+    fn is_row_expression(&self, root: Node) -> bool {
+        let (mut seen, mut stack) = (HashSet::new(), vec![root]);
+        while let Some(node) = stack.pop() {
+            if !seen.insert(node) {
+                continue;
+            }
+            match self.graph.op(node) {
+                Op::Column(_) | Op::Single => {}
+                Op::Input { .. } if self.shape(node).is_empty() => {}
+                Op::Const(_) | Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::If | Op::Cast(_) => {
+                    stack.extend(self.graph.inputs(node));
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// The sum over the rows of a table, as an aggregate of it.
+    fn sum_of_rows(&mut self, x: Node) -> Made {
+        const NAME: &str = "sum";
+        let Some(table) = self.table_of(x) else { return self.reduce(ReduceOp::Sum, x, &[0], false) };
+        let sum = Aggregate { name: NAME.to_owned(), op: AggregateOp::Sum };
+        let summed = self.node(Op::Aggregate { keys: vec![], aggregates: vec![sum] }, &[table, x])?;
+        let column = self.node(Op::Column(NAME.to_owned()), &[summed])?;
+        let single = self.node(Op::Single, &[column])?;
+        // The sum over no rows is NULL.
+        let zero = self.number_like(single, 0.0)?;
+        let sum = self.binary(BinaryOp::Coalesce, single, zero)?;
+        self.cast(sum, self.scalar(x))
+    }
+
+    /// The last table whose columns a row expression reads: the others have the same rows and are below it.
+    fn table_of(&self, root: Node) -> Option<Node> {
+        let rows = self.shape(root);
+        let (mut last, mut stack) = (None, vec![root]);
+        while let Some(node) = stack.pop() {
+            if self.shape(node).first() != rows.first() {
+                continue;
+            }
+            match self.graph.op(node) {
+                Op::Column(_) => last = last.max(Some(self.graph.inputs(node)[0])),
+                _ => stack.extend(self.graph.inputs(node)),
+            }
+        }
+        last
+    }
+
     /// What was broadcast from the shape `to` to the shape `from` is summed up on the way back. `part` broadcasts to
     /// `from`; where it lacks a dimension, the sum is a multiple.
     pub(super) fn sum_to(&mut self, part: Node, from: &[Dim], to: &[Dim]) -> Made {
@@ -296,6 +346,11 @@ impl<'g> Emit<'g> {
                 Some(axis) if !one(&found[axis]) => axes.push(axis),
                 _ => multiples.push(from[i].clone()),
             }
+        }
+        if let ([Dim::Rows(_)], [], [0]) = (&found[..], to, &axes[..])
+            && self.is_row_expression(part)
+        {
+            return self.sum_of_rows(part);
         }
         let dropped = skip.saturating_sub(lacking);
         let leading = axes.iter().copied().eq(0..axes.len()) && axes.len() == dropped;

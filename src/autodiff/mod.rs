@@ -9,6 +9,7 @@
 //! | `reverse` | the walk, and which nodes a gradient passes through |
 //! | `depends` | what depends on what the gradients are taken by |
 //! | `emit` | nodes in their simplest form, sums over what was broadcast |
+//! | `wide`, `tables` | gradients through tables |
 //! | `rules` | a rule for each operator, one file a family |
 //! | `error` | what has no derivative |
 //!
@@ -28,6 +29,8 @@ mod emit;
 mod error;
 mod reverse;
 mod rules;
+mod tables;
+mod wide;
 
 pub use error::Error;
 
@@ -55,8 +58,7 @@ pub fn differentiate(graph: &mut Graph, loss: Node, wrt: &[Node]) -> Result<Vec<
         }
     }
     let mut e = emit::Emit::new(graph);
-    let one = e.number_like(loss, 1.0)?;
-    let parts = reverse::pull_back(&mut e, &[(loss, one)], wrt)?;
+    let parts = tables::gradients(&mut e, loss, wrt)?;
     let full = |(part, &node): (Option<Node>, &Node)| e.gradient(part, node);
     parts.into_iter().zip(wrt).map(full).collect()
 }

@@ -4,7 +4,7 @@ use super::Error;
 use super::depends::Depends;
 use super::emit::Emit;
 use super::rules;
-use quearn_stage::graph::{BinaryOp, Node, Op, Ty};
+use quearn_stage::graph::{BinaryOp, Node, Op};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The derivative of the loss by a node.
@@ -12,8 +12,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) enum Adjoint {
     /// Of a tensor.
     Tensor(Node),
-    /// Of a table, by column.
-    Columns(BTreeMap<String, Node>),
     /// Of several values, by position.
     Items(BTreeMap<usize, Node>),
 }
@@ -77,10 +75,8 @@ impl Reverse<'_, '_> {
         if inputs.is_empty() && op.region().is_none() {
             return Ok(());
         }
-        let passes = match op {
-            Op::Column(_) => true,
-            _ => self.e.graph.dependencies(node).into_iter().any(|n| self.reaches(n)),
-        };
+        // Columns are what gradients are taken by, or have none.
+        let passes = !matches!(op, Op::Column(_)) && self.e.graph.dependencies(node).into_iter().any(|n| self.wants(n));
         let Some(adjoint) = self.adjoints.get(&node).cloned().filter(|_| passes) else { return Ok(()) };
         match rules::rule(&op) {
             Some(rule) => rule(self, &Call { node, op, inputs, adjoint }),
@@ -88,21 +84,9 @@ impl Reverse<'_, '_> {
         }
     }
 
-    fn reaches(&self, node: Node) -> bool {
-        match self.e.graph.ty(node) {
-            Ty::Table { fields, .. } => fields.iter().any(|f| self.depends.has_column(node, &f.name)),
-            _ => self.wants(node),
-        }
-    }
-
     /// Does somebody want the adjoint of a tensor or tuple?
     pub(super) fn wants(&self, node: Node) -> bool {
         self.depends.has(node)
-    }
-
-    /// Does somebody want the adjoint of a column?
-    pub(super) fn wants_column(&self, table: Node, name: &str) -> bool {
-        self.depends.has_column(table, name)
     }
 
     /// Adds to the adjoint of a tensor; `part` broadcasts to it.
@@ -117,27 +101,6 @@ impl Reverse<'_, '_> {
         };
         self.adjoints.insert(to, Adjoint::Tensor(sum));
         self.pending.insert(to);
-        Ok(())
-    }
-
-    /// Adds to the adjoint of a column; `part` broadcasts to it.
-    pub(super) fn give_column(&mut self, table: Node, name: &str, part: Node) -> Result<(), Error> {
-        if !self.wants_column(table, name) {
-            return Ok(());
-        }
-        let column = self.e.node(Op::Column(name.to_owned()), &[table])?;
-        let part = self.settled(part, column)?;
-        let mut columns = match self.adjoints.remove(&table) {
-            Some(Adjoint::Columns(columns)) => columns,
-            _ => BTreeMap::new(),
-        };
-        let sum = match columns.get(name) {
-            Some(&sum) => self.e.add(sum, part)?,
-            None => part,
-        };
-        columns.insert(name.to_owned(), sum);
-        self.adjoints.insert(table, Adjoint::Columns(columns));
-        self.pending.insert(table);
         Ok(())
     }
 
@@ -172,16 +135,6 @@ impl Reverse<'_, '_> {
     }
 
     fn found(&self, node: Node) -> Option<Node> {
-        let column = match self.e.graph.op(node) {
-            Op::Column(name) => Some(name),
-            _ => None,
-        };
-        if let Some(name) = column {
-            return match self.adjoints.get(&self.e.graph.inputs(node)[0])? {
-                Adjoint::Columns(columns) => columns.get(name).copied(),
-                _ => None,
-            };
-        }
         match self.adjoints.get(&node)? {
             Adjoint::Tensor(adjoint) => Some(*adjoint),
             _ => None,

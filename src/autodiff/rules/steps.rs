@@ -51,7 +51,6 @@ fn results(r: &mut Reverse<'_, '_>, call: &Call) -> Result<BTreeMap<usize, Node>
     Ok(match &call.adjoint {
         Adjoint::Items(items) => items.clone(),
         Adjoint::Tensor(one) => BTreeMap::from([(0, r.e.full(*one, call.node)?)]),
-        Adjoint::Columns(_) => BTreeMap::new(),
     })
 }
 
