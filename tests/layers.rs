@@ -50,7 +50,10 @@ const BORDERS: &[Border] = &[
     border(
         "src/training/",
         &["crate"],
-        &["training", "autodiff", "data", "error", "eval", "io", "results", "Program", "Session", "State", "Tensors"],
+        &[
+            "training", "autodiff", "data", "error", "eval", "io", "results", "Profile", "Program", "Session", "State",
+            "Tensors",
+        ],
     ),
     border("src/training/", &["quearn_stage"], &["graph", "rep"]),
     border("src/training/", &["quearn_backends"], &[]),

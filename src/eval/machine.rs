@@ -2,7 +2,7 @@
 
 use super::value::{Datum, EvalTable, EvalTensor, EvalValue, Inputs};
 use super::{Errors, EvalError, aggregate, elementwise, relational, tensor};
-use quearn_stage::graph::{Dim, Field, Graph, JoinKind, Node, Op, Region, Steps, Ty};
+use quearn_stage::graph::{Dim, Field, Graph, JoinKind, Node, Op, Region, Scalar, Steps, Ty};
 use quearn_stage::low::FailKind;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -132,6 +132,10 @@ impl<'a> Machine<'a> {
                 EvalValue::Tuple(mut items) => Ok(items.swap_remove(*index)),
                 other => unreachable!("item of {other:?}"),
             },
+            Op::RowNumber => {
+                let rows = self.table(self.graph.inputs(node)[0])?.rows();
+                Ok(EvalTensor::ints(Scalar::I64, &[rows], 0..rows as i128).into())
+            }
             Op::Column(name) => {
                 let table = self.table(self.graph.inputs(node)[0])?;
                 Ok(EvalValue::Tensor(table.column(name).expect("a column of the table").clone()))

@@ -11,6 +11,7 @@
 //! | [`norm`] | batch norm in training |
 //! | [`history`] | losses and scores as tables and as a picture |
 //! | `checkpoint` | checkpoints as files |
+//! | `epoch` | several steps as one program |
 //! | `diagnosis` | where a loss that is not finite comes from |
 //!
 //! Invariant: what a step does follows from the state, the inputs and the seed; neither the number of threads nor a
@@ -20,6 +21,7 @@ mod checkpoint;
 pub mod clip;
 mod diagnosis;
 pub mod draw;
+mod epoch;
 pub mod history;
 pub mod norm;
 pub mod optimizer;

@@ -1,6 +1,7 @@
 //! A step of training as a program: forward, loss, backward, update.
 
 use super::clip::Clip;
+use super::epoch::repeated;
 use super::optimizer::{Moment, Optimizer, Parameter};
 use super::schedule::Schedule;
 use crate::autodiff::gradients;
@@ -55,6 +56,7 @@ pub struct Plan {
     pub(super) recipe: Recipe,
     pub(super) graph: Graph,
     pub(super) kept: Vec<Kept>,
+    pub(super) in_run: u64,
 }
 
 impl Plan {
@@ -68,7 +70,7 @@ impl Plan {
     pub fn new<T: Float>(recipe: Recipe, loss: impl for<'s> FnOnce(&'s Stage) -> Rep<'s, Tensor<T>>) -> Result<Plan> {
         let s = Stage::for_training();
         let loss = loss(&s);
-        let mut plan = Plan { recipe, graph: Graph::default(), kept: vec![] };
+        let mut plan = Plan { recipe, graph: Graph::default(), kept: vec![], in_run: 1 };
         plan.write(&s, loss);
         plan.graph = s.finish()?;
         plan.kept = kept(&plan.graph, &plan.kept);
@@ -80,9 +82,24 @@ impl Plan {
         self.kept.iter().filter(|kept| kept.initial.is_none())
     }
 
-    /// The program.
+    /// The same with so many steps in each run of the program, one after the other inside it, such as those of an epoch: for networks
+    /// whose steps are so short that it counts what a run costs. Results are those of all steps in a new leading dimension.
+    /// At least 1.
+    pub fn steps_in_run(self, count: u64) -> Plan {
+        Plan { in_run: count.max(1), ..self }
+    }
+
+    /// A step as a graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// What a run does.
+    pub(super) fn program(&self) -> Result<Graph> {
+        match self.in_run {
+            1 => Ok(self.graph.clone()),
+            count => Ok(repeated(&self.graph, count, &[RATE])?),
+        }
     }
 
     #[track_caller]

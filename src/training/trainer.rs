@@ -6,7 +6,7 @@ use super::{checkpoint, diagnosis};
 use crate::data::Tensor;
 use crate::error::{Error, Result};
 use crate::results::Outputs;
-use crate::{Program, Session, State, Tensors};
+use crate::{Profile, Program, Session, State, Tensors};
 use quearn_stage::graph::Scalar;
 use quearn_stage::rep::{SEED, STEP};
 use std::ops::ControlFlow;
@@ -30,7 +30,7 @@ impl Plan {
     /// # Errors
     /// The program cannot be compiled; a weight is missing, or of another type or shape.
     pub fn start<'s>(self, session: &'s Session, weights: &Tensors) -> Result<Trainer<'s>> {
-        let program = session.compile(&self.graph)?;
+        let program = session.compile(&self.program()?)?;
         let state = program.state(&self.initial(weights)?)?;
         Ok(Trainer { session, plan: self, program, state, step: 0, history: History::default() })
     }
@@ -123,26 +123,61 @@ impl<'s> Trainer<'s> {
         weights.map(|kept| Ok((kept.name.clone(), self.state.tensor(&kept.name)?))).collect()
     }
 
-    /// One step on the inputs of the program: a batch, or all rows of which it draws some itself.
+    /// One step on the inputs of the program: a batch, or all rows of which it draws some itself. Where a run makes several steps
+    /// ([`Plan::steps_in_run`]), all of them; gives the last one.
     ///
     /// # Errors
     /// The program fails. The loss is not finite ([`Error::Diverged`]): the error names the first operator that gave such a value,
     /// and the weights are as before the step.
     pub fn step(&mut self, inputs: &Tensors) -> Result<Step> {
-        let rate = self.plan.recipe.schedule.rate(self.plan.recipe.rate, self.step);
-        let mut given = inputs.clone();
-        given.insert(RATE.to_owned(), Tensor::from_vec(vec![rate], &[])?);
-        given.insert(SEED.to_owned(), Tensor::from_vec(vec![self.plan.recipe.seed], &[])?);
+        let nothing = || Error::Setting("internal error: a run without a step".into());
+        self.run(inputs)?.pop().ok_or_else(nothing)
+    }
+
+    /// The steps of a run.
+    fn run(&mut self, inputs: &Tensors) -> Result<Vec<Step>> {
+        let (rates, given) = self.given(inputs)?;
         let outputs = self.program.advance(self.session, &mut self.state, &given)?;
-        let loss = outputs.tensor(LOSS)?.as_slice::<f64>()?.first().copied().unwrap_or(f64::NAN);
-        if !loss.is_finite() {
-            given.extend(self.state.tensors()?);
-            let origin = diagnosis::first_not_finite(&self.plan.graph, &given);
-            return Err(Error::Diverged { step: self.step + 1, loss, origin });
+        let mut steps = vec![];
+        for (&loss, rate) in outputs.tensor(LOSS)?.as_slice::<f64>()?.iter().zip(rates) {
+            if !loss.is_finite() {
+                return Err(self.diverged(given, loss, rate)?);
+            }
+            self.step += 1;
+            self.history.steps.push(Stepped { step: self.step, loss, rate });
+            steps.push(Step { step: self.step, loss, rate, outputs: outputs.clone() });
         }
-        self.step += 1;
-        self.history.steps.push(Stepped { step: self.step, loss, rate });
-        Ok(Step { step: self.step, loss, rate, outputs })
+        Ok(steps)
+    }
+
+    /// What is wrong with the step that has given such a loss; the state is still that from before.
+    fn diverged(&self, mut given: Tensors, loss: f64, rate: f64) -> Result<Error> {
+        given.insert(RATE.to_owned(), Tensor::from_vec(vec![rate], &[])?);
+        given.extend(self.state.tensors()?);
+        let origin = diagnosis::first_not_finite(&self.plan.graph, &given);
+        Ok(Error::Diverged { step: self.step + 1, loss, origin })
+    }
+
+    /// The learning rates of the next run, and all inputs.
+    fn given(&self, inputs: &Tensors) -> Result<(Vec<f64>, Tensors)> {
+        let Recipe { schedule, rate, seed, .. } = &self.plan.recipe;
+        let count = self.plan.in_run;
+        let rates: Vec<f64> = (0..count).map(|i| schedule.rate(*rate, self.step + i)).collect();
+        let shape = if count == 1 { vec![] } else { vec![count] };
+        let mut given = inputs.clone();
+        given.insert(RATE.to_owned(), Tensor::from_vec(rates.clone(), &shape)?);
+        given.insert(SEED.to_owned(), Tensor::from_vec(vec![*seed], &[])?);
+        Ok((rates, given))
+    }
+
+    /// Where the time of a run goes, which is not counted as one: it changes nothing.
+    ///
+    /// # Errors
+    /// The program fails, or a step has failed half-way.
+    pub fn profile(&self, inputs: &Tensors) -> Result<Profile> {
+        let (_, mut given) = self.given(inputs)?;
+        given.extend(self.state.tensors()?);
+        self.program.profile_with(self.session, &given)
     }
 
     /// Steps until all epochs are done, the score stops rising, or the watcher stops; gives the seconds that it took.
@@ -152,9 +187,13 @@ impl<'s> Trainer<'s> {
     pub fn fit(&mut self, inputs: &Tensors, mut fit: Fit<'_>) -> Result<f64> {
         let start = Instant::now();
         let all = fit.epochs.saturating_mul(fit.steps);
+        if !fit.steps.is_multiple_of(self.plan.in_run) {
+            let (steps, run) = (fit.steps, self.plan.in_run);
+            return Err(Error::Setting(format!("an epoch of {steps} steps is no whole number of runs of {run}")));
+        }
         while self.step < all && !self.history.is_stale(fit.patience) {
-            let step = self.step(inputs)?;
-            let stop = fit.watch.as_mut().is_some_and(|watch| watch(&step).is_break());
+            let mut steps = self.run(inputs)?.into_iter();
+            let stop = fit.watch.as_mut().is_some_and(|watch| steps.any(|step| watch(&step).is_break()));
             if self.step.is_multiple_of(fit.steps) {
                 self.end_epoch(self.step / fit.steps, &mut fit)?;
             }

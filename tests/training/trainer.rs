@@ -91,6 +91,42 @@ fn learns_and_keeps_a_history() {
     assert!(outputs.to_string().contains("10"), "{outputs}");
 }
 
+/// The steps of an epoch inside the program give what they give one by one, and what does not hold is reported alike.
+#[test]
+fn several_steps_in_a_run() {
+    for session in sessions() {
+        let mut single = started(&session);
+        fit(&mut single, 3, None);
+        let mut whole = Plan::new(recipe(), loss).unwrap().steps_in_run(6).start(&session, &weights()).unwrap();
+        fit(&mut whole, 3, None);
+        assert_eq!(whole.steps(), 18);
+        for (name, tensor) in single.weights().unwrap() {
+            let other = whole.weights().unwrap();
+            let floats =
+                |tensor: &StoredTensor| tensor.as_slice::<f32>().unwrap().iter().map(|x| f64::from(*x)).collect();
+            let [found, expected]: [Vec<f64>; 2] = [floats(&other[&name]), floats(&tensor)];
+            close(&found, &expected, 1e-4);
+        }
+        let odd = Fit::new(1, 5);
+        assert!(whole.fit(&data(), odd).unwrap_err().to_string().contains("no whole number of runs of 6"));
+    }
+    let session = session();
+    let plan = Plan::new(Recipe::new(Sgd::default(), 1.0), falling).unwrap().steps_in_run(4);
+    let mut trainer = plan.start(&session, &named([("w", tensor(&[2.5f32], &[1]))])).unwrap();
+    match trainer.step(&Tensors::new()).unwrap_err() {
+        Error::Diverged { step: 3, origin, .. } => assert!(origin.contains("scalar.log"), "{origin}"),
+        other => panic!("{other}"),
+    }
+    assert_eq!(trainer.history.steps.len(), 2);
+    assert_eq!(trainer.weights().unwrap()["w"].as_slice::<f32>().unwrap(), [-0.5]);
+}
+
+/// The logarithm of something that falls by 1.5 in each step, without a gradient through it.
+fn falling(s: &Stage) -> Rep<'_, Tensor<F32>> {
+    let w = s.weight::<F32>("w", [1]);
+    (w * 1.5 + w.detach().log() * 0.0).sum([0])
+}
+
 /// Every session takes the same rows in the same order; an epoch takes no row twice.
 #[test]
 fn orders_follow_from_the_seed() {

@@ -53,6 +53,9 @@ pub struct Train {
     /// Weight decay.
     #[arg(long, default_value = "0")]
     weight_decay: f64,
+    /// Steps in each run of the program; those of an epoch must be a multiple of it.
+    #[arg(long, default_value = "1")]
+    steps_in_run: NonZeroU64,
     /// Limit for the norm of all gradients.
     #[arg(long)]
     clip_norm: Option<f64>,
@@ -207,7 +210,7 @@ impl Train {
         let clip = self.clip_norm.map(Clip::Norm);
         let recipe = Recipe { optimizer, rate: self.lr, schedule, clip, seed: self.seed };
         let shape = data[self.model.input].shape();
-        Ok(Plan::new(recipe, drawn_loss(self.model, shape, rows, batch))?)
+        Ok(Plan::new(recipe, drawn_loss(self.model, shape, rows, batch))?.steps_in_run(self.steps_in_run.get()))
     }
 
     /// The program that tells how many of the test's rows are told right.

@@ -2,7 +2,7 @@
 
 use super::machine::Machine;
 use super::train::task;
-use super::{bench, print};
+use super::{bench, print, profile};
 use quearn::Tensors;
 use quearn::io::read_safetensors;
 use quearn::training::{Adam, Optimizer, Plan, Recipe, Sgd, Trainer};
@@ -31,6 +31,9 @@ pub struct TrainBench {
     /// Timed steps; by default as many as fit into four seconds, 10 to 500.
     #[arg(long)]
     steps: Option<NonZeroUsize>,
+    /// Show where the time of a step goes, too.
+    #[arg(long)]
+    profile: bool,
     /// File that the measurements are appended to, as one line of JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -122,6 +125,9 @@ impl TrainBench {
             first_call_s: rounded(first_ms / 1e3),
             peak_rss_mib: host::peak_rss_mb(),
         };
+        if self.profile {
+            print(profile::text(&trainer.profile(&batches[0])?))?;
+        }
         self.tell(&report)
     }
 

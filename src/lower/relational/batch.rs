@@ -51,6 +51,11 @@ pub fn is_tensor_op(op: &Op) -> bool {
     )
 }
 
+/// Is the node a scalar that is given when the program runs? It is a value as a constant is.
+pub fn is_scalar_input(cx: &Cx<'_>, node: Node) -> bool {
+    matches!(cx.graph.op(node), Op::Input { .. }) && shape_len(cx, node) == 0
+}
+
 fn shape_len(cx: &Cx<'_>, node: Node) -> usize {
     cx.graph.ty(node).as_tensor().map_or(0, |(_, shape)| shape.len())
 }
@@ -90,6 +95,9 @@ pub fn roots(cx: &Cx<'_>, project: Node) -> Vec<Node> {
 fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     let op = cx.graph.op(node);
     let from_steps = |n: &Node| matches!(cx.graph.op(*n), Op::Steps(_));
+    if is_scalar_input(cx, node) {
+        return false;
+    }
     if is_tensor_op(op) || shape_len(cx, node) > 1 || cx.graph.inputs(node).iter().any(from_steps) {
         return true;
     }
@@ -106,7 +114,9 @@ fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     let comparison = matches!(op, Op::Compare(_)) && inputs.iter().all(of_numbers);
     let tiled = (comparison || elementwise && of_numbers(&node))
         && shape_len(cx, node) == 1
-        && inputs.iter().all(|input| matches!(cx.graph.op(*input), Op::Const(_)) || is_tiled(cx, *input, known));
+        && inputs.iter().all(|input| {
+            matches!(cx.graph.op(*input), Op::Const(_)) || is_scalar_input(cx, *input) || is_tiled(cx, *input, known)
+        });
     known.insert(node, tiled);
     tiled
 }
@@ -289,11 +299,6 @@ pub fn leaf_value<'b>(value: Value<'b>, prim: Prim) -> V<'b> {
 fn element<'b>(cx: &Cx<'_>, b: &'b Builder, root: Node, view: &View<'b>, row: V<'b>) -> Result<Value<'b>> {
     let prim = storage(view.elem).ok_or_else(|| unsupported(cx, root, "this type as a column"))?;
     let v = b.load(Ty::scalar(prim), view.base.index(row, view.strides[0]), 0);
-    let v = match view.elem {
-        Scalar::U8 => v.zext(Prim::I32),
-        Scalar::F16 | Scalar::BF16 => v.cast(CastOp::FpExt, Prim::F32),
-        _ => v,
-    };
     // The position of a largest element lies inside its axis: the keys of a group-by can index an array.
     let range = match cx.graph.op(root) {
         Op::ArgMax { axis } => {
@@ -302,14 +307,28 @@ fn element<'b>(cx: &Cx<'_>, b: &'b Builder, root: Node, view: &View<'b>, row: V<
         }
         _ => None,
     };
-    let value = match range.or(super::value::Range::of(view.elem)) {
+    Ok(in_range(view.elem, v, range))
+}
+
+/// A value as tensors store it.
+pub fn of_tensor(elem: Scalar, v: V<'_>) -> Value<'_> {
+    in_range(elem, v, None)
+}
+
+fn in_range(elem: Scalar, v: V<'_>, range: Option<super::value::Range>) -> Value<'_> {
+    let v = match elem {
+        Scalar::U8 => v.zext(Prim::I32),
+        Scalar::F16 | Scalar::BF16 => v.cast(CastOp::FpExt, Prim::F32),
+        _ => v,
+    };
+    let value = match range.or(super::value::Range::of(elem)) {
         Some(range) => Value::int(v, range),
         None => Value::prim(v),
     };
-    Ok(match value.repr {
-        Repr::Prim(_) if range.is_none() => cast::widest(value, view.elem.required()),
+    match value.repr {
+        Repr::Prim(_) if range.is_none() => cast::widest(value, elem.required()),
         _ => value,
-    })
+    }
 }
 
 fn leaf_nodes(cx: &Cx<'_>, roots: &[Node]) -> BTreeSet<Node> {

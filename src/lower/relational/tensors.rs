@@ -3,7 +3,7 @@
 //! What is one value a row (or several stacked) becomes a part of a row in memory, a scalar a place of its own. The
 //! rows of a table come in any order, the same for all operands.
 
-use super::batch::{is_row_value, is_tensor_op};
+use super::batch::{is_row_value, is_scalar_input, is_tensor_op};
 use super::env::Env;
 use super::expr::eval;
 use super::materialise::{self, Lists};
@@ -41,6 +41,7 @@ pub struct Operands {
 pub fn is_scalar_value(cx: &Cx<'_>, node: Node) -> bool {
     match cx.graph.op(node) {
         Op::Single => true,
+        Op::Input { .. } if is_scalar_input(cx, node) => true,
         op if is_tensor_op(op) => false,
         _ => cx.graph.inputs(node).iter().all(|input| is_scalar_value(cx, *input)),
     }

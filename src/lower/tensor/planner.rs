@@ -319,7 +319,10 @@ impl<'g> Planner<'_, 'g> {
             return Ok(());
         }
         match self.graph().op(node) {
-            Op::Const(_) | Op::Iota(_) => check_elem(self.graph(), node),
+            Op::Const(_) => check_elem(self.graph(), node),
+            // In memory before anybody reads it there, if somebody may want it there.
+            Op::Iota(_) if self.users.get(&node).map_or(0, Vec::len) > 1 => self.stored(node).map(|_| ()),
+            Op::Iota(_) => check_elem(self.graph(), node),
             Op::Input { name, .. } => self.input(node, name),
             Op::Transpose(perm) => {
                 if let Some(spec) = self.plan.home(self.inputs(node)[0]) {

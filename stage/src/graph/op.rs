@@ -453,6 +453,8 @@ pub enum Op {
     ScatterAdd,
 
     // Bridge family.
+    /// `(t)`: the number of each row of a stored table, from 0, an i64 column; `t` is a scan.
+    RowNumber,
     /// `(t)`: a column as a tensor over the rows of `t` (and its inner shape).
     Column(String),
     /// `(e…)`: tensors of one shape and type side by side in a new last dimension.
@@ -526,6 +528,7 @@ impl Op {
             Op::Gather => "tensor.gather",
             Op::ScatterAdd => "tensor.scatter_add",
             Op::Column(_) => "bridge.column",
+            Op::RowNumber => "bridge.row_number",
             Op::Stack => "bridge.stack",
             Op::Single => "bridge.single",
             Op::If => "control.if",

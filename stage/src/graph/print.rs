@@ -210,6 +210,6 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Filter | Op::Product | Op::MatMul => {
             String::new()
         }
-        Op::Gather | Op::ScatterAdd | Op::Stack | Op::Single | Op::If | Op::Loop(_) => String::new(),
+        Op::RowNumber | Op::Gather | Op::ScatterAdd | Op::Stack | Op::Single | Op::If | Op::Loop(_) => String::new(),
     }
 }

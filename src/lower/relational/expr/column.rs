@@ -1,12 +1,15 @@
 //! Where the value of a column comes from: the place its table is bound to, or the operator that makes it.
 
 use super::super::env::{Env, Place};
-use super::super::value::{Repr, Value};
-use super::super::{aggregate, materialise, scan};
+use super::super::value::{Range, Repr, Value};
+use super::super::{aggregate, batch, materialise, scan};
 use super::eval;
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
+use crate::lower::frame::Bind;
+use crate::lower::tensor::storage;
 use quearn_stage::graph::{Field, Node, Op, Ty as GraphTy};
+use quearn_stage::low::Ty;
 
 /// Columns of a table node.
 pub fn fields<'c>(cx: &'c Cx<'_>, table: Node) -> &'c [Field] {
@@ -110,5 +113,24 @@ pub fn single<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
     match value.repr {
         Repr::Code { .. } => Ok(super::text::as_text(cx, env, value)),
         _ => Ok(value),
+    }
+}
+
+/// A scalar that is given when the program runs.
+pub fn given<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, name: &str) -> Result<Value<'b>> {
+    let scalar = super::elem_of(cx, node)?.scalar;
+    let what = || LowerError::Unsupported { node: cx.describe(node), what: format!("a {scalar} that is given") };
+    let prim = storage(scalar).ok_or_else(what)?;
+    let address = cx.frame.bind(Bind::Tensor { name: name.to_owned() }).get(env.b, env.frame);
+    Ok(batch::of_tensor(scalar, env.b.load_invariant(Ty::scalar(prim), address, 0)))
+}
+
+/// The number of the current row of a stored table.
+pub fn row_number<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
+    match env.place(cx.graph.inputs(node)[0]) {
+        Some(Place::Stored(row)) => Ok(Value::int(*row, Range::I64)),
+        _ => {
+            Err(LowerError::Unsupported { node: cx.describe(node), what: "row numbers behind other operators".into() })
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod dates;
 pub mod logic;
 pub mod text;
 
+use super::batch;
 use super::dictionary;
 use super::env::{Env, Place};
 use super::value::{Repr, Value, both_valid};
@@ -141,6 +142,8 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
         }
         Op::Substring { start, len } => Ok(text::substring(env.b, text::as_text(cx, env, input(0)?), *start, *len)),
         Op::Single => column::single(cx, env, inputs[0]),
+        Op::Input { name, .. } if batch::is_scalar_input(cx, node) => column::given(cx, env, node, name),
+        Op::RowNumber => column::row_number(cx, env, node),
         Op::Loop(region) => rounds(cx, env, inputs, region),
         _ => Err(unsupported("this operation on single rows")),
     }

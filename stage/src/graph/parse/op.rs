@@ -177,6 +177,7 @@ fn pool(kind: PoolKind, cursor: &mut Cursor) -> Result<Pool2d, String> {
 fn bridge(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
     Ok(Some(match name {
         "column" => Op::Column(cursor.string()?),
+        "row_number" => Op::RowNumber,
         "stack" => Op::Stack,
         "single" => Op::Single,
         _ => return Ok(None),
