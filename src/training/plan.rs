@@ -106,8 +106,12 @@ impl Plan {
     fn write<'s, T: Float>(&mut self, s: &'s Stage, loss: Rep<'s, Tensor<T>>) {
         let scalar = Vec::<u64>::new;
         let done = s.state::<I64>(STEP, scalar());
-        let moment = Moment { rate: s.input::<F64>(RATE, scalar()), step: (done + 1).cast::<F64>() };
         let finite: Rep<'s, Tensor<Bool>> = loss.abs().lt(s.number::<T>(f64::INFINITY));
+        s.update(done, done + 1);
+        // What the network itself keeps, too.
+        s.update_only_if(finite);
+        let (rate, step) = (s.input::<F64>(RATE, scalar()), (done + 1).cast::<F64>());
+        let moment = Moment { rate, step, go_on: Some(finite) };
         let (names, weights): (Vec<String>, Vec<_>) = s.weights::<T>().into_iter().unzip();
         let mut gradients = gradients(loss, &weights);
         if let Some(clip) = self.recipe.clip {
@@ -121,8 +125,6 @@ impl Plan {
             slots.iter().zip(next.slots).for_each(|(&slot, next)| s.update(slot, next));
             self.kept.extend(self.slots(name));
         }
-        s.update(done, done + 1);
-        s.update_only_if(finite);
         self.kept.push(Kept { name: STEP.to_owned(), scalar: Scalar::I64, shape: vec![], initial: Some(0.0) });
         s.output(LOSS, loss.cast::<F64>());
     }

@@ -25,7 +25,7 @@ fn three_steps<T: Float>(optimizer: &Optimizer) -> Graph {
     for i in 0..3 {
         let gradient = gradients.slice(0, i, 1, 1).reshape([3]);
         step = step + 1.0;
-        let next = optimizer.step(Moment { rate, step }, Parameter { value, gradient, slots: &slots });
+        let next = optimizer.step(Moment { rate, step, go_on: None }, Parameter { value, gradient, slots: &slots });
         (value, slots) = (next.value, next.slots);
     }
     s.output("value", value);

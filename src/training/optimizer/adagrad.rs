@@ -37,8 +37,8 @@ impl Adagrad {
             decay => moment.rate / (1.0 + (moment.step - 1.0) * decay),
         };
         let rate: Rep<'s, Tensor<T>> = rate.cast::<T>();
-        let squares = before + gradient * gradient;
+        let squares = moment.next(before, before + gradient * gradient);
         let value = p.value - rate * (gradient / (squares.sqrt() + p.number(self.eps)));
-        Next { value, slots: vec![squares] }
+        Next { value: moment.next(p.value, value), slots: vec![squares] }
     }
 }

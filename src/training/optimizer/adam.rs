@@ -55,32 +55,33 @@ impl Adam {
         self.along(moment, &p, p.decayed(self.weight_decay), p.value)
     }
 
-    /// The step from `value` along a gradient.
+    /// The step from `value`, which is the parameter or what decay has left of it, along a gradient.
     #[track_caller]
     fn along<'s, T: Float>(
         &self,
-        Moment { rate, step }: Moment<'s>,
+        moment: Moment<'s>,
         p: &Parameter<'_, 's, T>,
         gradient: Rep<'s, Tensor<T>>,
         value: Rep<'s, Tensor<T>>,
     ) -> Next<'s, T> {
         let &[mean, squares, ..] = p.slots else { return Next { value, slots: vec![] } };
         let [beta1, beta2] = self.betas;
-        let mean = mean + (gradient - mean) * p.number(1.0 - beta1);
-        let squares = squares * p.number(beta2) + gradient * gradient * p.number(1.0 - beta2);
+        let mean = moment.next(mean, mean + (gradient - mean) * p.number(1.0 - beta1));
+        let new = squares * p.number(beta2) + gradient * gradient * p.number(1.0 - beta2);
+        let squares = moment.next(squares, new);
         let mut slots = vec![mean, squares];
         let mut under = squares;
         if let Some(&most) = p.slots.get(2) {
-            under = most.maximum(squares);
+            under = moment.next(most, most.maximum(squares));
             slots.push(under);
         }
         // The means begin at 0: what they lack by that. These are scalars, and as exact as in PyTorch.
         let stage = p.value.stage();
-        let lacks = |beta: f64| 1.0 - stage.number(beta).pow(step);
-        let size: Rep<'s, Tensor<T>> = (rate / lacks(beta1)).cast::<T>();
+        let lacks = |beta: f64| 1.0 - stage.number(beta).pow(moment.step);
+        let size: Rep<'s, Tensor<T>> = (moment.rate / lacks(beta1)).cast::<T>();
         let root: Rep<'s, Tensor<T>> = lacks(beta2).sqrt().cast::<T>();
         let value = value - size * (mean / (under.sqrt() / root + p.number(self.eps)));
-        Next { value, slots }
+        Next { value: moment.next(p.value, value), slots }
     }
 }
 

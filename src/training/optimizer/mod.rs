@@ -13,7 +13,7 @@ pub use adam::{Adam, AdamW};
 pub use rms_prop::RmsProp;
 pub use sgd::Sgd;
 
-use quearn_stage::rep::{F64, Float, Rep, Tensor};
+use quearn_stage::rep::{Bool, F64, Float, Rep, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// An optimiser with its settings.
@@ -69,6 +69,16 @@ pub struct Moment<'s> {
     pub rate: Rep<'s, Tensor<F64>>,
     /// Number of the step, from 1.
     pub step: Rep<'s, Tensor<F64>>,
+    /// Where this is false, nothing changes.
+    pub go_on: Option<Rep<'s, Tensor<Bool>>>,
+}
+
+impl<'s> Moment<'s> {
+    /// The next value of something, or the present one where nothing changes. What follows from the next value is computed from the
+    /// result, so that the next value is not kept beside it.
+    fn next<T: Float>(&self, now: Rep<'s, Tensor<T>>, next: Rep<'s, Tensor<T>>) -> Rep<'s, Tensor<T>> {
+        self.go_on.map_or(next, |go_on| go_on.choose(next, now))
+    }
 }
 
 /// A parameter in a step: its value, its gradient, and the optimiser's slots in their order.

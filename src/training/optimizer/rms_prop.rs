@@ -39,21 +39,21 @@ impl RmsProp {
         let gradient = p.decayed(self.weight_decay);
         let rate: Rep<'s, Tensor<T>> = moment.rate.cast::<T>();
         let (kept, new) = (p.number(self.alpha), p.number(1.0 - self.alpha));
-        let squares = squares * kept + gradient * gradient * new;
+        let squares = moment.next(squares, squares * kept + gradient * gradient * new);
         let mut slots = vec![squares];
         let mut variance = squares;
         if self.centered
             && let Some(mean) = before.next()
         {
-            let mean = mean + (gradient - mean) * new;
+            let mean = moment.next(mean, mean + (gradient - mean) * new);
             variance = squares - mean * mean;
             slots.push(mean);
         }
         let mut along = gradient / (variance.sqrt() + p.number(self.eps));
         if let Some(direction) = before.next() {
-            along = direction * p.number(self.momentum) + along;
+            along = moment.next(direction, direction * p.number(self.momentum) + along);
             slots.push(along);
         }
-        Next { value: p.value - rate * along, slots }
+        Next { value: moment.next(p.value, p.value - rate * along), slots }
     }
 }

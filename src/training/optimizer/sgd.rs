@@ -31,13 +31,15 @@ impl Sgd {
     pub(super) fn step<'s, T: Float>(&self, moment: Moment<'s>, p: Parameter<'_, 's, T>) -> Next<'s, T> {
         let gradient = p.decayed(self.weight_decay);
         let rate: Rep<'s, Tensor<T>> = moment.rate.cast::<T>();
-        let Some(&before) = p.slots.first() else { return Next { value: p.value - rate * gradient, slots: vec![] } };
+        let Some(&before) = p.slots.first() else {
+            return Next { value: moment.next(p.value, p.value - rate * gradient), slots: vec![] };
+        };
         let mut added = gradient;
         if self.dampening != 0.0 {
             added = moment.step.le(1.0).choose(gradient, gradient * p.number(1.0 - self.dampening));
         }
-        let direction = before * p.number(self.momentum) + added;
+        let direction = moment.next(before, before * p.number(self.momentum) + added);
         let along = if self.nesterov { gradient + direction * p.number(self.momentum) } else { direction };
-        Next { value: p.value - rate * along, slots: vec![direction] }
+        Next { value: moment.next(p.value, p.value - rate * along), slots: vec![direction] }
     }
 }
