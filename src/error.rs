@@ -87,6 +87,24 @@ pub enum Error {
         /// Expected and found.
         message: String,
     },
+    /// The loss of a step of training is NaN or infinite; the weights are as before the step.
+    #[error("the loss of step {step} is {loss}; the first value that is not finite is made by {origin}")]
+    Diverged {
+        /// Number of the step, from 1.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The first operator that made a value that is not finite, or the input that has one.
+        origin: String,
+    },
+    /// A checkpoint cannot be written or read, or is not one of this training.
+    #[error("checkpoint {path}: {message}")]
+    Checkpoint {
+        /// File.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A setting of the session cannot be had.
     #[error("{0}")]
     Setting(String),

@@ -5,9 +5,10 @@ use crate::error::{Error, Result};
 use crate::foreign::{self, Functions};
 use crate::lower::frame::{Bind, Part, Slot};
 use crate::lower::moves::{Count, Stride};
-use crate::lower::{Input, Interface, Output};
+use crate::lower::{Input, Interface, Output, Update};
 use crate::moved::{Moved, Place, part_bytes};
 use crate::results::{self, Outcome, Outputs};
+use crate::state::State;
 use quearn_backends::Code;
 use quearn_backends::abi::FrameHeader;
 use quearn_backends::runtime::{CallProfile, LoopProfile, Run, RunConfig, RunError};
@@ -156,6 +157,13 @@ pub(crate) struct Times {
     pub calls: BTreeMap<&'static str, CallProfile>,
 }
 
+/// Memory that a run writes to.
+struct Memory<'a> {
+    /// One block for a tensor, one for each column that is written as a whole.
+    outputs: Vec<Vec<results::TensorMemory>>,
+    state: Option<&'a mut State>,
+}
+
 /// What a run needs beside the program.
 pub(crate) struct Job<'a> {
     pub executable: &'a Executable,
@@ -170,6 +178,11 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     fn interface(&self) -> &Interface {
         &self.executable.interface
+    }
+
+    /// Is a result the next value of an input?
+    fn update(&self, output: usize) -> Option<&Update> {
+        self.interface().updates.iter().find(|update| update.output == output)
     }
 
     /// Runs the part that depends on weights only.
@@ -224,11 +237,22 @@ impl Job<'_> {
         })
     }
 
-    /// Runs the program; gives its results, and where the time went if the configuration asks for that.
-    pub(crate) fn run(&self, prepared: &Prepared) -> Result<(Outputs, Times)> {
-        let dims = self.dims()?;
-        let allocate = |output| self.allocate(output, &dims);
-        let mut outputs = self.interface().outputs.iter().map(allocate).collect::<Result<Vec<_>>>()?;
+    /// Runs the program; gives its results, and where the time went if the configuration asks for that. Next values of a
+    /// state that is given go there and are no results.
+    pub(crate) fn run(&self, prepared: &Prepared, state: Option<&mut State>) -> Result<(Outputs, Times)> {
+        let Some(state) = state else { return self.run_on(prepared, &mut Memory { outputs: vec![], state: None }) };
+        state.check(self.interface())?;
+        let done = self.run_on(prepared, &mut Memory { outputs: vec![], state: Some(state) })?;
+        state.end(self.interface());
+        Ok(done)
+    }
+
+    fn run_on(&self, prepared: &Prepared, memory: &mut Memory<'_>) -> Result<(Outputs, Times)> {
+        let dims = self.dims(memory.state.as_deref())?;
+        for (index, output) in self.interface().outputs.iter().enumerate() {
+            let kept = memory.state.is_some() && self.update(index).is_some();
+            memory.outputs.push(if kept { vec![] } else { self.allocate(output, &dims)? });
+        }
         let run = Run::new((self.config)());
         let mut frame = Frame::new(self.interface().frame_bytes);
         frame.copy_from(&prepared.frame);
@@ -236,15 +260,22 @@ impl Job<'_> {
         let mut bound = prepared.bound.clone();
         for &at in &self.executable.each_run {
             let (bind, slot) = &self.interface().bindings[at];
-            bound[at] = self.bind(&mut frame, bind, *slot, &dims, &mut outputs)?;
+            bound[at] = self.bind(&mut frame, bind, *slot, &dims, memory)?;
+        }
+        if let Some(state) = &mut memory.state {
+            state.lend();
         }
         let start = std::time::Instant::now();
         self.call(self.interface().main, &frame, &run)?;
         let run_ms = start.elapsed().as_secs_f64() * 1e3;
+        let outputs = std::mem::take(&mut memory.outputs);
         let moved = self.moved(&frame, &run, &bound, &outputs);
         let mut values = vec![];
-        for (output, memory) in self.interface().outputs.iter().zip(outputs) {
-            values.push(match (output, memory) {
+        for (index, (output, memory_of)) in self.interface().outputs.iter().zip(outputs).enumerate() {
+            if memory.state.is_some() && self.update(index).is_some() {
+                continue;
+            }
+            values.push(match (output, memory_of) {
                 (Output::Table { name, lists, layout }, _) => {
                     let source =
                         results::Source { catalog: self.catalog, dictionaries: &self.interface().dictionaries };
@@ -313,9 +344,12 @@ impl Job<'_> {
     }
 
     /// Sizes of the named dimensions, from the inputs.
-    fn dims(&self) -> Result<BTreeMap<String, u64>> {
+    fn dims(&self, state: Option<&State>) -> Result<BTreeMap<String, u64>> {
         let mut dims: BTreeMap<String, (u64, &str)> = BTreeMap::new();
         for input in &self.interface().inputs {
+            if state.is_some_and(|state| state.now(&input.name).is_some()) {
+                continue;
+            }
             let tensor = given(self.tensors, input)?;
             for (dim, &size) in input.shape.iter().zip(tensor.shape()) {
                 let Dim::Named(dimension) = dim else { continue };
@@ -336,7 +370,7 @@ impl Job<'_> {
         bind: &Bind,
         slot: Slot,
         dims: &BTreeMap<String, u64>,
-        outputs: &mut [Vec<results::TensorMemory>],
+        memory: &mut Memory<'_>,
     ) -> Result<u64> {
         match bind {
             Bind::Rows { .. } | Bind::Column { .. } | Bind::Function { .. } => {}
@@ -345,10 +379,17 @@ impl Job<'_> {
                 frame.write(slot.offset, *dims.get(name).ok_or_else(missing)? as i64);
             }
             Bind::Tensor { name } => {
+                if let Some(now) = memory.state.as_ref().and_then(|state| state.now(name)) {
+                    frame.write(slot.offset, now);
+                    return Ok(0);
+                }
                 let missing = || Error::Input { name: name.clone(), message: "not given".into() };
                 return Ok(bind_tensor(frame, slot, self.tensors.get(name).ok_or_else(missing)?));
             }
             Bind::Scalar { name, .. } => {
+                if let Some(now) = memory.state.as_ref().and_then(|state| state.scalar(name)) {
+                    return bind_bytes(frame, slot, now).map(|()| 0);
+                }
                 let missing = || Error::Input { name: name.clone(), message: "not given".into() };
                 bind_scalar(frame, slot, self.tensors.get(name).ok_or_else(missing)?)?;
             }
@@ -359,8 +400,13 @@ impl Job<'_> {
                 let scaled = value.ok_or_else(missing)?.saturating_mul(10i128.pow((*digits).into()));
                 frame.write(slot.offset, scaled.clamp((*min).into(), (*max).into()) as i64);
             }
-            Bind::Output { index } => self.bind_output(frame, slot, outputs[*index].first_mut()),
-            Bind::OutputColumn { index, column } => self.bind_output(frame, slot, outputs[*index].get_mut(*column)),
+            Bind::Output { index } => match (&mut memory.state, self.update(*index)) {
+                (Some(state), Some(update)) => frame.write(slot.offset, state.next(update)?),
+                _ => self.bind_output(frame, slot, memory.outputs[*index].first_mut()),
+            },
+            Bind::OutputColumn { index, column } => {
+                self.bind_output(frame, slot, memory.outputs[*index].get_mut(*column));
+            }
         }
         Ok(0)
     }
@@ -417,7 +463,11 @@ fn bind_tensor(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> u64 {
 }
 
 fn bind_scalar(frame: &mut Frame, slot: Slot, tensor: &Tensor) -> Result<()> {
-    let (data, bytes) = (tensor.data().as_slice(), slot.ty.bytes());
+    bind_bytes(frame, slot, tensor.data().as_slice())
+}
+
+fn bind_bytes(frame: &mut Frame, slot: Slot, data: &[u8]) -> Result<()> {
+    let bytes = slot.ty.bytes();
     if data.len() != bytes {
         return Err(Error::Setting(format!("a scalar of {} bytes where {bytes} were expected", data.len())));
     }

@@ -4,6 +4,7 @@
 //! [`prelude`]. What a program becomes on its way is told in `ARCHITECTURE.md`; [`explain`] shows it.
 #![doc = include_str!("../README.md")]
 
+pub mod autodiff;
 mod cache;
 pub mod compile;
 pub mod data;
@@ -25,8 +26,10 @@ pub mod results;
 pub mod rewrite;
 pub mod saved;
 mod session;
+mod state;
 #[doc(hidden)]
 pub mod testing;
+pub mod training;
 
 pub use arrow;
 pub use error::{Error, Result};
@@ -38,3 +41,4 @@ pub use options::{BackendKind, Options};
 pub use profile::Profile;
 pub use results::{Outcome, Outputs};
 pub use session::{Program, Session, SessionBuilder};
+pub use state::State;

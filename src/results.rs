@@ -2,6 +2,7 @@
 
 use crate::data::{Catalog, Phys, Tensor, Values};
 use crate::error::{Error, Result};
+use crate::lower::Input;
 use crate::lower::relational::layout::TEXT_LEN;
 use crate::lower::relational::{RowField, RowLayout, Stored};
 use crate::moved::Moved;
@@ -12,7 +13,7 @@ use arrow::util::pretty::pretty_format_batches;
 use half::{bf16, f16};
 use quearn_backends::abi::{CHUNK_ROWS, ROWS_BYTES, RowList};
 use quearn_backends::runtime::MemoryUse;
-use quearn_stage::graph::Scalar;
+use quearn_stage::graph::{Dim, Scalar};
 use quearn_stage::low::Prim;
 use std::fmt;
 use std::sync::Arc;
@@ -107,6 +108,36 @@ impl TensorMemory {
         let bytes = shape.iter().try_fold(width, |all, n| all.checked_mul(*n)).ok_or_else(too_large)?;
         let bytes = usize::try_from(bytes).ok().filter(|b| *b < isize::MAX as usize / 2).ok_or_else(too_large)?;
         Ok(TensorMemory { scalar, bytes: arrow::buffer::MutableBuffer::from_len_zeroed(bytes), shape })
+    }
+
+    /// Memory with the elements of a tensor.
+    pub(crate) fn from_tensor(tensor: &Tensor) -> Result<TensorMemory> {
+        let mut memory = TensorMemory::new(tensor.scalar(), tensor.shape().to_vec())?;
+        memory.bytes.as_slice_mut().copy_from_slice(tensor.data());
+        Ok(memory)
+    }
+
+    /// Other memory for such a tensor.
+    pub(crate) fn like(&self) -> Result<TensorMemory> {
+        TensorMemory::new(self.scalar, self.shape.clone())
+    }
+
+    /// A tensor with the elements.
+    pub(crate) fn copy(&self) -> Result<Tensor> {
+        Ok(Tensor::from_bytes(self.scalar, &self.shape, self.bytes.as_slice())?)
+    }
+
+    /// Is it memory for such an input, of known extents?
+    pub(crate) fn is(&self, input: &Input) -> bool {
+        self.scalar == input.scalar && input.shape.iter().map(Dim::as_const).eq(self.shape.iter().map(|n| Some(*n)))
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.bytes.as_ptr()
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {

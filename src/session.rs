@@ -290,7 +290,47 @@ impl Program {
     /// A program relies on facts about the tables (how they are stored, ranges of values); where they no longer hold, it
     /// is compiled again first.
     pub fn run_with(&self, session: &Session, inputs: &Tensors) -> Result<Outputs> {
-        let (_, outputs, _) = self.run_as(session, inputs, false)?;
+        let (_, outputs, _) = self.run_as(session, inputs, None, false)?;
+        Ok(outputs)
+    }
+
+    /// The state of a program before its first run: a value for each of its inputs that has a next value, which is a result of
+    /// the same name and type ([`Stage::update`](quearn_stage::rep::Stage::update)).
+    ///
+    /// # Errors
+    /// A value is not given, or is of another type or shape.
+    pub fn state(&self, initial: &Tensors) -> Result<crate::State> {
+        crate::State::new(&self.lock().executable.interface, initial)
+    }
+
+    /// Runs the program on a state and replaces that by its next value; gives the other results.
+    ///
+    /// The next value is written over the present one where nothing reads that any more, else beside it: from run to run
+    /// nothing is copied, and no memory is asked for.
+    ///
+    /// # Errors
+    /// As [`Program::run_with`], and a state of another program. A run that begins and fails leaves a state that is lost.
+    ///
+    /// ```
+    /// use quearn::prelude::*;
+    ///
+    /// let s = Stage::new();
+    /// let total = s.state::<F32>("total", [2]);
+    /// s.update(total, total + s.input::<F32>("x", [2]));
+    ///
+    /// let session = Session::builder().threads(1).build()?;
+    /// let program = session.compile(&s.finish()?)?;
+    /// let zeros = StoredTensor::from_vec(vec![0.0f32, 0.0], &[2])?;
+    /// let mut state = program.state(&[("total".to_owned(), zeros)].into())?;
+    /// for x in [1.0f32, 10.0] {
+    ///     let x = StoredTensor::from_vec(vec![x, 2.0 * x], &[2])?;
+    ///     program.advance(&session, &mut state, &[("x".to_owned(), x)].into())?;
+    /// }
+    /// assert_eq!(state.tensor("total")?.as_slice::<f32>()?, [11.0, 22.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn advance(&self, session: &Session, state: &mut crate::State, inputs: &Tensors) -> Result<Outputs> {
+        let (_, outputs, _) = self.run_as(session, inputs, Some(state), false)?;
         Ok(outputs)
     }
 
@@ -304,17 +344,23 @@ impl Program {
 
     /// As [`Program::profile`], with further input tensors.
     pub fn profile_with(&self, session: &Session, inputs: &Tensors) -> Result<Profile> {
-        let (executable, outputs, times) = self.run_as(session, inputs, true)?;
+        let (executable, outputs, times) = self.run_as(session, inputs, None, true)?;
         let Executable { interface, code, .. } = executable.as_ref();
         let source = profile::Source { interface, code: code.as_ref(), catalog: &session.catalog };
         Ok(source.profile(outputs, &times, executable.phases()))
     }
 
-    fn run_as(&self, session: &Session, inputs: &Tensors, profile: bool) -> Result<(Arc<Executable>, Outputs, Times)> {
+    fn run_as(
+        &self,
+        session: &Session,
+        inputs: &Tensors,
+        state: Option<&mut crate::State>,
+        profile: bool,
+    ) -> Result<(Arc<Executable>, Outputs, Times)> {
         let tensors = Given { inputs, session: &session.tensors };
         let Ready { executable, parameters, prepared } = self.ready(session, tensors)?;
         let config = || RunConfig { profile, ..session.config(&executable) };
-        let (outputs, times) = job(&executable, session, tensors, &parameters, &config).run(&prepared)?;
+        let (outputs, times) = job(&executable, session, tensors, &parameters, &config).run(&prepared, state)?;
         Ok((executable, outputs, times))
     }
 

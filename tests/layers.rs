@@ -51,10 +51,21 @@ const BORDERS: &[Border] = &[
     border("src/lower/", &["quearn_backends"], &["abi"]),
     border("src/saved/", &["crate"], &["saved", "data", "error", "executable", "io", "lower"]),
     border("src/testing/", &["crate"], &["testing", "eval", "data"]),
+    border(
+        "src/training/",
+        &["crate"],
+        &[
+            "training", "autodiff", "data", "error", "eval", "io", "results", "Profile", "Program", "Session", "State",
+            "Tensors",
+        ],
+    ),
+    border("src/training/", &["quearn_stage"], &["graph", "rep"]),
+    border("src/training/", &["quearn_backends"], &[]),
+    border("src/state", &["crate"], &["data", "error", "executable", "lower", "results"]),
 ];
 
 /// Files that may name the session, beside its own.
-const SEES_SESSION: &[&str] = &["src/lib.rs", "src/prelude.rs", "src/session.rs"];
+const SEES_SESSION: &[&str] = &["src/lib.rs", "src/prelude.rs", "src/session.rs", "src/training/trainer.rs"];
 
 #[test]
 fn imports_go_one_way() {

@@ -60,9 +60,15 @@ impl Bert {
             + m.at("position_embeddings").embedding(s.iota(length), self.positions, self.width)
             + m.at("token_type_embeddings").embedding(texts.segments, 2, self.width);
         let x = m.at("embeddings_norm").layer_norm(x, EPS);
-        let hidden = (0..self.layers).fold(x, |x, i| self.layer(&m.at("layer").at(i), x, mask));
+        let hidden = self.layers(&m, x, mask);
         let first = hidden.slice(1, 0, 1, 1).reshape((dim(hidden, 0), self.width));
         Encoded { hidden, pooled: m.at("pooler").linear(first, self.width).tanh() }
+    }
+
+    /// The layers `layer.N` of `m`, one after the other.
+    #[track_caller]
+    pub(crate) fn layers<'s>(&self, m: &Module<'s>, x: Values<'s>, mask: Values<'s>) -> Values<'s> {
+        (0..self.layers).fold(x, |x, i| self.layer(&m.at("layer").at(i), x, mask))
     }
 
     #[track_caller]

@@ -49,7 +49,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn wrong(what: impl Into<String>, message: impl Into<String>) -> Error {
+    /// Something is not as expected.
+    pub fn wrong(what: impl Into<String>, message: impl Into<String>) -> Error {
         Error::Wrong { what: what.into(), message: message.into() }
     }
 }

@@ -3,6 +3,7 @@
 //! A layer reads the number of its inputs off its operand, so that a network is written as in PyTorch: which layers
 //! there are, and what flows between them.
 
+use quearn::training::{batch_norm, norm::Running};
 use quearn_stage::graph::Dim;
 use quearn_stage::rep::{Conv2d, ElementMarker, F32, FloatLike, I64, Rep, Stage, Tensor};
 use std::fmt::Display;
@@ -72,9 +73,15 @@ impl<'s> Module<'s> {
         self.weight("weight", [outputs, extent(x, 1) / how.groups.max(1), height, width])
     }
 
-    /// `nn.BatchNorm1d` or `2d` in evaluation mode, over axis 1.
+    /// `nn.BatchNorm1d` or `2d` over axis 1; in a program for training by the batch, else by the running values.
     #[track_caller]
     pub fn batch_norm(&self, x: Values<'s>) -> Values<'s> {
+        if self.stage.is_training() {
+            let scale_bias = ["weight", "bias"].map(|name| self.weight(name, [extent(x, 1)]));
+            let running = |name: &str| self.stage.state::<F32>(self.at(name).path, [extent(x, 1)]);
+            let running = Running { mean: running("running_mean"), variance: running("running_var") };
+            return batch_norm(x, scale_bias, running, 0.1, 1e-5);
+        }
         let [scale, bias, mean, var] =
             ["weight", "bias", "running_mean", "running_var"].map(|name| self.weight(name, [extent(x, 1)]));
         x.batch_norm(scale, bias, mean, var, 1e-5)

@@ -4,7 +4,7 @@ use super::scalar::Outcome;
 use super::text::{Pattern, substring};
 use super::value::{Datum, EvalTensor};
 use super::{cast, scalar};
-use quearn_stage::graph::{Elem, Op, Scalar};
+use quearn_stage::graph::{Elem, Op, Scalar, philox};
 
 /// The value of a scalar operation on its operands.
 pub fn evaluate(op: &Op, operands: &[&EvalTensor], to: Elem) -> EvalTensor {
@@ -24,6 +24,7 @@ pub fn evaluate(op: &Op, operands: &[&EvalTensor], to: Elem) -> EvalTensor {
         Op::Substring { start, len } => {
             map(operands, to, |d| on_text(&d[0], |text| Datum::str(substring(text, *start, *len))))
         }
+        Op::Random(scalar) => map(operands, to, |d| random(d, *scalar)),
         other => unreachable!("{} is not elementwise", other.name()),
     }
 }
@@ -46,6 +47,18 @@ fn choose(data: &[Datum], a: Scalar, b: Scalar, to: Scalar) -> Outcome {
     let (chosen, from) = if data[0] == Datum::Bool(true) { (&data[1], a) } else { (&data[2], b) };
     settled(chosen)?;
     cast::promote(chosen, from, to)
+}
+
+/// Random bits as a value of that type.
+fn random(data: &[Datum], to: Scalar) -> Outcome {
+    data.iter().try_for_each(settled)?;
+    let number = |datum: &Datum| if let Datum::Int(x) = datum { *x as i64 } else { 0 };
+    let block = philox::block(number(&data[0]), number(&data[1]), number(&data[2]));
+    Ok(match to {
+        Scalar::F32 => Datum::Float(philox::unit_f32(block).into()),
+        Scalar::F64 => Datum::Float(philox::unit_f64(block)),
+        _ => Datum::Int(philox::integer(block).into()),
+    })
 }
 
 fn on_text(datum: &Datum, f: impl Fn(&str) -> Datum) -> Outcome {

@@ -4,7 +4,7 @@ use super::value::{Datum, EvalTable, EvalTensor, EvalValue, Inputs};
 use super::{Errors, EvalError, aggregate, elementwise, relational, tensor};
 use crate::data::Tensor;
 use quearn_stage::graph::foreign::Signature;
-use quearn_stage::graph::{Dim, Field, Graph, JoinKind, Node, Op, Region, Steps, Ty};
+use quearn_stage::graph::{Dim, Field, Graph, JoinKind, Node, Op, Region, Scalar, Steps, Ty};
 use quearn_stage::low::FailKind;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -134,6 +134,10 @@ impl<'a> Machine<'a> {
                 EvalValue::Tuple(mut items) => Ok(items.swap_remove(*index)),
                 other => unreachable!("item of {other:?}"),
             },
+            Op::RowNumber => {
+                let rows = self.table(self.graph.inputs(node)[0])?.rows();
+                Ok(EvalTensor::ints(Scalar::I64, &[rows], 0..rows as i128).into())
+            }
             Op::Column(name) => {
                 let table = self.table(self.graph.inputs(node)[0])?;
                 Ok(EvalValue::Tensor(table.column(name).expect("a column of the table").clone()))
@@ -367,7 +371,7 @@ impl<'a> Machine<'a> {
         let mixes =
             matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::TreeEnsemble(_))
                 || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. })
-                || matches!(op, Op::Foreign { .. });
+                || matches!(op, Op::Foreign { .. } | Op::ScatterAdd);
         let operands = if mixes { self.whole(node)? } else { self.tensors(self.graph.inputs(node))? };
         let refs: Vec<&EvalTensor> = operands.iter().map(Rc::as_ref).collect();
         let value = match op {
@@ -391,6 +395,7 @@ impl<'a> Machine<'a> {
             Op::TreeEnsemble(forest) => tensor::tree_ensemble(forest, refs[0]),
             Op::Foreign { name, signature } => self.call(name, signature, &refs)?,
             Op::Gather => tensor::gather(refs[0], refs[1], elem),
+            Op::ScatterAdd => tensor::scatter_add(refs[0], refs[1], refs[2]),
             Op::Stack => tensor::stack(&refs, elem),
             Op::Single => refs[0].clone().with_type(elem, vec![]),
             op => elementwise::evaluate(op, &refs, elem),

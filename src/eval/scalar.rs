@@ -45,6 +45,7 @@ fn float_function(op: UnaryOp, x: f64) -> f64 {
         UnaryOp::Ceil => x.ceil(),
         UnaryOp::Round => x.round_ties_even(),
         UnaryOp::Atan => x.atan(),
+        UnaryOp::Detach => x,
         other => unreachable!("{} of a float", other.name()),
     }
 }

@@ -320,6 +320,25 @@ pub fn gather(data: &EvalTensor, index: &EvalTensor, to: Elem) -> EvalTensor {
     result
 }
 
+/// `ScatterAdd`.
+pub fn scatter_add(data: &EvalTensor, index: &EvalTensor, values: &EvalTensor) -> EvalTensor {
+    let (extent, inner) = (data.shape()[0], data.shape()[1..].iter().product::<usize>());
+    let mut sums = data.as_floats().to_vec();
+    for (i, at) in index.iter().enumerate() {
+        match at {
+            Datum::Int(row) if (0..extent as i128).contains(&row) => {
+                let row = row as usize;
+                (0..inner).for_each(|j| sums[row * inner + j] += values.as_floats()[i * inner + j]);
+            }
+            _ => {
+                let failed = (0..data.len()).map(|_| Datum::Fail(FailKind::OutOfRange));
+                return EvalTensor::new(data.elem(), data.shape(), failed);
+            }
+        }
+    }
+    EvalTensor::floats(data.elem().scalar, data.shape(), sums)
+}
+
 /// `Stack`.
 pub fn stack(operands: &[&EvalTensor], to: Elem) -> EvalTensor {
     let mut shape = operands[0].shape().to_vec();

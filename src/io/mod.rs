@@ -12,8 +12,17 @@ pub(crate) use atomic::AtomicFile;
 pub use parquet::{ParquetWriter, ReadOptions, RowGroup, RowGroupEncoder, read_parquet, write_parquet};
 pub use safetensors::{Tensors, read_safetensors, write_safetensors};
 
-use crate::data::Error;
+use crate::data::{Error, Result};
+use std::io::Write;
 use std::path::Path;
+
+/// Writes a text as a file that replaces one of that name.
+pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    let path = path.as_ref();
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(text.as_bytes()).map_err(file_error(path))?;
+    file.commit()
+}
 
 fn file_error(path: &Path) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::File { path: path.to_path_buf(), source }

@@ -2,6 +2,7 @@
 
 use super::frame::{Frame, Slot, run_handle};
 use super::functions::functions;
+use super::interface::Update;
 use super::interface::{Input, Interface};
 use super::moves::{self, Count, Move, MoveKind};
 use super::once::{Memo, Requests};
@@ -106,6 +107,8 @@ pub struct Cx<'g> {
     facts: RefCell<Vec<Fact>>,
     notes: RefCell<Vec<PipelineNote>>,
     arenas: RefCell<Vec<ArenaNote>>,
+    /// Results that may be written to the memory of the inputs whose next values they are.
+    in_place: RefCell<BTreeSet<usize>>,
     prepare: RefCell<Vec<Step<'g>>>,
     main: RefCell<Vec<Step<'g>>>,
 }
@@ -141,6 +144,7 @@ impl<'g> Cx<'g> {
             facts: RefCell::default(),
             notes: RefCell::default(),
             arenas: RefCell::default(),
+            in_place: RefCell::default(),
             prepare: RefCell::default(),
             main: RefCell::default(),
         }
@@ -285,6 +289,11 @@ impl<'g> Cx<'g> {
         self.arenas.borrow_mut().push(note);
     }
 
+    /// Records that results may be written to the memory of the inputs whose next values they are.
+    pub fn in_place(&self, outputs: impl IntoIterator<Item = usize>) {
+        self.in_place.borrow_mut().extend(outputs);
+    }
+
     /// A short name of a node for messages and function names.
     pub fn describe(&self, node: Node) -> String {
         match self.graph.op(node) {
@@ -307,6 +316,9 @@ impl<'g> Cx<'g> {
         let prepare = self.prepare.take();
         let prepare = (!prepare.is_empty()).then(|| function("prepare", prepare));
         let main = function("main", self.main.take());
+        let in_place = self.in_place.take();
+        let updates = Update::of(self.graph).into_iter();
+        let updates = updates.map(|(update, _)| Update { in_place: in_place.contains(&update.output), ..update });
         let (bindings, mut pipelines, counted) = (self.frame.bindings(), self.notes.take(), self.counted(&outputs));
         // In the order in which they run.
         pipelines.sort_by_key(|note| !note.once);
@@ -320,6 +332,7 @@ impl<'g> Cx<'g> {
             main,
             frame_bytes: self.frame.bytes(),
             outputs,
+            updates: updates.collect(),
             operators: self.operators.take(),
             sites: module.sites.clone(),
             dictionaries: self.dictionaries.take(),

@@ -5,7 +5,7 @@ use super::frame::{Bind, Slot};
 use super::moves::{Count, Move};
 use super::relational::RowLayout;
 use quearn_stage::graph::foreign::Signature;
-use quearn_stage::graph::{Dim, Elem, Graph, Node, Op, Scalar};
+use quearn_stage::graph::{Dim, Elem, Graph, Node, Op, Scalar, Ty};
 use quearn_stage::low::{FailSite, FuncId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -27,6 +27,8 @@ pub struct Interface {
     pub bindings: Vec<(Bind, Slot)>,
     /// Where results are.
     pub outputs: Vec<Output>,
+    /// The results that are next values of inputs.
+    pub updates: Vec<Update>,
     /// Names of the operators that runtime calls refer to.
     pub operators: Vec<String>,
     /// Where it can fail: status `k` is `sites[k - 1]`.
@@ -118,6 +120,7 @@ impl Interface {
             (!(0..1 << 40).contains(&self.frame_bytes), "the size of the frame"),
             (!self.bindings.iter().all(binding), "a binding"),
             (!self.outputs.iter().all(result), "a result"),
+            (!self.updates.iter().all(|update| update.output < self.outputs.len()), "an update"),
             (!self.prepare.iter().chain([&self.main]).all(function), "an entry point"),
             (!self.moves.iter().all(counted), "a place where data moves"),
             (!self.functions.iter().all(|f| notes(f) && reads(f)), "a function"),
@@ -158,6 +161,33 @@ impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dims: Vec<String> = self.shape.iter().map(Dim::to_string).collect();
         write!(f, "{} [{}]", self.scalar, dims.join(", "))
+    }
+}
+
+/// A result that is the next value of the input of its name and type.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Update {
+    /// Name of both.
+    pub name: String,
+    /// Position of the result.
+    pub output: usize,
+    /// May the result be written to the memory of the input?
+    pub in_place: bool,
+}
+
+impl Update {
+    /// The updates of a graph, and the inputs that they are for; none of them in place.
+    pub fn of(graph: &Graph) -> Vec<(Update, Node)> {
+        let reachable = graph.reachable();
+        let input = |name: &str, ty: &Ty| {
+            let is = |node: &&Node| matches!(graph.op(**node), Op::Input { name: n, ty: t, weight: false } if n == name && t == ty);
+            reachable.iter().find(is).copied()
+        };
+        let update = |(output, (name, node)): (usize, &(String, Node))| {
+            let input = input(name, graph.ty(*node))?;
+            Some((Update { name: name.clone(), output, in_place: false }, input))
+        };
+        graph.outputs().iter().enumerate().filter_map(update).collect()
     }
 }
 

@@ -31,7 +31,7 @@ pub mod tensor;
 
 pub use context::{ArenaNote, Cx, Fact, PipelineNote};
 pub use error::{LowerError, Result};
-pub use interface::{Input, Interface, Output};
+pub use interface::{Input, Interface, Output, Update};
 pub use outputs::lower;
 
 use quearn_stage::low::Module;

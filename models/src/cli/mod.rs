@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `bench`, `check`, `micro`, `profile`, `pipelines`, `requests`, `explain`, `generate`, `demo` | the commands |
+//! | `train`, `train_bench` | training, and times of its steps |
 //! | `network` | a network with weights, inputs and the outputs to expect |
 //! | `machine` | settings of the session |
 //! | `measure` | a program compiled once and run several times |
@@ -23,6 +24,8 @@ mod profile;
 mod progress;
 mod requests;
 mod table;
+mod train;
+mod train_bench;
 
 use clap::{Parser, Subcommand};
 use quearn_models::{Error, Result};
@@ -45,6 +48,10 @@ enum Command {
     Check(check::Check),
     /// Measure single operators, and hold them against the processor's rate of multiply-adds.
     Micro(micro::Micro),
+    /// Train a network.
+    Train(train::Train),
+    /// Measure a step of training.
+    TrainBench(train_bench::TrainBench),
     /// Show where the time of a network goes.
     Profile(profile::ProfileNetwork),
     /// List, run, check and measure pipelines of queries and models.
@@ -66,6 +73,8 @@ impl Cli {
             Command::Bench(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Micro(command) => command.run(),
+            Command::Train(command) => command.run(),
+            Command::TrainBench(command) => command.run(),
             Command::Profile(command) => command.run(),
             Command::Pipelines(command) => command.run(),
             Command::Requests(command) => command.run(),

@@ -36,7 +36,7 @@ impl ProfileNetwork {
 }
 
 /// A line for each stage, in the order of the stages: time of all workers, share, the busiest worker over the mean, runs.
-fn text(profile: &Profile) -> String {
+pub fn text(profile: &Profile) -> String {
     let busy: f64 = profile.pipelines.iter().map(|p| p.total_busy_ms()).sum();
     let mut text = format!("{:>9} {:>6} {:>9} {:>6} {:>7}  stage\n", "busy ms", "%", "uneven", "runs", "pieces");
     for stage in &profile.pipelines {

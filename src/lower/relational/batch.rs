@@ -54,6 +54,7 @@ pub fn is_tensor_op(op: &Op) -> bool {
             | Op::ArgMax { .. }
             | Op::TreeEnsemble(_)
             | Op::Gather
+            | Op::ScatterAdd
             | Op::Stack
             | Op::Steps(_)
             | Op::Foreign { .. }
@@ -323,11 +324,6 @@ pub fn leaf_value<'b>(value: Value<'b>, prim: Prim) -> V<'b> {
 fn element<'b>(cx: &Cx<'_>, b: &'b Builder, root: Node, view: &View<'b>, row: V<'b>) -> Result<Value<'b>> {
     let prim = storage(view.elem).ok_or_else(|| unsupported(cx, root, "this type as a column"))?;
     let v = b.load(Ty::scalar(prim), view.base.index(row, view.strides[0]), 0);
-    let v = match view.elem {
-        Scalar::U8 => v.zext(Prim::I32),
-        Scalar::F16 | Scalar::BF16 => v.cast(CastOp::FpExt, Prim::F32),
-        _ => v,
-    };
     // The position of a largest element lies inside its axis: the keys of a group-by can index an array.
     let range = match cx.graph.op(root) {
         Op::ArgMax { axis } => {
@@ -336,14 +332,28 @@ fn element<'b>(cx: &Cx<'_>, b: &'b Builder, root: Node, view: &View<'b>, row: V<
         }
         _ => None,
     };
-    let value = match range.or(super::value::Range::of(view.elem)) {
+    Ok(in_range(view.elem, v, range))
+}
+
+/// A value as tensors store it.
+pub fn of_tensor(elem: Scalar, v: V<'_>) -> Value<'_> {
+    in_range(elem, v, None)
+}
+
+fn in_range(elem: Scalar, v: V<'_>, range: Option<super::value::Range>) -> Value<'_> {
+    let v = match elem {
+        Scalar::U8 => v.zext(Prim::I32),
+        Scalar::F16 | Scalar::BF16 => v.cast(CastOp::FpExt, Prim::F32),
+        _ => v,
+    };
+    let value = match range.or(super::value::Range::of(elem)) {
         Some(range) => Value::int(v, range),
         None => Value::prim(v),
     };
-    Ok(match value.repr {
-        Repr::Prim(_) if range.is_none() => cast::widest(value, view.elem.required()),
+    match value.repr {
+        Repr::Prim(_) if range.is_none() => cast::widest(value, elem.required()),
         _ => value,
-    })
+    }
 }
 
 fn leaf_nodes(cx: &Cx<'_>, roots: &[Node]) -> BTreeSet<Node> {

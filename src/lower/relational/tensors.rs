@@ -13,6 +13,7 @@ use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, round_up};
 use crate::lower::moves::MoveKind;
+use crate::lower::once::is_scalar_input;
 use crate::lower::tensor::storage;
 use quearn_stage::graph::{Dim, Node, Op};
 use quearn_stage::low::{Prim, Ty, V};
@@ -42,6 +43,7 @@ pub struct Operands {
 pub fn is_scalar_value(cx: &Cx<'_>, node: Node) -> bool {
     match cx.graph.op(node) {
         Op::Single => true,
+        Op::Input { .. } if is_scalar_input(cx.graph, node) => true,
         op if is_tensor_op(op) => false,
         _ => cx.graph.inputs(node).iter().all(|input| is_scalar_value(cx, *input)),
     }

@@ -5,6 +5,7 @@
 //! neighbouring elements is evaluated at once.
 
 use super::plan::Plan;
+use super::random;
 use super::scalar::{self, Place};
 use super::spec::{BufferId, Size, Spec, compute, storage};
 use crate::lower::error::LowerError;
@@ -163,6 +164,10 @@ impl<'a, 'b> Eval<'a, 'b> {
             Op::Cast(to) => {
                 let from = self.plan.scalar(inputs[0]);
                 scalar::cast(self.operand(node, 0, at, from)?, from, *to, place)
+            }
+            Op::Random(to) => {
+                let [seed, stream, counter] = [0, 1, 2].map(|i| self.operand(node, i, at, Scalar::I64));
+                Some(random::random([seed?, stream?, counter?], *to))
             }
             Op::BatchNorm { eps } => Some(self.batch_norm(inputs, f64::from_bits(*eps), at)),
             Op::Transpose(perm) => {

@@ -1,4 +1,4 @@
-//! Plans reductions, poolings, softmax, positions of maxima, and what is joined.
+//! Plans reductions, poolings, softmax, positions of maxima, and what is joined or added at places.
 
 use super::nest::{Nest, Vectors};
 use super::places::slice;
@@ -6,6 +6,7 @@ use super::plan::Kind;
 use super::planner::{Planner, Result};
 use super::pool::Pool;
 use super::reduce::{Along, Lines, Reduce};
+use super::scatter::Scatter;
 use super::spec::{Size, Spec};
 use quearn_stage::graph::{self, Node, Pool2d};
 
@@ -59,6 +60,17 @@ impl Planner<'_, '_> {
         let nest = Nest::new(&out, fixed.as_slice(), in_vectors.into());
         let lines = Lines { along, node, x, axis, size, out: out.clone(), nest };
         self.finish(node, node, out, along.name(), Kind::Lines(Box::new(lines)));
+        Ok(())
+    }
+
+    pub(super) fn scatter_add(&mut self, node: Node) -> Result<()> {
+        let [data, index, values] = [0, 1, 2].map(|i| self.inputs(node)[i]);
+        // Every part looks at all indices.
+        self.stored(index)?;
+        let (sizes, index_sizes) = (self.sizes(data)?, self.sizes(index)?);
+        let out = self.destination(node, true)?;
+        let scatter = Scatter { node, data, index, values, sizes, index_sizes, out: out.clone() };
+        self.finish(node, node, out, "scatter_add", Kind::Scatter(Box::new(scatter)));
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! | [`plan`], [`spec`], [`arena`] | the plan: stages, tensors in memory, memory |
 //! | [`stage`] | stages as functions, shared where they agree |
 //! | [`eval`], [`scalar`], [`math`] | evaluation at an index: elementwise operations, gathers, casts |
+//! | `random` | random bits |
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
 //! | [`contract`] | products that sum over the rows of a program |
@@ -17,7 +18,9 @@
 //! | [`steps`] | the steps of recurrent networks |
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
+//! | [`scatter`] | values added at places that are known later |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
+//! | `updates` | results that go where an input lies |
 //! | [`target`] | the vector unit |
 //!
 //! Invariant: a stage's function gets everything through its record and writes one buffer; the values it gives do not
@@ -40,14 +43,17 @@ pub mod planner;
 pub mod pool;
 mod products;
 pub mod program;
+mod random;
 pub mod reduce;
 pub mod scalar;
+pub mod scatter;
 pub mod spec;
 pub mod stage;
 pub mod steps;
 pub mod target;
 pub mod tile;
 pub mod trees;
+mod updates;
 mod windows;
 pub mod winograd;
 

@@ -13,6 +13,7 @@ use super::gemm::{Gemm, Pack};
 use super::nest::{Nest, Vectors};
 use super::pool::Pool;
 use super::reduce::{Lines, Reduce};
+use super::scatter::Scatter;
 use super::spec::{BufferId, Size, Spec, storage};
 use super::steps::{By, Walk};
 use super::target::Target;
@@ -20,7 +21,7 @@ use super::trees::Trees;
 use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape, Steps};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// Where a buffer is.
@@ -136,6 +137,8 @@ pub enum Kind {
     Lines(Box<Lines>),
     /// Decision trees.
     Trees(Box<Trees>),
+    /// Values added at places that are known later.
+    Scatter(Box<Scatter>),
     /// The zeros around an image.
     Halo(Spec),
     /// Packing of a weight.
@@ -179,6 +182,8 @@ pub struct Plan<'g> {
     pub prepare: Vec<Stage>,
     /// Run for every chunk of items, in order.
     pub stages: Vec<Stage>,
+    /// Inputs whose memory may become that of their next values while the program runs.
+    pub changing: HashSet<BufferId>,
 }
 
 impl<'g> Plan<'g> {
@@ -241,6 +246,7 @@ pub fn is_elementwise(op: &Op) -> bool {
             | Op::Select
             | Op::If
             | Op::Cast(_)
+            | Op::Random(_)
             | Op::BatchNorm { .. }
             | Op::Broadcast(_)
     )

@@ -8,6 +8,7 @@ use super::reduce::Along;
 use super::spec::{AxisSpec, BufferId, Size, Spec, row_major};
 use super::steps::{self, Open};
 use super::target::Target;
+use super::updates;
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar};
 use std::collections::{HashMap, HashSet};
@@ -78,6 +79,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         buffers: vec![],
         prepare: vec![],
         stages: vec![],
+        changing: HashSet::new(),
     };
     let mut planner = Planner {
         request,
@@ -106,6 +108,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         planner.node(node)?;
     }
     planner.outputs()?;
+    planner.plan.changing = updates::inputs(&planner.plan);
     Ok(planner.plan)
 }
 
@@ -122,6 +125,7 @@ fn is_heavy(op: &Op) -> bool {
             | Op::ArgMax { .. }
             | Op::TreeEnsemble(_)
             | Op::CumSum { .. }
+            | Op::ScatterAdd
             | Op::Stack
             | Op::Foreign { .. }
     )
@@ -318,7 +322,10 @@ impl<'g> Planner<'_, 'g> {
             return Ok(());
         }
         match self.graph().op(node) {
-            Op::Const(_) | Op::Iota(_) => check_elem(self.graph(), node),
+            Op::Const(_) => check_elem(self.graph(), node),
+            // In memory before anybody reads it there, if somebody may want it there.
+            Op::Iota(_) if self.users.get(&node).map_or(0, Vec::len) > 1 => self.stored(node).map(|_| ()),
+            Op::Iota(_) => check_elem(self.graph(), node),
             Op::Input { name, .. } => self.input(node, name),
             Op::Transpose(perm) => {
                 if let Some(spec) = self.plan.home(self.inputs(node)[0]) {
@@ -474,6 +481,7 @@ impl<'g> Planner<'_, 'g> {
             Op::ArgMax { axis } => self.lines(node, *axis, Along::ArgMax),
             Op::CumSum { axis } => self.lines(node, *axis, Along::CumSum),
             Op::TreeEnsemble(forest) => self.trees(node, forest),
+            Op::ScatterAdd => self.scatter_add(node),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Stack => self.stack(node),
             Op::Foreign { name, signature } => self.call(node, name, signature),

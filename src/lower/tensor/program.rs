@@ -7,6 +7,7 @@ use super::spec::{BufferId, Size};
 use super::stage::{Code, Compiled, Functions, Param, record_bytes, record_offset};
 use super::steps::At;
 use super::target::Target;
+use super::updates;
 use crate::lower::error::LowerError;
 use crate::lower::frame::{Bind, Slot, run_handle, workers};
 use crate::lower::moves::{Count, MoveKind};
@@ -425,6 +426,10 @@ pub fn lower_program<'g>(cx: &Cx<'g>, outputs: &[(usize, String, Node)], operand
     let source = Source { graph: cx.graph, nodes: &nodes, roots: &roots, leaves: &leaves, schedule, target };
     let mut program = Program::new(cx, &source)?;
     program.bind_outputs(cx);
+    // Several passes over the stages would read what a former one has written.
+    if program.schedule.rows.is_none() {
+        cx.in_place(updates::in_place(cx.graph, &program.plan, &program.stages));
+    }
     let program = Rc::new(program);
     program.register(cx);
     let total = total_slot(cx, &program, &operands)?;

@@ -80,6 +80,7 @@ pub fn unary<'b>(op: UnaryOp, x: V<'b>, of: Scalar, place: Place<'_, 'b>) -> Opt
         UnaryOp::Ceil => x.un(UnOp::Ceil),
         UnaryOp::Round => x.un(UnOp::Round),
         UnaryOp::Atan => math::atan(x),
+        UnaryOp::Detach => x,
         _ => return None,
     })
 }

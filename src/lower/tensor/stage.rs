@@ -8,6 +8,7 @@ use super::contract;
 use super::eval::{Env, Eval};
 use super::nest::Nest;
 use super::plan::{Kind, Place, Plan, Stage};
+use super::scatter;
 use super::spec::{BufferId, Size, Spec};
 use crate::lower::Cx;
 use crate::lower::error::LowerError;
@@ -16,7 +17,7 @@ use quearn_stage::low::{
     Block, Builder, Extern, FailSite, FuncId, Inst, Module, ModuleBuilder, Op, Prim, Ty, V, Value,
 };
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a record holds at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,7 @@ struct RecordEnv<'a, 'b> {
     b: &'b Builder,
     record: V<'b>,
     params: &'a RefCell<Vec<Param>>,
+    changing: &'a HashSet<BufferId>,
 }
 
 impl<'b> RecordEnv<'_, 'b> {
@@ -121,9 +123,10 @@ impl<'b> Env<'b> for RecordEnv<'_, 'b> {
         self.b.load_hoisted(Ty::PTR, self.record, abi::FRAME_RUN)
     }
 
-    fn invariant(&self, _: BufferId) -> bool {
-        // A function writes one buffer, and no stage reads the elements that it writes but through `load_written`.
-        true
+    fn invariant(&self, buffer: BufferId) -> bool {
+        // A function writes one buffer, and no stage reads the elements that it writes but through `load_written`; a
+        // result may lie where an input that it is the next value of does.
+        !self.changing.contains(&buffer)
     }
 }
 
@@ -212,7 +215,7 @@ fn emit<'b>(
     params: &RefCell<Vec<Param>>,
     error: &RefCell<Option<LowerError>>,
 ) {
-    let env = RecordEnv { b, record, params };
+    let env = RecordEnv { b, record, params, changing: &plan.changing };
     stage.emit(&Eval { b, plan, env: &env, known: vec![], error }, lo, hi);
 }
 
@@ -274,6 +277,7 @@ impl Stage {
             Kind::Reduce(reduce) => reduce.emit(ev, lo, hi),
             Kind::Lines(lines) => lines.emit(ev, lo, hi),
             Kind::Trees(trees) => trees.emit(ev, lo, hi),
+            Kind::Scatter(scatter) => scatter.emit(ev, lo, hi),
             Kind::Halo(spec) => halo(ev, spec, lo, hi),
             Kind::Pack(pack) => pack.emit(ev, lo, hi),
             Kind::Foreign(call) => call.emit(ev),
@@ -311,6 +315,7 @@ impl Stage {
                 let (n, instructions) = trees.work(plan.target.lanes().into(), size);
                 (n, (FLOPS_A_CALL / instructions.max(1)).max(1))
             }
+            Kind::Scatter(_) => (one * scatter::PARTS, 1),
             Kind::Halo(spec) if has_planes(spec) => (size(&spec.axes[0].size) * size(&spec.axes[1].size), 64),
             Kind::Halo(spec) => (size(&spec.axes[0].size), 64),
             Kind::Steps(_) | Kind::Foreign(_) => (one, 1),
@@ -335,6 +340,7 @@ impl Stage {
             Kind::Reduce(reduce) => reduce.out.buffer,
             Kind::Lines(lines) => lines.out.buffer,
             Kind::Trees(trees) => trees.out.buffer,
+            Kind::Scatter(scatter) => scatter.out.buffer,
             Kind::Halo(spec) => spec.buffer,
             Kind::Pack(pack) => pack.out,
             Kind::Foreign(call) => call.out(),

@@ -119,11 +119,11 @@ fn fails_itself(graph: &Graph, node: Node) -> bool {
             !matches!(shape, Some(Dim::Const(1..)))
         }
         Op::Iota(_) | Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Softmax { .. } => false,
-        Op::Slice { .. } | Op::Broadcast(_) | Op::TreeEnsemble(_) => false,
+        Op::Slice { .. } | Op::Broadcast(_) | Op::TreeEnsemble(_) | Op::Random(_) | Op::RowNumber => false,
         // Its region is among what it depends on.
         Op::Steps(_) => false,
         Op::Concat { .. } | Op::Reshape(_) | Op::Transpose(_) | Op::Stack | Op::Single | Op::Item(_) => false,
-        Op::Gather | Op::Loop(_) | Op::Foreign { .. } => true,
+        Op::Gather | Op::ScatterAdd | Op::Loop(_) | Op::Foreign { .. } => true,
         // Tables are asked about their columns and operands, not as values.
         _ => true,
     }

@@ -7,6 +7,7 @@
 //! | [`forest`] | decision trees |
 //! | [`op`] | the complete vocabulary, with meaning and type rules |
 //! | [`infer`] | the type rules as code: the only way to make a node goes through them |
+//! | [`philox`] | random bits, as `Op::Random` has them |
 //! | [`verify`](mod@verify) | what a well-formed graph is |
 //! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
 
@@ -17,6 +18,7 @@ pub mod infer;
 pub mod literal;
 pub mod op;
 pub mod parse;
+pub mod philox;
 pub mod print;
 pub mod ty;
 pub mod verify;
@@ -146,6 +148,12 @@ impl Graph {
     /// Has the graph no nodes?
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// A number that no region of the graph has.
+    pub fn free_region(&self) -> u32 {
+        let region = |data: &NodeData| if let Op::Param { region, .. } = data.op { Some(region + 1) } else { None };
+        self.nodes.iter().filter_map(region).max().unwrap_or(0)
     }
 
     /// The side of a join or product that a column comes from; `None` for a mark, which the join makes.

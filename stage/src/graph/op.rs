@@ -65,6 +65,8 @@ kinds! {
         Round = "round",
         /// Float arc tangent.
         Atan = "atan",
+        /// A float itself, which counts as constant when derivatives are taken.
+        Detach = "detach",
         /// Year of a date or timestamp, an i32.
         Year = "year",
         /// Month (1 to 12) of a date or timestamp, an i32.
@@ -323,6 +325,9 @@ pub enum Op {
         /// Most characters.
         len: u32,
     },
+    /// `(seed, stream, counter)`: random bits that are a function of three i64, see [`super::philox`]; as f32 or f64 uniform
+    /// in 0..1 (without 1), as i64 uniform from 0 to 2^63 - 1.
+    Random(Scalar),
 
     // Table family.
     /// All rows of a named table. No inputs.
@@ -463,8 +468,14 @@ pub enum Op {
     /// `(data, index)`: `data[index[i…], ..]`: the shape of `index`, then that of `data` without its first dimension. An
     /// index outside is an error.
     Gather,
+    /// `(data, index, values)`: `data` with `values[i…, ..]` added to `data[index[i…], ..]`, once for each `i…`, also where
+    /// indices are equal: `values` has the shape of `index`, then that of `data` without its first dimension. Floats of one
+    /// type. An index outside is an error. Sums are added up in the order of the indices.
+    ScatterAdd,
 
     // Bridge family.
+    /// `(t)`: the number of each row of a stored table, from 0, an i64 column; `t` is a scan.
+    RowNumber,
     /// `(t)`: a column as a tensor over the rows of `t` (and its inner shape).
     Column(String),
     /// `(e…)`: tensors of one shape and type side by side in a new last dimension.
@@ -514,6 +525,7 @@ impl Op {
             Op::Cast(_) => "scalar.cast",
             Op::Like(_) => "scalar.like",
             Op::Substring { .. } => "scalar.substring",
+            Op::Random(_) => "scalar.random",
             Op::Scan { .. } => "rel.scan",
             Op::Filter => "rel.filter",
             Op::Project { .. } => "rel.project",
@@ -538,7 +550,9 @@ impl Op {
             Op::TreeEnsemble(_) => "tensor.tree_ensemble",
             Op::Foreign { .. } => "tensor.foreign",
             Op::Gather => "tensor.gather",
+            Op::ScatterAdd => "tensor.scatter_add",
             Op::Column(_) => "bridge.column",
+            Op::RowNumber => "bridge.row_number",
             Op::Stack => "bridge.stack",
             Op::Single => "bridge.single",
             Op::If => "control.if",

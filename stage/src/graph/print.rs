@@ -160,7 +160,7 @@ fn shown(ty: &Ty, node: Node) -> String {
 fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
     match op {
         Op::Const(literal) => format!(" {literal}"),
-        Op::Cast(to) => format!(" to {to}"),
+        Op::Cast(to) | Op::Random(to) => format!(" to {to}"),
         Op::Like(text) | Op::Column(text) | Op::Scan { table: text, .. } => format!(" {text:?}"),
         Op::Substring { start, len } => format!(" from {start} len {len}"),
         Op::Project { names } => format!(" as {names:?}"),
@@ -213,6 +213,6 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Filter | Op::Product | Op::MatMul => {
             String::new()
         }
-        Op::Gather | Op::Stack | Op::Single | Op::If | Op::Loop(_) => String::new(),
+        Op::RowNumber | Op::Gather | Op::ScatterAdd | Op::Stack | Op::Single | Op::If | Op::Loop(_) => String::new(),
     }
 }

@@ -44,6 +44,12 @@ pub trait Arith: Elementwise {
 /// Has exponentials, roots and the like.
 pub trait FloatLike: Arith {}
 
+/// The floats that networks are trained in: `F32` and `F64`.
+pub trait Float: ScalarMarker + FloatLike + Comparable + Arith<Quotient = Self> + Summable<Sum = Self> {}
+
+impl Float for F32 {}
+impl Float for F64 {}
+
 /// Has `& | !`.
 pub trait Logic: Elementwise {}
 

@@ -27,6 +27,9 @@
 //! | `scalar` | operators and elementwise functions, of scalars, columns and tensors alike |
 //! | `table`, `row`, `group` | relational operators, the rows that their closures see, aggregation |
 //! | `tensor` | tensor operators |
+//! | `random` | random numbers, permutations, dropout |
+//! | `state` | what a program keeps from run to run, weights that are trained |
+//! | `norm`, `loss` | normalisations and losses, spelled out in them |
 //! | `bridge` | columns as tensors, tensors as columns |
 //! | `control` | conditions and loops |
 //! | `features` | values as the numbers that a model wants |
@@ -38,10 +41,14 @@ mod control;
 mod dynamic;
 mod features;
 mod group;
+mod loss;
 mod marker;
+mod norm;
+mod random;
 mod row;
 mod scalar;
 mod stage;
+mod state;
 mod table;
 mod tensor;
 
@@ -49,8 +56,10 @@ pub use constant::{Constant, IntoRep, Natural, date, dec, interval_days, interva
 pub use control::{Carried, If, Walk, When, if_, when};
 pub use group::{Agg, Groups, avg, count, count_distinct, count_of, max, min, sum};
 pub use marker::*;
+pub use random::Random;
 pub use row::Row;
 pub use stage::{Rep, Stage, StageError};
+pub use state::{SEED, STEP};
 pub use table::{Order, asc, desc};
 pub use tensor::{IntoDim, IntoShape, Window};
 

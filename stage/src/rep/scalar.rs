@@ -317,6 +317,8 @@ functions! { FloatLike: T {
     cos = Cos;
     /// Arc tangent.
     atan = Atan;
+    /// The value itself, taken as constant by gradients.
+    detach = Detach;
     /// Rounded toward minus infinity.
     floor = Floor;
     /// Rounded toward plus infinity.

@@ -2,6 +2,7 @@
 
 use super::constant::Natural;
 use super::marker::{Dyn, I64, Marker, ScalarMarker, Table, Tensor};
+use super::state::Training;
 use super::tensor::IntoShape;
 use crate::graph::{Elem, Field, Graph, GraphError, Literal, Node, Op, Ty, verify};
 use std::cell::{Cell, RefCell};
@@ -15,6 +16,7 @@ pub struct Stage {
     graph: RefCell<Graph>,
     error: RefCell<Option<StageError>>,
     regions: Cell<u32>,
+    pub(super) training: Training,
 }
 
 /// The first mistake in a program, and where in the source it was made.
@@ -108,9 +110,13 @@ impl Stage {
         self.bound(name.into(), shape, T::SCALAR.required(), false)
     }
 
-    /// A tensor that is given once, before the program runs many times.
+    /// A tensor that is given once, before the program runs many times; in a program [for training](Stage::for_training) one
+    /// that changes from run to run.
     #[track_caller]
     pub fn weight<T: ScalarMarker>(&self, name: impl Into<String>, shape: impl IntoShape) -> Rep<'_, Tensor<T>> {
+        if self.is_training() {
+            return self.trained(name.into(), shape, T::SCALAR.required());
+        }
         self.bound(name.into(), shape, T::SCALAR.required(), true)
     }
 
@@ -174,6 +180,41 @@ impl Stage {
         }
     }
 
+    /// Values that a function makes of others in the graph itself, `count` of them, as derivatives are made. Where one
+    /// of the others is poisoned, or the function fails, so are they; `op` names the function in messages.
+    #[track_caller]
+    pub fn extend<'s, T: Marker>(
+        &'s self,
+        op: &str,
+        of: &[Rep<'s, Dyn>],
+        count: usize,
+        make: impl FnOnce(&mut Graph, &[Node]) -> Result<Vec<Node>, GraphError>,
+    ) -> Vec<Rep<'s, T>> {
+        if of.iter().any(|input| !std::ptr::eq(self, input.stage)) {
+            self.fail::<T>(op, "its operands belong to different stages");
+            return vec![self.poisoned(); count];
+        }
+        let Some(nodes) = of.iter().map(|input| input.node).collect::<Option<Vec<Node>>>() else {
+            return vec![self.poisoned(); count];
+        };
+        let made = make(&mut self.graph.borrow_mut(), &nodes);
+        // Regions that were made have numbers that no other may have.
+        self.regions.set(self.regions.get().max(self.graph.borrow().free_region()));
+        let mut values = vec![];
+        match made {
+            Ok(made) if made.len() == count => {
+                for node in made {
+                    let value = Rep::<Dyn> { stage: self, node: Some(node), marker: PhantomData };
+                    values.push(value.checked(op, "a result"));
+                }
+            }
+            Ok(made) => values.push(self.fail(op, format!("gives {} values, expected {count}", made.len()))),
+            Err(error) => values.push(self.fail(&error.op, error.message)),
+        }
+        values.resize(count, self.poisoned());
+        values
+    }
+
     /// The node of an operation, or a poisoned handle.
     #[track_caller]
     pub(super) fn make<'s, T>(&'s self, op: Op, inputs: &[Rep<'s, Dyn>]) -> Rep<'s, T> {
@@ -200,6 +241,28 @@ impl Stage {
 
     pub(super) fn poisoned<T>(&self) -> Rep<'_, T> {
         Rep { stage: self, node: None, marker: PhantomData }
+    }
+
+    /// A handle on a node of this program.
+    pub(super) fn handle<T>(&self, node: Node) -> Rep<'_, T> {
+        Rep { stage: self, node: Some(node), marker: PhantomData }
+    }
+
+    /// The operation of a node.
+    pub(super) fn op(&self, node: Node) -> Op {
+        self.graph.borrow().op(node).clone()
+    }
+
+    /// The results so far.
+    pub(super) fn outputs(&self) -> Vec<(String, Node)> {
+        self.graph.borrow().outputs().to_vec()
+    }
+
+    /// Other results in their place.
+    pub(super) fn set_outputs(&self, outputs: Vec<(String, Node)>) {
+        let mut graph = self.graph.borrow_mut();
+        graph.clear_outputs();
+        outputs.into_iter().for_each(|(name, node)| graph.output(name, node));
     }
 
     /// A number that no region of this program has.

@@ -299,6 +299,17 @@ impl<'s, T: ElementMarker + FloatLike> Rep<'s, Tensor<T>> {
         self.reduce(ReduceOp::Mean, axes)
     }
 
+    /// `values[i.., ..]` added to `self[index[i..], ..]`, also where indices are equal: `values` has the shape of `index`,
+    /// then that of `self` without its first dimension. An index outside is an error when the program runs.
+    #[track_caller]
+    pub fn scatter_add<I: ElementMarker>(
+        self,
+        index: Rep<'s, Tensor<I>>,
+        values: Rep<'s, Tensor<T>>,
+    ) -> Rep<'s, Tensor<T>> {
+        self.stage().make(Op::ScatterAdd, &[self.dyn_(), index.dyn_(), values.dyn_()])
+    }
+
     /// Matrix product of the last two dimensions; leading ones broadcast.
     #[track_caller]
     pub fn matmul(self, other: Rep<'s, Tensor<T>>) -> Rep<'s, Tensor<T>> {

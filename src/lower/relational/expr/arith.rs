@@ -249,6 +249,7 @@ fn float_unary<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, op: UnaryOp, x: V<'b>
         UnaryOp::Tanh => return Ok(tanh(env, x)),
         UnaryOp::Erf => return Ok(erf(x)),
         UnaryOp::Atan => return Ok(atan(x)),
+        UnaryOp::Detach => return Ok(x),
         _ => {
             return Err(LowerError::Unsupported { node: cx.describe(node), what: format!("{} of a float", op.name()) });
         }

@@ -1,7 +1,7 @@
 //! Where the value of a column comes from: the place its table is bound to, or the operator that makes it.
 
 use super::super::env::{Env, Place};
-use super::super::value::{Repr, Value};
+use super::super::value::{Range, Repr, Value};
 use super::super::{aggregate, materialise, scan};
 use super::eval;
 use crate::lower::context::Cx;
@@ -110,5 +110,15 @@ pub fn single<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
     match value.repr {
         Repr::Code { .. } => Ok(super::text::as_text(cx, env, value)),
         _ => Ok(value),
+    }
+}
+
+/// The number of the current row of a stored table.
+pub fn row_number<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
+    match env.place(cx.graph.inputs(node)[0]) {
+        Some(Place::Stored(row)) => Ok(Value::int(*row, Range::I64)),
+        _ => {
+            Err(LowerError::Unsupported { node: cx.describe(node), what: "row numbers behind other operators".into() })
+        }
     }
 }

@@ -18,6 +18,7 @@ pub mod dates;
 pub mod logic;
 pub mod text;
 
+use super::batch;
 use super::dictionary;
 use super::env::{Env, Place};
 use super::value::{Range, Repr, Value, both_valid};
@@ -29,7 +30,7 @@ use crate::lower::parameter;
 use crate::lower::tensor::storage;
 use quearn_stage::graph::fails::any_can_fail;
 use quearn_stage::graph::{CompareOp, Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
-use quearn_stage::low::{CastOp, ModuleBuilder, Prim};
+use quearn_stage::low::{ModuleBuilder, Prim};
 
 /// Element type of a scalar, row expression or tensor.
 pub fn elem_of(cx: &Cx<'_>, node: Node) -> Result<Elem> {
@@ -147,6 +148,7 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
         Op::Input { name, .. } if is_scalar_input(cx.graph, node) => {
             given(cx, env, name, result).ok_or_else(|| unsupported("an input of this type"))
         }
+        Op::RowNumber => column::row_number(cx, env, node),
         Op::Loop(region) => rounds(cx, env, inputs, region),
         _ => Err(unsupported("this operation on single rows")),
     }
@@ -156,12 +158,7 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
 fn given<'b>(cx: &Cx<'_>, env: &Env<'b>, name: &str, scalar: Scalar) -> Option<Value<'b>> {
     let prim = storage(scalar)?;
     let v = cx.frame.bind(Bind::Scalar { name: name.to_owned(), prim }).get(env.b, env.frame);
-    let v = match scalar {
-        Scalar::U8 => v.zext(Prim::I32),
-        Scalar::F16 | Scalar::BF16 => v.cast(CastOp::FpExt, Prim::F32),
-        _ => v,
-    };
-    Some(Range::of(scalar).map_or(Value::prim(v), |range| Value::int(v, range)))
+    Some(batch::of_tensor(scalar, v))
 }
 
 /// `control.loop` over scalars: the carried values live in registers.

@@ -132,8 +132,21 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
             cx.check(*start >= 1, || "positions count from 1, found 0".to_owned())?;
             of_string(cx, Scalar::String)
         }
+        Op::Random(to) => random(cx, *to),
         _ => cx.error("is not of the scalar family"),
     }
+}
+
+fn random(cx: &Cx, to: Scalar) -> Result<Ty> {
+    cx.arity(3)?;
+    cx.check(matches!(to, Scalar::F32 | Scalar::F64 | Scalar::I64), || format!("makes f32, f64 or i64, not {to}"))?;
+    let mut shapes = vec![];
+    for i in 0..3 {
+        let (elem, shape) = cx.tensor(i)?;
+        cx.check(elem == Scalar::I64.required(), || cx.expected(i, "an i64 that is not NULL"))?;
+        shapes.push(shape);
+    }
+    Ok(Ty::Tensor { elem: to.required(), shape: cx.broadcast(&shapes)? })
 }
 
 /// Does every `\` of a LIKE pattern have a character to escape?

@@ -44,6 +44,7 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
             Ok(new_rows(cx, cx.table(0)?.0.to_vec()))
         }
         Op::Column(name) => column(cx, name),
+        Op::RowNumber => row_number(cx),
         _ => cx.error("is not of the table family"),
     }
 }
@@ -243,6 +244,14 @@ fn column(cx: &Cx, name: &str) -> Result<Ty> {
     };
     let inner = field.shape.iter().map(|&extent| Dim::Const(extent));
     Ok(Ty::Tensor { elem: field.elem, shape: std::iter::once(rows.clone()).chain(inner).collect() })
+}
+
+fn row_number(cx: &Cx) -> Result<Ty> {
+    cx.arity(1)?;
+    let (_, rows) = cx.table(0)?;
+    let stored = matches!(cx.graph.op(cx.inputs[0]), Op::Scan { .. });
+    cx.check(stored, || "takes a stored table: the rows of others come in any order".to_owned())?;
+    Ok(Ty::Tensor { elem: Scalar::I64.required(), shape: vec![rows.clone()] })
 }
 
 /// Names the column that is missing, the closest that is there, and (if they are few) all that are.

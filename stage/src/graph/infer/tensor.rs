@@ -39,6 +39,7 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
         Op::TreeEnsemble(forest) => tree_ensemble(cx, forest),
         Op::Foreign { name, signature } => foreign(cx, name, signature),
         Op::Gather => gather(cx),
+        Op::ScatterAdd => scatter_add(cx),
         Op::Stack => stack(cx),
         Op::Single => single(cx),
         _ => cx.error("is not of the tensor family"),
@@ -408,6 +409,19 @@ fn gather(cx: &Cx) -> Result<Ty> {
     };
     let elem = Elem { nullable: elem.nullable || index.nullable, ..elem };
     Ok(Ty::Tensor { elem, shape: at.iter().chain(inner).cloned().collect() })
+}
+
+fn scatter_add(cx: &Cx) -> Result<Ty> {
+    cx.arity(3)?;
+    let ((scalar, data), (index, at), (value, found)) = (cx.floats(0)?, cx.required(1)?, cx.required(2)?);
+    cx.check(index.is_int(), || cx.expected(1, "an integer"))?;
+    cx.check(value == scalar, || cx.expected(2, &format!("{scalar} as {} is", cx.operand(0))))?;
+    let Some((_, inner)) = data.split_first() else {
+        return cx.error(cx.expected(0, "of one dimension or more"));
+    };
+    let expected: Shape = at.iter().chain(inner).cloned().collect();
+    cx.check(found == expected, || cx.expected(2, &format!("of the shape {}", shown(&expected))))?;
+    Ok(tensor(scalar, data.to_vec()))
 }
 
 fn stack(cx: &Cx) -> Result<Ty> {

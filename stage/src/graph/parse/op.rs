@@ -38,6 +38,10 @@ fn scalar(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
             cursor.expect_word("to")?;
             Op::Cast(ty::scalar(cursor)?)
         }
+        "random" => {
+            cursor.expect_word("to")?;
+            Op::Random(ty::scalar(cursor)?)
+        }
         "like" => Op::Like(cursor.string()?),
         "substring" => Op::Substring { start: named(cursor, "from")?, len: named(cursor, "len")? },
         _ => {
@@ -175,6 +179,7 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
             cursor.expect_word("to")?;
             Op::Foreign { name, signature: Signature { operands, result: part(cursor)? } }
         }
+        "scatter_add" => Op::ScatterAdd,
         _ => return Ok(None),
     }))
 }
@@ -225,6 +230,7 @@ fn pool(kind: PoolKind, cursor: &mut Cursor) -> Result<Pool2d, String> {
 fn bridge(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
     Ok(Some(match name {
         "column" => Op::Column(cursor.string()?),
+        "row_number" => Op::RowNumber,
         "stack" => Op::Stack,
         "single" => Op::Single,
         _ => return Ok(None),

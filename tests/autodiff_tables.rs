@@ -1,0 +1,312 @@
+//! Gradients through tables, by parameters and by columns, against central differences and as compiled programs.
+
+mod autodiff_harness;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use autodiff_harness::{Random, backends, graph, near};
+use quearn::autodiff::gradients;
+use quearn::eval::{Datum, EvalTable, EvalTensor, Inputs, evaluate};
+use quearn::prelude::*;
+use quearn_stage::rep::Table as TableRep;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+type Value<'s> = Rep<'s, F64>;
+type Table<'s> = Rep<'s, TableRep>;
+
+/// Orders with a price, of customers with a factor; a `tag` may be NULL.
+struct Data {
+    orders: Vec<(i64, f64, f64)>,
+    tags: Vec<Option<i64>>,
+    customers: Vec<(i64, f64)>,
+    parameters: Vec<f64>,
+}
+
+impl Data {
+    fn new(seed: u64, orders: usize) -> Data {
+        let mut random = Random(seed);
+        let order = |random: &mut Random| (random.int(0, 5) as i64, random.float() + 1.5, random.float());
+        Data {
+            orders: (0..orders).map(|_| order(&mut random)).collect(),
+            tags: (0..orders).map(|_| Some(random.int(0, 2) as i64).filter(|tag| *tag < 2)).collect(),
+            customers: (0..5).map(|key| (key, random.float() + 2.0)).collect(),
+            parameters: vec![0.7, -0.4],
+        }
+    }
+
+    fn inputs(&self) -> Inputs {
+        let floats = |data: Vec<f64>| EvalTensor::floats(Scalar::F64, &[data.len()], data);
+        let ints = |data: Vec<i64>| EvalTensor::ints(Scalar::I64, &[data.len()], data.into_iter().map(i128::from));
+        let tags = self.tags.iter().map(|tag| tag.map_or(Datum::Null, |tag| Datum::Int(tag.into())));
+        let orders = EvalTable::of(vec![
+            ("customer", ints(self.orders.iter().map(|o| o.0).collect())),
+            ("price", floats(self.orders.iter().map(|o| o.1).collect())),
+            ("discount", floats(self.orders.iter().map(|o| o.2).collect())),
+            ("tag", EvalTensor::new(Scalar::I64.nullable(), &[self.orders.len()], tags)),
+        ]);
+        let customers = EvalTable::of(vec![
+            ("id", ints(self.customers.iter().map(|c| c.0).collect())),
+            ("factor", floats(self.customers.iter().map(|c| c.1).collect())),
+        ]);
+        let number = |x: f64| EvalTensor::floats(Scalar::F64, &[], vec![x]);
+        Inputs::new()
+            .table("orders", orders)
+            .table("customers", customers)
+            .tensor("w", number(self.parameters[0]))
+            .tensor("b", number(self.parameters[1]))
+    }
+
+    fn session(&self, backend: BackendKind) -> Session {
+        let mut session = Session::builder().backend(backend).threads(2).build().unwrap();
+        let floats = |data: Vec<f64>| Arc::new(Float64Array::from(data)) as ArrayRef;
+        let ints = |data: Vec<i64>| Arc::new(Int64Array::from(data)) as ArrayRef;
+        let orders = RecordBatch::try_from_iter_with_nullable([
+            ("customer", ints(self.orders.iter().map(|o| o.0).collect()), false),
+            ("price", floats(self.orders.iter().map(|o| o.1).collect()), false),
+            ("discount", floats(self.orders.iter().map(|o| o.2).collect()), false),
+            ("tag", Arc::new(Int64Array::from(self.tags.clone())) as ArrayRef, true),
+        ]);
+        let customers = RecordBatch::try_from_iter([
+            ("id", ints(self.customers.iter().map(|c| c.0).collect())),
+            ("factor", floats(self.customers.iter().map(|c| c.1).collect())),
+        ]);
+        session.add_table(StoredTable::from_batches("orders", &[orders.unwrap()]).unwrap());
+        session.add_table(StoredTable::from_batches("customers", &[customers.unwrap()]).unwrap());
+        for (name, value) in ["w", "b"].into_iter().zip(&self.parameters) {
+            session.bind(name, StoredTensor::from_vec(vec![*value], &[]).unwrap());
+        }
+        session
+    }
+
+    /// Every number that a loss may depend on.
+    fn numbers(&mut self, column: &str) -> Vec<&mut f64> {
+        match column {
+            "w" => self.parameters[..1].iter_mut().collect(),
+            "b" => self.parameters[1..].iter_mut().collect(),
+            "price" => self.orders.iter_mut().map(|o| &mut o.1).collect(),
+            "discount" => self.orders.iter_mut().map(|o| &mut o.2).collect(),
+            "factor" => self.customers.iter_mut().map(|c| &mut c.1).collect(),
+            other => panic!("no column {other}"),
+        }
+    }
+}
+
+fn orders(s: &Stage) -> Table<'_> {
+    let fields = [Field::new("customer", Scalar::I64), Field::new("price", Scalar::F64)];
+    let more = [Field::new("discount", Scalar::F64), Field::nullable("tag", Scalar::I64)];
+    s.scan("orders", fields.into_iter().chain(more))
+}
+
+fn customers(s: &Stage) -> Table<'_> {
+    s.scan("customers", [Field::new("id", Scalar::I64), Field::new("factor", Scalar::F64)])
+}
+
+fn parameter<'s>(s: &'s Stage, name: &str) -> Value<'s> {
+    s.input::<F64>(name, [0u64; 0]).as_column()
+}
+
+/// A number by which gradients are taken, by its name.
+fn target<'s>(s: &'s Stage, name: &str) -> Value<'s> {
+    match name {
+        "w" | "b" => parameter(s, name),
+        "factor" => customers(s).row().f64(name),
+        _ => orders(s).row().f64(name),
+    }
+}
+
+const ALL: [&str; 5] = ["w", "b", "price", "discount", "factor"];
+const PARAMETERS: [&str; 2] = ["w", "b"];
+
+/// Holds the gradients of a loss against central differences, and those by parameters against compiled programs.
+fn check(name: &str, wrt: &[&str], loss: impl for<'s> Fn(&'s Stage) -> Value<'s>) {
+    for (seed, rows) in [(1, 12), (2, 1), (3, 30)] {
+        let mut data = Data::new(seed, rows);
+        let what = format!("{name}, {rows} rows");
+        let derived = |names: &[&str]| {
+            graph(|s| {
+                let of: Vec<Value<'_>> = names.iter().map(|name| target(s, name)).collect();
+                for (name, g) in names.iter().zip(gradients(loss(s), &of)) {
+                    s.output(*name, g);
+                }
+            })
+        };
+        let (all, plain) = (derived(wrt), graph(|s| s.output("loss", loss(s))));
+        let found = evaluate(&all, &data.inputs()).unwrap_or_else(|e| panic!("{what}: {e}\n{all}"));
+        let at = |data: &Data| match evaluate(&plain, &data.inputs()).unwrap()[0].1.tensor().get(0) {
+            Datum::Float(x) => x,
+            Datum::Null => 0.0,
+            other => panic!("{what}: the loss is {other:?}"),
+        };
+        for (i, name) in wrt.iter().enumerate() {
+            for j in 0..data.numbers(name).len() {
+                let mut moved = |by: f64| {
+                    *data.numbers(name)[j] += by;
+                    let loss = at(&data);
+                    *data.numbers(name)[j] -= by;
+                    loss
+                };
+                let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                let found = found[i].1.tensor().as_floats()[j];
+                let near = (found - expected).abs() <= 1e-6 * (1.0 + expected.abs());
+                assert!(near, "{what}: by {name} {j} it is {found}, expected {expected}\n{all}");
+            }
+        }
+        let names: Vec<&str> = wrt.iter().copied().filter(|name| PARAMETERS.contains(name)).collect();
+        let by_parameters = derived(&names);
+        let expected = evaluate(&by_parameters, &data.inputs()).unwrap();
+        for backend in backends() {
+            let outputs = data.session(backend).run(&by_parameters);
+            let outputs = outputs.unwrap_or_else(|e| panic!("{what}, {backend:?}: {e}\n{by_parameters}"));
+            for (name, want) in &expected {
+                near(&format!("{what}, {backend:?}, {name}"), &number(&outputs, name), want.tensor());
+            }
+        }
+    }
+}
+
+/// A scalar result, which comes as a tensor, or from tables as a table of one row.
+fn number(outputs: &Outputs, name: &str) -> EvalTensor {
+    match outputs.tensor(name) {
+        Ok(tensor) => EvalTensor::from(tensor),
+        Err(_) => {
+            let batch = outputs.table(name).unwrap();
+            let column = batch.column(0).as_any().downcast_ref::<Float64Array>().unwrap();
+            EvalTensor::floats(Scalar::F64, &[], vec![column.value(0)])
+        }
+    }
+}
+
+/// How far a line is off.
+fn off<'s>(s: &'s Stage, x: Value<'s>, y: Value<'s>) -> Value<'s> {
+    let away = parameter(s, "w") * x + parameter(s, "b") - y;
+    away * away
+}
+
+#[test]
+fn sums_of_stored_rows() {
+    check("sum", &ALL[..4], |s| orders(s).sum(|r| off(s, r.f64("price"), r.f64("discount"))));
+    check("avg", &ALL[..4], |s| orders(s).avg(|r| off(s, r.f64("price"), r.f64("discount"))));
+    check("max", &ALL[..4], |s| orders(s).max(|r| off(s, r.f64("price"), r.f64("discount"))));
+}
+
+#[test]
+fn filters_and_projections() {
+    check("filter", &ALL[..4], |s| {
+        let some = orders(s).filter(|r| r.i64("customer").lt(3));
+        some.with("off", |r| off(s, r.f64("price"), r.f64("discount"))).sum(|r| r.f64("off") * r.f64("price"))
+    });
+    check("filter of what is computed", &PARAMETERS, |s| {
+        let all = orders(s).with("line", |r| parameter(s, "w") * r.f64("price")).select(["line", "customer"]);
+        all.filter(|r| r.i64("customer").gt(1)).sum(|r| r.f64("line") * parameter(s, "b"))
+    });
+    check("sort and limit", &ALL[..4], |s| {
+        let first = orders(s).sort([asc("price"), desc("discount")]).limit(3);
+        first.sum(|r| off(s, r.f64("price"), r.f64("discount")))
+    });
+}
+
+#[test]
+fn joins() {
+    check("inner join", &ALL, |s| {
+        let both = orders(s).join_inner(customers(s), [("customer", "id")]);
+        both.sum(|r| off(s, r.f64("price") * r.f64("factor"), r.f64("discount")))
+    });
+    check("join of what is computed", &PARAMETERS, |s| {
+        let scaled = customers(s).with("factor", |r| r.f64("factor") * parameter(s, "w")).rename("id", "customer");
+        let both = orders(s).filter(|r| r.f64("price").gt(1.0)).join_inner(scaled, [("customer", "customer")]);
+        both.sum(|r| (r.f64("price") * r.f64("factor") + parameter(s, "b")).sin())
+    });
+    check("left join", &ALL[..4], |s| {
+        let scaled = customers(s).with("scaled", |r| r.f64("factor") * parameter(s, "w"));
+        let both = orders(s).join_left(scaled, [("customer", "id")]);
+        both.sum(|r| r.f64("scaled").coalesce(0.5) * r.f64("price") + parameter(s, "b"))
+    });
+    check("semi join", &ALL[..4], |s| {
+        let known = customers(s).filter(|r| r.i64("id").ne(2));
+        orders(s).join_semi(known, [("customer", "id")]).sum(|r| off(s, r.f64("price"), r.f64("discount")))
+    });
+    check("a table joined with itself", &ALL[..4], |s| {
+        let cheap = orders(s).filter(|r| r.f64("price").lt(1.8));
+        let other = cheap.project(|r| [("c", r.col("customer")), ("p", r.col("price"))]);
+        let pairs = orders(s).join_inner(other, [("customer", "c")]);
+        pairs.sum(|r| off(s, r.f64("price"), r.f64("p")))
+    });
+}
+
+#[test]
+fn groups() {
+    check("sums of groups", &ALL[..4], |s| {
+        let groups = orders(s).group_by(["customer"]).agg(|r| [sum("s", off(s, r.f64("price"), r.f64("discount")))]);
+        groups.sum(|r| r.f64("s") * r.f64("s"))
+    });
+    check("means and counts of groups", &ALL[..4], |s| {
+        let groups = orders(s)
+            .filter(|r| r.f64("price").gt(0.8))
+            .group_by(["customer"])
+            .agg(|r| [avg("m", off(s, r.f64("price"), r.f64("discount"))), count("n")]);
+        groups.sum(|r| r.f64("m").exp() * r.i64("n").cast::<F64>())
+    });
+    check("extremes of groups", &ALL[..4], |s| {
+        let groups = orders(s).group_by(["customer"]).agg(|r| {
+            let off = off(s, r.f64("price"), r.f64("discount"));
+            [max("most", off), min("least", off)]
+        });
+        groups.sum(|r| r.f64("most") * r.f64("least"))
+    });
+    check("groups by a key that may be NULL", &ALL[..4], |s| {
+        let groups = orders(s).group_by(["tag"]).agg(|r| [sum("s", off(s, r.f64("price"), r.f64("discount")))]);
+        groups.sum(|r| r.f64("s").sin())
+    });
+    check("groups joined", &ALL, |s| {
+        let groups = orders(s).group_by(["customer"]).agg(|r| [sum("s", off(s, r.f64("price"), r.f64("discount")))]);
+        let both = customers(s).join_inner(groups, [("id", "customer")]);
+        both.sum(|r| r.f64("s") * r.f64("factor") * parameter(s, "w"))
+    });
+    check("groups of groups", &ALL[..4], |s| {
+        let groups =
+            orders(s).group_by(["customer", "tag"]).agg(|r| [sum("s", off(s, r.f64("price"), r.f64("discount")))]);
+        let again = groups.group_by(["customer"]).agg(|r| [avg("m", r.f64("s") * r.f64("s") * parameter(s, "b"))]);
+        again.sum(|r| r.f64("m").sin())
+    });
+}
+
+#[test]
+fn planted_values_are_learned_in_a_filtered_joined_grouped_loss() {
+    // The mean discount of a customer's orders is 1.5 times its factor, less 0.3.
+    let mut data = Data::new(7, 40);
+    let factors: HashMap<i64, f64> = data.customers.iter().copied().collect();
+    for (i, order) in data.orders.iter_mut().enumerate() {
+        order.0 %= 5;
+        order.2 = 1.5 * factors[&order.0] - 0.3 + if i % 2 == 0 { 9.0 } else { 0.0 };
+        order.1 = if i % 2 == 0 { 0.2 } else { 2.0 };
+    }
+    let program = graph(|s| {
+        let some = orders(s).filter(|r| r.f64("price").gt(1.0)).join_inner(customers(s), [("customer", "id")]);
+        let groups = some.group_by(["customer"]).agg(|r| {
+            let line = parameter(s, "w") * r.f64("factor") + parameter(s, "b");
+            [avg("away", line - r.f64("discount"))]
+        });
+        let loss = groups.avg(|r| r.f64("away") * r.f64("away"));
+        let g = gradients(loss, &[parameter(s, "w"), parameter(s, "b")]);
+        s.output("loss", loss);
+        s.output("w", g[0]);
+        s.output("b", g[1]);
+    });
+    for backend in backends() {
+        let mut session = data.session(backend);
+        let compiled = session.compile(&program).unwrap();
+        let (mut at, mut speed) = ([0.0, 0.0], [0.0, 0.0]);
+        for _ in 0..600 {
+            for (name, value) in ["w", "b"].into_iter().zip(at) {
+                session.bind(name, StoredTensor::from_vec(vec![value], &[]).unwrap());
+            }
+            let outputs = compiled.run(&session).unwrap();
+            for i in 0..2 {
+                let slope = number(&outputs, ["w", "b"][i]).as_floats()[0];
+                speed[i] = 0.9 * speed[i] - 0.05 * slope;
+                at[i] += speed[i];
+            }
+        }
+        assert!((at[0] - 1.5).abs() < 1e-6 && (at[1] + 0.3).abs() < 1e-6, "{backend:?}: {at:?}");
+    }
+}

@@ -1,0 +1,171 @@
+//! State: what stays from run to run, in place or in two places that take turns.
+
+use super::{close, named, scalar, sessions, tensor};
+use quearn::prelude::*;
+use quearn::{Error, State, Tensors};
+
+/// Runs a program several times on a state, and compares it each time with runs that get the state as inputs.
+fn check(graph: &Graph, initial: &Tensors, inputs: &Tensors, runs: usize) {
+    for session in sessions() {
+        let program = session.compile(graph).unwrap();
+        let mut state = program.state(initial).unwrap();
+        let mut expected = initial.clone();
+        for _ in 0..runs {
+            let given: Tensors = expected.clone().into_iter().chain(inputs.clone()).collect();
+            let plain = program.run_with(&session, &given).unwrap();
+            program.advance(&session, &mut state, inputs).unwrap();
+            for (name, value) in &mut expected {
+                *value = plain.tensor(name).unwrap().clone();
+            }
+            assert_eq!(state.tensors().unwrap(), expected, "{}", session.backend_name());
+        }
+    }
+}
+
+#[test]
+fn in_place() {
+    let s = Stage::new();
+    let (w, x) = (s.state::<F32>("w", [5, 7]), s.input::<F32>("x", [7]));
+    s.update(w, w * 0.5 + x);
+    let graph = s.finish().unwrap();
+    let w: Vec<f32> = (0..35).map(|i| i as f32).collect();
+    let initial = named([("w", tensor(&w, &[5, 7]))]);
+    check(&graph, &initial, &named([("x", tensor(&[1.0f32; 7], &[7]))]), 3);
+}
+
+/// Each needs the present value of the other, one is read across, one is turned around.
+#[test]
+fn taking_turns() {
+    let s = Stage::new();
+    let (a, b) = (s.state::<F32>("a", [4, 4]), s.state::<F32>("b", [4, 4]));
+    let (c, d) = (s.state::<F32>("c", [4, 4]), s.state::<F32>("d", [4]));
+    s.update(a, b + 1.0);
+    s.update(b, a * 2.0);
+    s.update(c, c.transpose() + d);
+    s.update(d, d.slice(0, 3, -1, 4) + c.sum([1]));
+    let graph = s.finish().unwrap();
+    let values = |from: i32| -> Vec<f32> { (from..from + 16).map(|i| i as f32).collect() };
+    let initial = named([
+        ("a", tensor(&values(0), &[4, 4])),
+        ("b", tensor(&values(100), &[4, 4])),
+        ("c", tensor(&values(7), &[4, 4])),
+        ("d", tensor(&[1.0f32, 2.0, 3.0, 4.0], &[4])),
+    ]);
+    check(&graph, &initial, &Tensors::new(), 4);
+}
+
+/// Products, whose tiles overlap at the edges, with the update behind them; one whose operand is the state itself.
+#[test]
+fn products() {
+    for n in [3, 17, 40] {
+        let s = Stage::new();
+        let (w, v) = (s.state::<F32>("w", [n, n]), s.state::<F32>("v", [n, n]));
+        let x = s.input::<F32>("x", [9, n]);
+        let gradient = x.transpose().matmul(x.matmul(w));
+        let next = v * 0.9 + gradient * 0.01;
+        s.update(v, next);
+        s.update(w, w - next * 0.1);
+        let graph = s.finish().unwrap();
+        let values = |count: u64, scale: f32| -> Vec<f32> {
+            (0..count).map(|i| ((i * 37 % 23) as f32 - 11.0) * scale).collect()
+        };
+        let initial =
+            named([("w", tensor(&values(n * n, 0.01), &[n, n])), ("v", tensor(&values(n * n, 0.0), &[n, n]))]);
+        check(&graph, &initial, &named([("x", tensor(&values(9 * n, 0.05), &[9, n]))]), 3);
+    }
+}
+
+/// Linear regression by gradient descent: the planted weights are found.
+#[test]
+fn learns() {
+    let s = Stage::for_training();
+    let (x, y) = (s.input::<F64>("x", [4, 2]), s.input::<F64>("y", [4, 1]));
+    let w = s.weight::<F64>("w", [2, 1]);
+    let off = x.matmul(w) - y;
+    s.output("loss", (off * off).mean([0, 1]));
+    let gradient = x.transpose().matmul(off) * 0.5;
+    s.update(w, w - gradient * 0.2);
+    assert_eq!(s.weights::<F64>().len(), 1);
+    assert!(s.weights::<F32>().is_empty());
+    let graph = s.finish().unwrap();
+    let inputs = named([
+        ("x", tensor(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, -1.0], &[4, 2])),
+        ("y", tensor(&[3.0, -2.0, 1.0, 8.0], &[4, 1])),
+    ]);
+    for session in sessions() {
+        let program = session.compile(&graph).unwrap();
+        let mut state = program.state(&named([("w", tensor(&[0.0, 0.0], &[2, 1]))])).unwrap();
+        let mut loss = f64::INFINITY;
+        for _ in 0..200 {
+            let outputs = program.advance(&session, &mut state, &inputs).unwrap();
+            assert_eq!(outputs.iter().count(), 1);
+            loss = outputs.tensor("loss").unwrap().as_slice::<f64>().unwrap()[0];
+        }
+        assert!(loss < 1e-12, "{loss}");
+        close(state.tensor("w").unwrap().as_slice::<f64>().unwrap(), &[3.0, -2.0], 1e-6);
+    }
+}
+
+fn counter() -> Graph {
+    let s = Stage::new();
+    let n = s.state::<I64>("n", Vec::<u64>::new());
+    s.update(n, n + s.input::<I64>("by", Vec::<u64>::new()));
+    s.finish().unwrap()
+}
+
+fn started(session: &Session) -> (Program, State) {
+    let program = session.compile(&counter()).unwrap();
+    let state = program.state(&named([("n", scalar(1i64))])).unwrap();
+    (program, state)
+}
+
+#[test]
+fn bad_states() {
+    let session = Session::builder().threads(1).build().unwrap();
+    let (program, mut state) = started(&session);
+    let fails = |initial: Tensors| program.state(&initial).err().unwrap().to_string();
+    assert_eq!(fails(Tensors::new()), "input tensor \"n\": not given; expected i64 []");
+    assert_eq!(fails(named([("n", scalar(1.0f32))])), "input tensor \"n\": expected i64 [], found f32 []");
+    assert_eq!(state.tensor("m").unwrap_err().to_string(), "no state result \"m\"; the results are n");
+
+    // Of another program.
+    let s = Stage::new();
+    let m = s.state::<F32>("m", [2]);
+    s.update(m, m + 1.0);
+    let other = session.compile(&s.finish().unwrap()).unwrap();
+    let error = other.advance(&session, &mut state, &Tensors::new()).unwrap_err().to_string();
+    assert_eq!(error, "input tensor \"m\": the state of another program; expected f32 [2]");
+
+    // An input that is missing leaves the state as it was.
+    assert!(program.advance(&session, &mut state, &Tensors::new()).is_err());
+    program.advance(&session, &mut state, &named([("by", scalar(2i64))])).unwrap();
+    assert_eq!(state.tensor("n").unwrap().as_slice::<i64>().unwrap(), [3]);
+
+    // A run that fails does not.
+    let error = program.advance(&session, &mut state, &named([("by", scalar(i64::MAX))])).unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error}");
+    assert!(state.tensor("n").unwrap_err().to_string().starts_with("the state is lost"));
+    assert!(program.advance(&session, &mut state, &named([("by", scalar(2i64))])).is_err());
+}
+
+#[test]
+fn bad_updates() {
+    let fails = |body: fn(&Stage)| {
+        let s = Stage::new();
+        body(&s);
+        s.finish().unwrap_err().error.to_string()
+    };
+    assert!(fails(|s| drop(s.state::<F32>("w", ["n"]))).contains("extents of the state \"w\" must be known"));
+    let shape = fails(|s| s.update(s.state::<F32>("w", [2]), s.input::<F32>("x", [3])));
+    assert!(shape.contains("the next value of \"w\" is [3] f32, expected [2] f32"), "{shape}");
+    let weight = fails(|s| s.update(s.weight::<F32>("w", [2]), s.input::<F32>("x", [2])));
+    assert!(weight.contains("tensor.input is no state"), "{weight}");
+    let computed = fails(|s| s.update(s.state::<F32>("w", [2]) + 1.0, s.input::<F32>("x", [2])));
+    assert!(computed.contains("scalar.add is no state"), "{computed}");
+    let twice = fails(|s| {
+        let w = s.state::<F32>("w", [2]);
+        s.update(w, w + 1.0);
+        s.update(w, w + 2.0);
+    });
+    assert!(twice.contains("two outputs are named \"w\""), "{twice}");
+}
