@@ -320,3 +320,88 @@ fn derived_graphs_are_small() {
     return "db" v15
     "#);
 }
+
+/// Minus the logarithm of the probability of all ways to spell a sequence, one by one.
+fn spelled_ways(scores: &[Vec<f64>], target: &[usize]) -> f64 {
+    let (steps, classes) = (scores.len(), scores[0].len());
+    let mut total = 0.0;
+    for mut way in 0..classes.pow(steps as u32) {
+        let (mut path, mut log) = (vec![], 0.0);
+        for score in scores {
+            path.push(way % classes);
+            log += score[way % classes];
+            way /= classes;
+        }
+        path.dedup();
+        path.retain(|class| *class != 0);
+        if path == target {
+            total += f64::exp(log);
+        }
+    }
+    -total.ln()
+}
+
+fn sequences(s: &Stage, n: u64, labels: u64) -> Sequences<'_> {
+    Sequences {
+        targets: s.input("t", [n, labels]),
+        target_lengths: s.input("tl", [n]),
+        input_lengths: s.input("il", [n]),
+        blank: 0,
+    }
+}
+
+#[test]
+fn sequences_of_classes() {
+    let targets: [&[i64]; 4] = [&[1, 2], &[2, 2], &[1, 0], &[2, 1]];
+    let (lengths, times) = ([2, 2, 1, 2], [4, 4, 4, 2]);
+    let scores = Random(5).floats(4 * 4 * 3);
+    let graph = graph(|s| {
+        let loss = s.input::<F64>("x", [4u64, 4, 3]).log_softmax(2).ctc(sequences(s, 4, 2));
+        s.output("loss", loss);
+    });
+    let ints = |shape: &[usize], data: Vec<i64>| EvalTensor::ints(Scalar::I64, shape, data.into_iter().map(i128::from));
+    let inputs = Inputs::new()
+        .tensor("x", EvalTensor::floats(Scalar::F64, &[4, 4, 3], scores.clone()))
+        .tensor("t", ints(&[4, 2], targets.concat()))
+        .tensor("tl", ints(&[4], lengths.to_vec()))
+        .tensor("il", ints(&[4], times.to_vec()));
+    let found = evaluate(&graph, &inputs).unwrap()[0].1.tensor().as_floats()[0];
+    let expected: f64 = (0..4)
+        .map(|n| {
+            let step = |t: usize| {
+                let row = &scores[(t * 4 + n) * 3..][..3];
+                let total: f64 = row.iter().map(|x| x.exp()).sum();
+                row.iter().map(|x| x - total.ln()).collect()
+            };
+            let steps: Vec<Vec<f64>> = (0..times[n] as usize).map(step).collect();
+            let target: Vec<usize> = targets[n][..lengths[n] as usize].iter().map(|t| *t as usize).collect();
+            spelled_ways(&steps, &target) / lengths[n] as f64
+        })
+        .sum();
+    assert!((found - expected / 4.0).abs() < 1e-9, "{found}, expected {}", expected / 4.0);
+    check("ctc", &[&[4, 4, 3]])
+        .ints("t", &[4, 2], &targets.concat())
+        .ints("tl", &[4], &lengths)
+        .ints("il", &[4], &times)
+        .run(|s, x| x[0].log_softmax(2).ctc(sequences(s, 4, 2)));
+}
+
+#[test]
+fn a_class_outside_is_an_error() {
+    for (target, fails) in [(2, false), (3, true), (-1, true)] {
+        let graph = graph(|s| {
+            s.output("loss", s.input::<F64>("x", [2u64, 3]).cross_entropy(s.input::<I64>("t", [2u64])));
+        });
+        let inputs = Inputs::new()
+            .tensor("x", EvalTensor::floats(Scalar::F64, &[2, 3], vec![0.5; 6]))
+            .tensor("t", EvalTensor::ints(Scalar::I64, &[2], [0, target]));
+        assert_eq!(evaluate(&graph, &inputs).is_err(), fails, "{target}");
+        for backend in backends() {
+            let mut session = Session::builder().backend(backend).build().unwrap();
+            for (name, tensor) in &inputs.tensors {
+                session.bind(name, StoredTensor::try_from(tensor).unwrap());
+            }
+            assert_eq!(session.run(&graph).is_err(), fails, "{target}");
+        }
+    }
+}

@@ -9,7 +9,7 @@
 //! | `reverse` | the walk, and which nodes a gradient passes through |
 //! | `depends` | what depends on what the gradients are taken by |
 //! | `emit` | nodes in their simplest form, sums over what was broadcast |
-//! | `wide`, `tables` | gradients through tables |
+//! | `wide`, `tables`, `rows` | gradients through tables |
 //! | `rules` | a rule for each operator, one file a family |
 //! | `error` | what has no derivative |
 //!
@@ -28,6 +28,7 @@ mod depends;
 mod emit;
 mod error;
 mod reverse;
+mod rows;
 mod rules;
 mod tables;
 mod wide;

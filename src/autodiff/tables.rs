@@ -9,6 +9,7 @@ use super::Error;
 use super::depends::Depends;
 use super::emit::{Emit, Made};
 use super::reverse::pull_back;
+use super::rows::below_filters;
 use super::wide::{Leaf, ROW, Wide, Wider, maker, name_in};
 use quearn_stage::graph::{Aggregate, AggregateOp, BinaryOp, CompareOp, JoinKind, Literal, Node, Op, Scalar, UnaryOp};
 use std::collections::BTreeMap;
@@ -115,6 +116,9 @@ impl Walk<'_, '_> {
         let column = self.e.node(Op::Column(name_in(leaf.scope, &leaf.column)), &[leaf.table])?;
         let adjoint = self.e.full(adjoint, column)?;
         if self.e.shape(column) == self.e.shape(wrt) {
+            return Ok(adjoint);
+        }
+        if let Some(adjoint) = below_filters(self.e, leaf.table, adjoint)? {
             return Ok(adjoint);
         }
         let row = self.e.node(Op::Column(name_in(leaf.scope, ROW)), &[leaf.table])?;

@@ -97,6 +97,10 @@ impl Wider {
                     let table = e.graph.inputs(node)[0];
                     self.column_anywhere(e, place, table, &name)?
                 }
+                Op::RowNumber => {
+                    let (table, scope) = self.place_of(e, place, e.graph.inputs(node)[0])?;
+                    e.node(Op::Column(name_in(scope.id, ROW)), &[table])?
+                }
                 op => {
                     let inputs = e.graph.inputs(node).to_vec();
                     let moved: Vec<Node> =

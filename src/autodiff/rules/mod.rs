@@ -56,6 +56,7 @@ pub(super) fn rule(op: &Op) -> Option<Rule> {
         Op::Slice { .. } => shape::slice,
         Op::Broadcast(_) => shape::broadcast,
         Op::Stack => shape::stack,
+        Op::Single => shape::single,
         Op::Gather => index::gather,
         Op::ScatterAdd => index::scatter_add,
         Op::Item(_) => steps::item,

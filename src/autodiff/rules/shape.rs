@@ -92,3 +92,7 @@ pub(super) fn stack(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
     }
     Ok(())
 }
+
+pub(super) fn single(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
+    r.give(call.inputs[0], call.tensor())
+}

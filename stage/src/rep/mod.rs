@@ -27,7 +27,7 @@
 //! | `scalar` | operators and elementwise functions, of scalars, columns and tensors alike |
 //! | `table`, `row`, `group` | relational operators, the rows that their closures see, aggregation |
 //! | `tensor` | tensor operators |
-//! | `norm`, `loss` | normalisations and losses, spelled out in them |
+//! | `norm`, `loss`, `ctc` | normalisations and losses, spelled out in them |
 //! | `bridge` | columns as tensors, tensors as columns |
 //! | `control` | conditions and loops |
 //! | `dynamic` | the twin whose type is known only when the program is built |
@@ -35,6 +35,7 @@
 mod bridge;
 mod constant;
 mod control;
+mod ctc;
 mod dynamic;
 mod group;
 mod loss;
@@ -48,6 +49,7 @@ mod tensor;
 
 pub use constant::{Constant, IntoRep, Natural, date, dec, interval_days, interval_months, timestamp_micros};
 pub use control::{Carried, If, Walk, When, if_, when};
+pub use ctc::Sequences;
 pub use group::{Agg, Groups, avg, count, count_distinct, count_of, max, min, sum};
 pub use marker::*;
 pub use row::Row;
