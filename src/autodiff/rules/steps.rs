@@ -99,7 +99,7 @@ impl Copied {
     }
 
     fn node(&mut self, e: &mut Emit<'_>, node: Node) -> Result<(), Error> {
-        let (op, inputs) = (e.graph.op(node).clone(), self.all(&e.graph.inputs(node).to_vec()));
+        let (op, inputs) = (e.graph.op(node).clone(), self.all(e.graph.inputs(node)));
         let op = match op.region() {
             Some(region) => {
                 let inner = Copied::inner(e, region, self)?;
