@@ -146,6 +146,7 @@ fn scattered_sums_and_row_numbers() {
     let t = p.scan("t", EvalTable::of(vec![("x", f32s(&[3], &[5.0, 6.0, 7.0]))]));
     let number = p.add(Op::RowNumber, &[t]);
     assert_eq!(p.run(number).unwrap().tensor().iter().collect::<Vec<_>>(), [0, 1, 2].map(Datum::Int));
+    let mut p = Program::default();
     let x = p.tensor("x", f32s(&[2], &[-1.5, f64::INFINITY]));
     let same = p.add(Op::Unary(UnaryOp::Detach), &[x]);
     assert_eq!(p.floats(same), [-1.5, f64::INFINITY]);

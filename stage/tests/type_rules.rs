@@ -48,7 +48,7 @@ v81: [3, 5] i8 = tensor.input "ib" weight
 v82: [2, 99999] u8 = tensor.input "long"
 v83: [99999, 5] i8 = tensor.input "deep" weight
 v84: [7, 3, 5] i8 = tensor.input "many" weight
-v85: [4, 3, 3] f32 = tensor.input "filter"
+v79: [4, 3, 3] f32 = tensor.input "filter"
 "#;
 
 fn add(line: &str) -> Result<Graph, String> {
@@ -408,7 +408,7 @@ fn shapes() {
         "[n, 2, 3] f32 = tensor.broadcast v24 to [n, 2, 3]",
         "[2, 3, 5] f32 = tensor.gather v25, v27",
         "[rows(v0), 5] f32 = tensor.gather v25, v1",
-        "[6, 4, 3, 3] f32 = tensor.scatter_add v21, v28, v85",
+        "[6, 4, 3, 3] f32 = tensor.scatter_add v21, v28, v79",
         "[rows(v0)] i64 = bridge.row_number v0",
         "[2, 3, 2] f32 = bridge.stack v24, v24",
         "[rows(v0), 1] string? = bridge.stack v2",
@@ -499,29 +499,29 @@ fn steps() {
              return {results}\n}}"
         )
     };
-    let (head, whole) = ("v86, v85 count 2 carried 1 axis 0", "v85: [2, 3] f32 = tensor.input \"whole\"\n");
+    let (head, whole) = ("v86, v79 count 2 carried 1 axis 0", "v79: [2, 3] f32 = tensor.input \"whole\"\n");
     let begin = "v86: [3] f32 = tensor.input \"begin\"\n";
     let steps =
         |result: &str, head: &str, results: &str| add(&format!("{whole}{begin}{}", region(result, head, results)));
     for (result, head, results) in [
         ("([3] f32, [2, 3] f32)", head, "v93, v92"),
         ("[3] f32", head, "v91"),
-        ("([2, 3] f32, [2, 3] f32)", "v85, v85 count 2 carried 0 axis 0 back", "v93, v92"),
+        ("([2, 3] f32, [2, 3] f32)", "v79, v79 count 2 carried 0 axis 0 back", "v93, v92"),
     ] {
         steps(result, head, results).unwrap();
     }
     for (head, results, message) in [
         (
-            "v86, v85 count 3 carried 1 axis 0",
+            "v86, v79 count 3 carried 1 axis 0",
             "v93",
             "tensor \"whole\" must be a tensor of extent 3 along axis 0, found [2, 3] f32",
         ),
-        ("v86, v85 count 3 carried 1 axis 1", "v93", "slices of tensor \"whole\" are [2] f32, expected [3] f32"),
-        ("v85, v85 count 2 carried 1 axis 0", "v93", "carried value 0 begins as [2, 3] f32, expected [3] f32"),
-        ("v86, v85 count 2 carried 1 axis 0", "v28", "carried value 0 becomes i64, expected [3] f32"),
-        ("v86, v85 count 2 carried 1 axis 0", "v93, v0", "collects result 1, which is {"),
+        ("v86, v79 count 3 carried 1 axis 1", "v93", "slices of tensor \"whole\" are [2] f32, expected [3] f32"),
+        ("v79, v79 count 2 carried 1 axis 0", "v93", "carried value 0 begins as [2, 3] f32, expected [3] f32"),
+        ("v86, v79 count 2 carried 1 axis 0", "v28", "carried value 0 becomes i64, expected [3] f32"),
+        ("v86, v79 count 2 carried 1 axis 0", "v93, v0", "collects result 1, which is {"),
         ("v86 count 2 carried 1 axis 0", "v93", "carries 1 of 1 operands, its region has 2 parameters and 1 results"),
-        ("v85, v85 count 2 carried 0 axis 0", "", "gives nothing"),
+        ("v79, v79 count 2 carried 0 axis 0", "", "gives nothing"),
     ] {
         let error = steps("[3] f32", head, results).unwrap_err();
         assert!(error.starts_with(&format!("control.steps: {message}")), "{error}");
