@@ -499,29 +499,29 @@ fn steps() {
              return {results}\n}}"
         )
     };
-    let (head, whole) = ("v86, v79 count 2 carried 1 axis 0", "v79: [2, 3] f32 = tensor.input \"whole\"\n");
+    let (head, whole) = ("v86, v85 count 2 carried 1 axis 0", "v85: [2, 3] f32 = tensor.input \"whole\"\n");
     let begin = "v86: [3] f32 = tensor.input \"begin\"\n";
     let steps =
         |result: &str, head: &str, results: &str| add(&format!("{whole}{begin}{}", region(result, head, results)));
     for (result, head, results) in [
         ("([3] f32, [2, 3] f32)", head, "v93, v92"),
         ("[3] f32", head, "v91"),
-        ("([2, 3] f32, [2, 3] f32)", "v79, v79 count 2 carried 0 axis 0 back", "v93, v92"),
+        ("([2, 3] f32, [2, 3] f32)", "v85, v85 count 2 carried 0 axis 0 back", "v93, v92"),
     ] {
         steps(result, head, results).unwrap();
     }
     for (head, results, message) in [
         (
-            "v86, v79 count 3 carried 1 axis 0",
+            "v86, v85 count 3 carried 1 axis 0",
             "v93",
             "tensor \"whole\" must be a tensor of extent 3 along axis 0, found [2, 3] f32",
         ),
-        ("v86, v79 count 3 carried 1 axis 1", "v93", "slices of tensor \"whole\" are [2] f32, expected [3] f32"),
-        ("v79, v79 count 2 carried 1 axis 0", "v93", "carried value 0 begins as [2, 3] f32, expected [3] f32"),
-        ("v86, v79 count 2 carried 1 axis 0", "v28", "carried value 0 becomes i64, expected [3] f32"),
-        ("v86, v79 count 2 carried 1 axis 0", "v93, v0", "collects result 1, which is {"),
+        ("v86, v85 count 3 carried 1 axis 1", "v93", "slices of tensor \"whole\" are [2] f32, expected [3] f32"),
+        ("v85, v85 count 2 carried 1 axis 0", "v93", "carried value 0 begins as [2, 3] f32, expected [3] f32"),
+        ("v86, v85 count 2 carried 1 axis 0", "v28", "carried value 0 becomes i64, expected [3] f32"),
+        ("v86, v85 count 2 carried 1 axis 0", "v93, v0", "collects result 1, which is {"),
         ("v86 count 2 carried 1 axis 0", "v93", "carries 1 of 1 operands, its region has 2 parameters and 1 results"),
-        ("v79, v79 count 2 carried 0 axis 0", "", "gives nothing"),
+        ("v85, v85 count 2 carried 0 axis 0", "", "gives nothing"),
     ] {
         let error = steps("[3] f32", head, results).unwrap_err();
         assert!(error.starts_with(&format!("control.steps: {message}")), "{error}");
