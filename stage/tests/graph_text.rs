@@ -138,6 +138,8 @@ fn tensor_op() -> impl Strategy<Value = Op> {
         (0usize..5).prop_map(|axis| Op::CumSum { axis }),
         forest().prop_map(|forest| Op::TreeEnsemble(forest.into())),
         Just(Op::Gather),
+        Just(Op::ScatterAdd),
+        Just(Op::RowNumber),
         Just(Op::Stack),
     ]
 }
