@@ -71,7 +71,7 @@ fn scans_read_columns_and_joins_write_build_sides() {
         assert_eq!(bytes_at(outputs, MoveKind::Read, "key, x of \"sales\""), ROWS * 16, "{moved}");
         // 50 rows of an entry's header, a key and a name, whatever the chunk has room for.
         let built = bytes_at(outputs, MoveKind::Written, "build side");
-        assert!(built >= 50 * 32 && built < 100_000, "{moved}");
+        assert!((50 * 32..100_000).contains(&built), "{moved}");
         assert!(bytes_at(outputs, MoveKind::Written, "rel.aggregate") > 0, "{moved}");
         assert!(bytes_at(outputs, MoveKind::Result, "the result") > 0, "{moved}");
         assert_eq!((moved.border(), moved.bytes(MoveKind::Tile)), (0, 0), "{moved}");

@@ -6,7 +6,6 @@ use quearn::eval::{Datum, EvalTensor, EvalValue, Inputs, evaluate};
 use quearn::testing::Case;
 use quearn_backends::Backend;
 use quearn_stage::graph::*;
-use std::collections::HashMap;
 use tensor_harness::*;
 
 /// The memory of a tensor.
@@ -110,7 +109,7 @@ struct Maker {
 
 impl Maker {
     fn new(seed: u64) -> Maker {
-        Maker { g: Graph::new(), inputs: Inputs { tables: HashMap::new(), tensors: HashMap::new() }, r: Random(seed) }
+        Maker { g: Graph::new(), inputs: Inputs::new(), r: Random(seed) }
     }
 
     fn tensor(&mut self, scalar: Scalar, shape: &[Dim], named: u64, weight: bool) -> Node {
