@@ -75,6 +75,32 @@ fn products() {
     }
 }
 
+/// Products over many rows: both operands are read across their lines, so they are packed or copied first.
+#[test]
+fn products_over_many_rows() {
+    let (rows, m, n) = (1100, 70, 80);
+    let s = Stage::new();
+    let (x, y) = (s.input::<F32>("x", [rows, m]), s.input::<F32>("y", [rows, n]));
+    let w = s.state::<F32>("w", [m, n]);
+    s.update(w, w * 0.5 + x.relu().transpose().matmul(y.abs()));
+    let graph = s.finish().unwrap();
+    let values = |count: u64, step: u64| -> Vec<f32> {
+        (0..count).map(|i| ((i * step % 101) as f32 - 50.0) / 50.0).collect()
+    };
+    let inputs = named([
+        ("w", tensor(&values(m * n, 17), &[m, n])),
+        ("x", tensor(&values(rows * m, 37), &[rows, m])),
+        ("y", tensor(&values(rows * n, 53), &[rows, n])),
+    ]);
+    let expected = super::evaluated(&graph, &inputs)[0].1.as_floats().to_vec();
+    for session in sessions() {
+        let outputs = session.compile(&graph).unwrap().run_with(&session, &inputs).unwrap();
+        let found: Vec<f64> =
+            outputs.tensor("w").unwrap().as_slice::<f32>().unwrap().iter().map(|x| f64::from(*x)).collect();
+        close(&found, &expected, 1e-2);
+    }
+}
+
 /// Linear regression by gradient descent: the planted weights are found.
 #[test]
 fn learns() {

@@ -4,10 +4,10 @@ use super::contract::{self, Contract, Kernel};
 use super::depthwise::{self, Depthwise};
 use super::gemm::{BOUND_BY_B, Gemm, Loop, Pack, Right};
 use super::kernel::{self, KAxis, Tile, element, elements_of_step};
-use super::places::Layout;
+use super::places::{APART, Layout};
 use super::plan::{Kind, Place, shape_of};
 use super::planner::{Planner, Result};
-use super::spec::{BufferId, Size, Spec, compute, storage};
+use super::spec::{AxisSpec, BufferId, Size, Spec, compute, storage};
 use quearn_stage::graph::{Conv2d, Node, Op};
 use quearn_stage::low::Prim;
 
@@ -325,7 +325,9 @@ impl Planner<'_, '_> {
             let axis = spec.axes.len() - 1;
             vec![(axis, KAxis { extent: self.extent(x, axis), a: spec.axes[axis].stride })]
         };
-        let a = match self.ready(x, prim).filter(|spec| self.reads_in_steps(spec, &line(spec), prim)) {
+        let across = |spec: &Spec| is_read_across(spec) && self.extent(w, self.rank(w) - 1) >= MANY_COLUMNS;
+        let ready = self.ready(x, prim).filter(|spec| self.reads_in_steps(spec, &line(spec), prim) && !across(spec));
+        let a = match ready {
             Some(spec) => spec.clone(),
             None => self.copy(x, Layout::RowMajor)?,
         };
@@ -346,7 +348,10 @@ impl Planner<'_, '_> {
             },
         };
         let (b_row, b_panel) = self.panel_bytes(tile, depth);
-        let packs = self.constant.contains(&w) || !prim.is_float();
+        // Panels of a deep right operand are read again for each tile of rows, and its lines are far apart.
+        let is_deep = self.rank(w) == 2 && self.extent(w, 0) >= DEEP;
+        let many = matches!(a.axes[row].size, Size::Now(count) if count >= MANY);
+        let packs = self.constant.contains(&w) || !prim.is_float() || is_deep && many;
         let mut b_elem = prim;
         let (right, b_row, b_panel) = if packs && self.rank(w) == 2 {
             let outer = if is_joined { Some(1) } else { batch(&out) };
@@ -476,4 +481,18 @@ fn batch_loops(out: &Spec, a: &Spec, right: &Right) -> Vec<Loop> {
     };
     let one = |i: usize| Loop { size: out.axes[i].size.clone(), a: stride(a, i), b: b_stride(i), coord: Some((i, 1)) };
     (0..rank - 2).map(one).collect()
+}
+
+/// Depth from which on a right operand that is computed is worth packing.
+const DEEP: u64 = 1024;
+/// Columns from which on a left operand that is read across its lines is worth a copy: each panel of columns reads it again.
+const MANY_COLUMNS: u64 = 64;
+/// Lines that do not stay in the first-level cache from one tile of rows to the next.
+const MANY_LINES: u64 = 256;
+
+/// Does a left operand lie in memory so that each step along its inner dimension takes another line, of so many that they do
+/// not stay in the cache?
+fn is_read_across(spec: &Spec) -> bool {
+    let Some(AxisSpec { size: Size::Now(steps), stride }) = spec.axes.last() else { return false };
+    stride.abs() >= APART && *steps >= MANY_LINES
 }
