@@ -84,9 +84,8 @@ fn products_over_many_rows() {
     let w = s.state::<F32>("w", [m, n]);
     s.update(w, w * 0.5 + x.relu().transpose().matmul(y.abs()));
     let graph = s.finish().unwrap();
-    let values = |count: u64, step: u64| -> Vec<f32> {
-        (0..count).map(|i| ((i * step % 101) as f32 - 50.0) / 50.0).collect()
-    };
+    let values =
+        |count: u64, step: u64| -> Vec<f32> { (0..count).map(|i| ((i * step % 101) as f32 - 50.0) / 50.0).collect() };
     let inputs = named([
         ("w", tensor(&values(m * n, 17), &[m, n])),
         ("x", tensor(&values(rows * m, 37), &[rows, m])),
