@@ -53,7 +53,7 @@ struct Setup {
 impl Demo {
     /// Sets up, runs and prints. Fails, after printing, if a check does.
     pub fn run(self) -> Result<()> {
-        let machine = Machine { threads: self.threads, backend: Backend::Auto };
+        let machine = Machine { threads: self.threads, backend: Backend::Auto, without: vec![] };
         let mut setup = Setup::default();
         self.tables(&machine, &mut setup)?;
         networks(&machine, &mut setup)?;

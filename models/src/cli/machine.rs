@@ -1,6 +1,7 @@
 //! Settings of the session.
 
 use clap::ValueEnum;
+use quearn::rewrite::RewriteOptions;
 use quearn::{BackendKind, Session};
 use quearn_models::Result;
 use quearn_models::weights::Weights;
@@ -14,6 +15,9 @@ pub struct Machine {
     /// What runs the compiled programs.
     #[arg(long, value_enum, default_value_t)]
     pub backend: Backend,
+    /// A rewrite that is left out, by name; may be given several times.
+    #[arg(long, value_name = "RULE")]
+    pub without: Vec<String>,
 }
 
 /// What runs programs.
@@ -30,20 +34,27 @@ pub enum Backend {
 
 impl Backend {
     /// A session without tables and weights; 0 threads are one for each processor.
-    pub fn session(self, threads: usize) -> Result<Session> {
+    pub fn session(self, threads: usize, rewrites: RewriteOptions) -> Result<Session> {
         let backend = match self {
             Backend::Auto => BackendKind::Auto,
             Backend::Llvm => BackendKind::Llvm,
             Backend::Interp => BackendKind::Interp,
         };
-        Ok(Session::builder().threads(threads).backend(backend).build()?)
+        Ok(Session::builder().threads(threads).backend(backend).rewrites(rewrites).build()?)
     }
 }
 
 impl Machine {
     /// A session without tables and weights.
     pub fn session(&self) -> Result<Session> {
-        self.backend.session(self.threads.unwrap_or(0))
+        self.session_without(None)
+    }
+
+    /// The same without a further rewrite.
+    pub fn session_without(&self, rule: Option<&str>) -> Result<Session> {
+        let left_out = self.without.iter().map(String::as_str).chain(rule);
+        let rewrites = left_out.fold(Ok(RewriteOptions::default()), |all, rule| all.and_then(|all| all.without(rule)));
+        self.backend.session(self.threads.unwrap_or(0), rewrites.map_err(quearn::Error::from)?)
     }
 
     /// A session with weights.

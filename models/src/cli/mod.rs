@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `bench`, `check`, `micro`, `profile`, `pipelines`, `requests`, `explain`, `generate`, `demo` | the commands |
+//! | `bench`, `check`, `micro`, `profile`, `pipelines`, `ablation`, `requests`, `explain`, `generate`, `demo` | the commands |
 //! | `train`, `train_bench` | training, and times of its steps |
 //! | `network` | a network with weights, inputs and the outputs to expect |
 //! | `machine` | settings of the session |
@@ -10,6 +10,7 @@
 //! | `table` | the table that `demo` prints |
 //! | `progress` | bars while something is generated, loaded or compiled |
 
+mod ablation;
 mod bench;
 mod check;
 mod demo;

@@ -1,5 +1,6 @@
 //! `pipelines`: results and times of programs that are queries and models.
 
+use super::ablation::Ablation;
 use super::machine::Machine;
 use super::measure::{Measured, Runs, measure_beside};
 use super::progress::Bars;
@@ -34,6 +35,8 @@ enum Command {
     Check(Check),
     /// Measure a pipeline.
     Bench(Bench),
+    /// Measure pipelines with and without each rewrite that changes them.
+    Ablation(Ablation),
 }
 
 #[derive(clap::Args)]
@@ -99,6 +102,7 @@ impl Pipelines {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Ablation(command) => command.run(),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::machine::Backend;
 use super::progress::Bars;
 use super::unwritten;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use quearn::rewrite::RewriteOptions;
 use quearn::{Program, Session};
 use quearn_models::pipelines::requests::{REQUESTS, Request};
 use quearn_models::{Error, Result};
@@ -90,7 +91,7 @@ impl Bench {
         let data = request.data(self.scale, &bars.steps())?;
         bars.clear();
         let keys = request.keys(&data);
-        let mut session = self.backend.session(1)?;
+        let mut session = self.backend.session(1, RewriteOptions::default())?;
         data.bind(&mut session);
         let program = session.compile(&request.graph()?)?;
         let start = Instant::now();

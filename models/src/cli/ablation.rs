@@ -1,0 +1,108 @@
+//! `pipelines ablation`: what each rewrite is worth to each pipeline, time and bytes with and without it, in turn.
+
+use super::machine::Machine;
+use super::pipelines::pipeline;
+use super::progress::Bars;
+use quearn::moved::MoveKind;
+use quearn::rewrite::RULES;
+use quearn::{Level, Outputs, Program, Session};
+use quearn_models::Result;
+use quearn_models::pipelines::{PIPELINES, Pipeline, Results};
+use quearn_tpch::times::{elapsed_ms, median};
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+/// `pipelines ablation`.
+#[derive(clap::Args)]
+pub struct Ablation {
+    /// All of them if none is named.
+    #[arg(value_parser = pipeline())]
+    pipelines: Vec<&'static Pipeline>,
+    /// Scale: 1 for the sizes at which the peers are measured.
+    #[arg(long, default_value = "1", value_parser = super::scale)]
+    scale: f64,
+    #[command(flatten)]
+    machine: Machine,
+    /// Timed runs of each program, after the first.
+    #[arg(long, default_value = "5")]
+    runs: NonZeroUsize,
+}
+
+/// A program with some rewrites, and the session that it runs in.
+struct Variant {
+    session: Session,
+    program: Program,
+    runs_ms: Vec<f64>,
+    outputs: Outputs,
+}
+
+impl Variant {
+    fn new(session: Session, pipeline: &Pipeline, scale: f64) -> Result<Variant> {
+        let program = session.compile(&pipeline.graph(scale)?)?;
+        let outputs = program.run(&session)?;
+        Ok(Variant { session, program, runs_ms: vec![], outputs })
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let start = Instant::now();
+        self.outputs = self.program.run(&self.session)?;
+        self.runs_ms.push(elapsed_ms(start));
+        Ok(())
+    }
+
+    fn median_ms(&self) -> f64 {
+        median(&self.runs_ms).unwrap_or_default()
+    }
+
+    /// Megabytes read, written out and copied.
+    fn moved_mb(&self) -> f64 {
+        let moved = self.outputs.moved();
+        let kinds = [MoveKind::Read, MoveKind::LookedUp, MoveKind::Written, MoveKind::Border];
+        kinds.iter().map(|kind| moved.bytes(*kind)).sum::<u64>() as f64 / 1e6
+    }
+}
+
+impl Ablation {
+    /// Prints a row of a table for each rewrite that changes a pipeline.
+    pub fn run(&self) -> Result<()> {
+        super::print("| pipeline | without | ms with | ms without | times | MB with | MB without |\n")?;
+        super::print("|---|---|--:|--:|--:|--:|--:|\n")?;
+        let pipelines = if self.pipelines.is_empty() { PIPELINES.iter().collect() } else { self.pipelines.clone() };
+        pipelines.into_iter().try_for_each(|pipeline| self.rows(pipeline))
+    }
+
+    fn rows(&self, pipeline: &'static Pipeline) -> Result<()> {
+        let bars = Bars::new();
+        let data = pipeline.data(self.scale, &bars.steps())?;
+        bars.clear();
+        let session = |rule| -> Result<Session> {
+            let mut session = self.machine.session_without(rule)?;
+            data.clone().bind(&mut session);
+            Ok(session)
+        };
+        let graph = pipeline.graph(self.scale)?;
+        let base = session(None)?;
+        let rewritten = base.explain(&graph, Level::Rewritten)?;
+        let mut with = Variant::new(base, pipeline, self.scale)?;
+        for rule in RULES.iter().filter(|rule| !rule.required) {
+            let other = session(Some(rule.name))?;
+            if other.explain(&graph, Level::Rewritten)? == rewritten {
+                continue;
+            }
+            let mut without = Variant::new(other, pipeline, self.scale)?;
+            with.runs_ms.clear();
+            for _ in 0..self.runs.get() {
+                with.run()?;
+                without.run()?;
+            }
+            pipeline.check(&pipeline.answer(&Results::from(&without.outputs), self.scale)?, self.scale)?;
+            let (ours, theirs) = (with.median_ms(), without.median_ms());
+            let (name, rule, times) = (pipeline.name, rule.name, theirs / ours);
+            let [some, all] = [with.moved_mb(), without.moved_mb()];
+            super::print(format!(
+                "| {name} | {rule} | {ours:.1} | {theirs:.1} | {times:.2} | {some:.1} | {all:.1} |\n"
+            ))?;
+        }
+        Ok(())
+    }
+}
