@@ -158,9 +158,9 @@ fn normalisations() {
     let shapes: &[&[u64]] = &[&[2, 3, 2, 2], &[3], &[3], &[3], &[3]];
     check("batch_norm", shapes).range(0.4, 1.5).run(|_, x| x[0].batch_norm(x[1], x[2], x[3], x[4], 1e-3));
     let shapes: &[&[u64]] = &[&[4, 3], &[3], &[3]];
-    check("batch_norm of rows", shapes).run(|_, x| x[0].batch_norm_training(x[1], x[2], 1e-2).0);
+    check("batch_norm of rows", shapes).run(|_, x| x[0].batch_norm_training(x[1], x[2], 1e-2)[0]);
     let shapes: &[&[u64]] = &[&[3, 2, 2, 2], &[2], &[2]];
-    check("batch_norm in training", shapes).run(|_, x| x[0].batch_norm_training(x[1], x[2], 1e-2).0);
+    check("batch_norm in training", shapes).run(|_, x| x[0].batch_norm_training(x[1], x[2], 1e-2)[0]);
 }
 
 #[test]

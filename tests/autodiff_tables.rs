@@ -296,7 +296,7 @@ fn planted_values_are_learned_in_a_filtered_joined_grouped_loss() {
         let mut session = data.session(backend);
         let compiled = session.compile(&program).unwrap();
         let (mut at, mut speed) = ([0.0, 0.0], [0.0, 0.0]);
-        for _ in 0..600 {
+        for _ in 0..3000 {
             for (name, value) in ["w", "b"].into_iter().zip(at) {
                 session.bind(name, StoredTensor::from_vec(vec![value], &[]).unwrap());
             }
@@ -309,4 +309,63 @@ fn planted_values_are_learned_in_a_filtered_joined_grouped_loss() {
         }
         assert!((at[0] - 1.5).abs() < 1e-6 && (at[1] + 0.3).abs() < 1e-6, "{backend:?}: {at:?}");
     }
+}
+
+#[test]
+fn second_derivatives() {
+    check("of a sum", &ALL[..4], |s| {
+        let some = orders(s).filter(|r| r.f64("price").gt(0.8));
+        let loss = some.sum(|r| off(s, r.f64("price"), r.f64("discount")).sin());
+        let g = gradients(loss, &[parameter(s, "w"), parameter(s, "b")]);
+        g[0] * g[1]
+    });
+    check("of groups", &PARAMETERS, |s| {
+        let groups = orders(s).group_by(["customer"]).agg(|r| [sum("s", off(s, r.f64("price"), r.f64("discount")))]);
+        let g = gradients(groups.sum(|r| r.f64("s").sin()), &[parameter(s, "w"), parameter(s, "b")]);
+        g[0] * g[1]
+    });
+}
+
+#[test]
+fn models_over_rows() {
+    check("a linear model by a product", &PARAMETERS, |s| {
+        let some = orders(s).filter(|r| r.i64("customer").lt(4));
+        let x = some.tensor::<F64>(&["price", "discount"]);
+        let w = parameter(s, "w").stack([parameter(s, "b")]).reshape([2u64, 1]);
+        let y = x.matmul(w).tanh();
+        (y * y).sum([0, 1]).as_column()
+    });
+}
+
+#[test]
+fn gradients_by_columns_are_compiled_where_only_filters_lie_between() {
+    let data = Data::new(4, 50);
+    let program = graph(|s| {
+        let some = orders(s).filter(|r| r.i64("customer").lt(3)).filter(|r| r.f64("price").gt(1.0));
+        let loss = some.sum(|r| off(s, r.f64("price"), r.f64("discount")));
+        let [price, discount] = gradients(loss, &[target(s, "price"), target(s, "discount")])[..] else {
+            panic!("two gradients")
+        };
+        s.output("price", price);
+        s.output("discount", discount);
+    });
+    let expected = evaluate(&program, &data.inputs()).unwrap();
+    for backend in backends() {
+        let outputs = data.session(backend).run(&program).unwrap();
+        for (name, want) in &expected {
+            let batch = outputs.table(name).unwrap();
+            let column = batch.column(0).as_any().downcast_ref::<Float64Array>().unwrap();
+            let found = EvalTensor::floats(Scalar::F64, &[column.len()], column.values().to_vec());
+            near(&format!("{backend:?}, {name}"), &found, want.tensor());
+        }
+    }
+}
+
+#[test]
+fn what_has_no_derivative_is_named() {
+    let s = Stage::new();
+    let some = orders(&s).filter(|r| r.i64("customer").lt(3));
+    gradients(some.sum(|r| r.f64("price")), &[some.row().f64("price")]);
+    let found = s.finish().unwrap_err().error.to_string();
+    assert!(found.contains("bridge.column") && found.contains("stored tables"), "{found}");
 }

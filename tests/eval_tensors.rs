@@ -3,7 +3,7 @@
 mod eval_harness;
 
 use eval_harness::*;
-use quearn::eval::{EvalTable, EvalTensor};
+use quearn::eval::{Datum, EvalTable, EvalTensor};
 use quearn_stage::graph::*;
 use quearn_stage::low::FailKind;
 
@@ -126,6 +126,30 @@ fn concat_stack_and_gather() {
     assert_eq!(gathered(&[1, 0, 1]), Ok(vec![3.0, 4.0, 1.0, 2.0, 3.0, 4.0]));
     assert_eq!(gathered(&[2]), Err(FailKind::OutOfRange));
     assert_eq!(gathered(&[-1]), Err(FailKind::OutOfRange));
+}
+
+#[test]
+fn scattered_sums_and_row_numbers() {
+    let scattered = |at: &[i128]| {
+        let mut p = Program::default();
+        let data = p.tensor("d", f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0]));
+        let index = p.tensor("i", ints(at));
+        let values = p.tensor("v", f32s(&[3, 2], &[10.0, 20.0, 30.0, 40.0, 50.0, 60.0]));
+        let node = p.add(Op::ScatterAdd, &[data, index, values]);
+        p.run(node).map(|v| v.tensor().as_floats().to_vec()).map_err(|e| e.kind().unwrap())
+    };
+    assert_eq!(scattered(&[1, 0, 1]), Ok(vec![31.0, 42.0, 63.0, 84.0]));
+    assert_eq!(scattered(&[0, 0, 0]), Ok(vec![91.0, 122.0, 3.0, 4.0]));
+    assert_eq!(scattered(&[0, 2, 0]), Err(FailKind::OutOfRange));
+    assert_eq!(scattered(&[0, -1, 0]), Err(FailKind::OutOfRange));
+    let mut p = Program::default();
+    let t = p.scan("t", EvalTable::of(vec![("x", f32s(&[3], &[5.0, 6.0, 7.0]))]));
+    let number = p.add(Op::RowNumber, &[t]);
+    assert_eq!(p.run(number).unwrap().tensor().iter().collect::<Vec<_>>(), [0, 1, 2].map(Datum::Int));
+    let mut p = Program::default();
+    let x = p.tensor("x", f32s(&[2], &[-1.5, f64::INFINITY]));
+    let same = p.add(Op::Unary(UnaryOp::Detach), &[x]);
+    assert_eq!(p.floats(same), [-1.5, f64::INFINITY]);
 }
 
 #[test]

@@ -45,15 +45,22 @@ pub(super) struct Reverse<'e, 'g> {
 
 /// The adjoints of `wrt`, given those of some results.
 pub(super) fn pull_back(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node]) -> Result<Vec<Option<Node>>, Error> {
-    walk(e, seeds, wrt, false)
+    walk(e, seeds, wrt, &[])
 }
 
-/// The same with `wrt` taken as independent of each other: what one of them is made of is not looked at.
-pub(super) fn pull_back_to(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node]) -> Result<Vec<Option<Node>>, Error> {
-    walk(e, seeds, wrt, true)
+/// The same with `leaves` taken as independent of each other: what one of them is made of is not looked at. Then the
+/// adjoints of `taps`, which lie anywhere on the way.
+pub(super) fn pull_back_to(
+    e: &mut Emit<'_>,
+    seeds: &[(Node, Node)],
+    leaves: &[Node],
+    taps: &[Node],
+) -> Result<Vec<Option<Node>>, Error> {
+    walk(e, seeds, &[leaves, taps].concat(), leaves)
 }
 
-fn walk(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node], stops: bool) -> Result<Vec<Option<Node>>, Error> {
+/// The adjoints of `wrt`; the walk goes no further than to `stops`.
+fn walk(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node], stops: &[Node]) -> Result<Vec<Option<Node>>, Error> {
     let Some(last) = seeds.iter().map(|(node, _)| *node).max() else { return Ok(vec![None; wrt.len()]) };
     let depends = Depends::on(e.graph, wrt, last);
     let mut reverse = Reverse { e, depends, adjoints: HashMap::new(), pending: BTreeSet::new() };
@@ -62,7 +69,7 @@ fn walk(e: &mut Emit<'_>, seeds: &[(Node, Node)], wrt: &[Node], stops: bool) -> 
     }
     // A node is larger than its inputs, so that all users of the largest one have been seen.
     while let Some(node) = reverse.pending.pop_last() {
-        if !(stops && wrt.contains(&node)) {
+        if !stops.contains(&node) {
             reverse.step(node)?;
         }
     }

@@ -112,6 +112,12 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(tensor::join_later),
     },
     Rule {
+        name: "merge_steps",
+        reason: "a network walks once for itself and for its derivatives; before anything is moved into one of the bodies",
+        required: false,
+        apply: Apply::Graph(tensor::merge_steps),
+    },
+    Rule {
         name: "simplify_arithmetic",
         reason: "numbers that follow each other are one number; after the rules that bring them together",
         required: false,

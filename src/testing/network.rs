@@ -188,7 +188,7 @@ impl Maker {
             2 if !shape.is_empty() => self.add(Op::Concat { axis }, &[x, x]),
             3 => self.add(Op::Transpose((0..shape.len()).rev().collect()), &[x]),
             4 => self.add(Op::Reshape(vec![Dim::Const(shape.iter().product::<usize>() as u64)]), &[x]),
-            5 if !shape.is_empty() => self.gather(x, shape[0]),
+            5 if !shape.is_empty() => self.gather_or_scatter(x, &shape),
             6 => self.repeat(x),
             9 if !shape.is_empty() => self.slice(x, axis, shape[axis]),
             10 if !shape.is_empty() => self.add(Op::CumSum { axis }, &[x]),
@@ -235,12 +235,17 @@ impl Maker {
         self.add(Op::Binary(BinaryOp::Add), &[x, positions])
     }
 
-    /// Rows by number; seldom a number that is not there.
-    fn gather(&mut self, x: Node, extent: usize) -> Node {
+    /// Rows by number, or others added to them; seldom a number that is not there.
+    fn gather_or_scatter(&mut self, x: Node, shape: &[usize]) -> Node {
         let beyond = usize::from(self.rng.percent(3));
-        let index: Vec<i128> = (0..3).map(|_| self.rng.below(extent + beyond) as i128).collect();
+        let index: Vec<i128> = (0..3).map(|_| self.rng.below(shape[0] + beyond) as i128).collect();
         let index = self.input(EvalTensor::ints(Scalar::I64, &[3], index), false);
-        self.add(Op::Gather, &[x, index])
+        if self.rng.percent(50) {
+            return self.add(Op::Gather, &[x, index]);
+        }
+        let values: Vec<usize> = std::iter::once(3).chain(shape[1..].iter().copied()).collect();
+        let values = self.tensor(&values, false);
+        self.add(Op::ScatterAdd, &[x, index, values])
     }
 
     /// Steps along an axis: `tanh(state / 2 + slice)`, with a product where the state is a matrix.

@@ -23,7 +23,7 @@ pub fn batch_norm<'s, T: Float>(
     eps: f64,
 ) -> Rep<'s, Tensor<T>> {
     let s = x.stage();
-    let (y, mean, variance) = x.batch_norm_training(scale, bias, eps);
+    let [y, mean, variance] = x.batch_norm_training(scale, bias, eps);
     let others = x.shape().into_iter().enumerate().filter(|(axis, _)| *axis != 1);
     let count: u64 = others.filter_map(|(_, dim)| dim.as_const()).product();
     let toward = |old: Rep<'s, Tensor<T>>, new: Rep<'s, Tensor<T>>| {

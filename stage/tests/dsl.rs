@@ -458,3 +458,39 @@ fn a_loop_keeps_its_types() {
     });
     assert_eq!(error, "control.loop: carried value 0 becomes decimal(4,2), expected decimal(2,1)");
 }
+
+#[test]
+fn losses_say_what_they_need() {
+    let no_classes = mistake(|s| s.output("l", s.input::<F32>("x", [0u64; 0]).nll(s.input::<I64>("t", [0u64; 0]))));
+    assert_eq!(no_classes, "nll: needs a dimension of classes");
+    let unknown = mistake(|s| {
+        let scores = s.input::<F32>("x", ("n", "classes"));
+        s.output("l", scores.cross_entropy(s.input::<I64>("t", ("n",))));
+    });
+    assert_eq!(unknown, "loss: the number of classes must be known when the program is built");
+    let fewer = mistake(|s| s.output("l", s.input::<F32>("x", [4u64, 3]).cross_entropy(s.input::<I64>("t", [3u64]))));
+    assert_eq!(fewer, "scalar.select: shapes do not match: 3 vs 4");
+    let open = mistake(|s| {
+        let lengths = s.input::<I64>("n", [2u64]);
+        let targets = s.input::<I64>("t", [2u64, 3]);
+        let sequences = Sequences { targets, target_lengths: lengths, input_lengths: lengths, blank: 0 };
+        s.output("l", s.input::<F32>("x", ("time", 2u64, 5u64)).ctc(sequences));
+    });
+    assert_eq!(open, "ctc: needs scores [t, n, classes] and targets [n, s] of known extents");
+    let other_stage = mistake(|s| {
+        let other = Stage::new();
+        let x = s.input::<F32>("x", [2u64]);
+        let y = other.input::<F32>("y", [2u64]);
+        assert!(
+            s.extend::<Tensor<F32>>("twice", &[x.dyn_(), y.dyn_()], 1, |_, nodes| Ok(nodes.to_vec()))[0]
+                .node()
+                .is_none()
+        );
+    });
+    assert_eq!(other_stage, "twice: its operands belong to different stages");
+    let too_many = mistake(|s| {
+        let x = s.input::<F32>("x", [2u64]);
+        s.extend::<Tensor<F32>>("twice", &[x.dyn_()], 1, |_, nodes| Ok([nodes, nodes].concat()));
+    });
+    assert_eq!(too_many, "twice: gives 2 values, expected 1");
+}

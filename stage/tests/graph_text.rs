@@ -136,6 +136,8 @@ fn tensor_op() -> impl Strategy<Value = Op> {
         prop::collection::vec(dim(), 0..4).prop_map(Op::Broadcast),
         (0usize..5).prop_map(|axis| Op::CumSum { axis }),
         Just(Op::Gather),
+        Just(Op::ScatterAdd),
+        Just(Op::RowNumber),
         Just(Op::Stack),
     ]
 }

@@ -48,6 +48,7 @@ v81: [3, 5] i8 = tensor.input "ib" weight
 v82: [2, 99999] u8 = tensor.input "long"
 v83: [99999, 5] i8 = tensor.input "deep" weight
 v84: [7, 3, 5] i8 = tensor.input "many" weight
+v79: [4, 3, 3] f32 = tensor.input "filter"
 "#;
 
 fn add(line: &str) -> Result<Graph, String> {
@@ -407,6 +408,8 @@ fn shapes() {
         "[n, 2, 3] f32 = tensor.broadcast v24 to [n, 2, 3]",
         "[2, 3, 5] f32 = tensor.gather v25, v27",
         "[rows(v0), 5] f32 = tensor.gather v25, v1",
+        "[6, 4, 3, 3] f32 = tensor.scatter_add v21, v28, v79",
+        "[rows(v0)] i64 = bridge.row_number v0",
         "[2, 3, 2] f32 = bridge.stack v24, v24",
         "[rows(v0), 1] string? = bridge.stack v2",
     ]);
@@ -432,6 +435,12 @@ fn shapes() {
         ("tensor.iota to 9223372036854775808", "9223372036854775808 numbers do not fit i64"),
         ("tensor.gather v25, v3", "column \"c\" must be an integer, found [rows(v0)] f64"),
         ("tensor.gather v28, v1", "operand 1 (v28) must be of one dimension or more, found i64"),
+        ("tensor.scatter_add v27, v28, v24", "tensor \"mi\" must be a float, found [2, 3] i32"),
+        ("tensor.scatter_add v24, v29, v24", "operand 2 (v29) must be an integer, found f64"),
+        ("tensor.scatter_add v24, v28, v24", "tensor \"m\" must be of the shape [3], found [2, 3] f32"),
+        ("tensor.scatter_add v26, v27, v24", "tensor \"m\" must be f64 as tensor \"md\" is, found [2, 3] f32"),
+        ("tensor.scatter_add v29, v28, v29", "operand 1 (v29) must be of one dimension or more, found f64"),
+        ("bridge.row_number v30", "takes a stored table: the rows of others come in any order"),
         ("bridge.stack v24, v25", "tensor \"m\" has the shape [2, 3], tensor \"k\" has [3, 5]"),
     ]);
 }

@@ -116,8 +116,8 @@ impl<'c> Windows<'c> {
     /// One pixel of each window.
     fn pixel(&self, e: &mut Emit<'_>, padded: Node, at: [u64; 2]) -> Made {
         let mut pixel = padded;
-        for i in 0..2 {
-            let start = at[i] * self.conv.dilation[i];
+        for (i, at) in at.into_iter().enumerate() {
+            let start = at * self.conv.dilation[i];
             pixel = e.slice(pixel, 2 + i, start, self.conv.stride[i] as i64, self.out[2 + i])?;
         }
         Ok(pixel)

@@ -8,7 +8,7 @@ use super::Done;
 use crate::autodiff::Error;
 use crate::autodiff::emit::{Emit, Made};
 use crate::autodiff::reverse::{Adjoint, Call, Reverse, pull_back_to};
-use quearn_stage::graph::{Graph, Node, Op, Region, Steps, Ty};
+use quearn_stage::graph::{Dim, Graph, Node, Op, Region, Steps, Ty};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// One of several values: its adjoint is part of theirs.
@@ -99,7 +99,7 @@ impl Copied {
     }
 
     fn node(&mut self, e: &mut Emit<'_>, node: Node) -> Result<(), Error> {
-        let (op, inputs) = (e.graph.op(node).clone(), self.all(&e.graph.inputs(node).to_vec()));
+        let (op, inputs) = (e.graph.op(node).clone(), self.all(e.graph.inputs(node)));
         let op = match op.region() {
             Some(region) => {
                 let inner = Copied::inner(e, region, self)?;
@@ -155,6 +155,42 @@ struct Walk {
 struct Back {
     inputs: Vec<Node>,
     types: Vec<Ty>,
+    /// How many of them are carried.
+    held: usize,
+}
+
+/// What takes part in steps back.
+struct Parts {
+    /// Floats that are carried, by position.
+    floats: Vec<usize>,
+    /// What is walked along and wants an adjoint, by position.
+    walked: Vec<usize>,
+    /// What is read from outside and wants an adjoint, which is summed up step by step.
+    read: Vec<Node>,
+    /// Matrices that are read as right operands of products only, with these: their adjoints are one product behind the
+    /// steps.
+    products: Vec<(Node, Vec<Node>)>,
+}
+
+impl Parts {
+    fn of(walk: &Walk, r: &Reverse<'_, '_>) -> Parts {
+        let Steps { region, carried, .. } = &walk.steps;
+        let graph = &*r.e.graph;
+        let is_float = |i: &usize| graph.ty(region.params[*i]).as_tensor().is_some_and(|(t, _)| t.scalar.is_float());
+        let (mut read, mut products) = (vec![], vec![]);
+        for node in walk.read(graph).into_iter().filter(|n| r.wants(*n)) {
+            match walk.products(r.e, node) {
+                Some(all) => products.push((node, all)),
+                None => read.push(node),
+            }
+        }
+        Parts {
+            floats: (0..*carried).filter(is_float).collect(),
+            walked: (*carried..walk.inputs.len()).filter(|&i| r.wants(walk.inputs[i])).collect(),
+            read,
+            products,
+        }
+    }
 }
 
 impl Back {
@@ -167,32 +203,24 @@ impl Back {
 }
 
 impl Walk {
-    fn carried(&self) -> std::ops::Range<usize> {
-        0..self.steps.carried
-    }
-
     /// Gives what the steps begin with, walk along and read their shares of the adjoints of their results.
     fn back(&self, r: &mut Reverse<'_, '_>, results: &BTreeMap<usize, Node>) -> Done {
         let Steps { region, carried, .. } = &self.steps;
-        let is_float =
-            |e: &Emit<'_>, node: Node| e.graph.ty(node).as_tensor().is_some_and(|(t, _)| t.scalar.is_float());
-        let floats: Vec<usize> = self.carried().filter(|&i| is_float(r.e, region.params[i])).collect();
-        let walked: Vec<usize> = (*carried..self.inputs.len()).filter(|&i| r.wants(self.inputs[i])).collect();
-        let read: Vec<Node> = self.read(r.e.graph).into_iter().filter(|n| r.wants(*n)).collect();
+        let parts = Parts::of(self, r);
         let states = self.states(r.e)?;
         let mut back = Back::default();
-        for &i in &floats {
+        for &i in &parts.floats {
             let begin = match results.get(&i) {
                 Some(adjoint) => *adjoint,
                 None => self.zeros(r.e, region.params[i])?,
             };
             back.push(begin, required(r.e.graph.ty(region.params[i])));
         }
-        for &node in &read {
+        for &node in &parts.read {
             let zeros = self.zeros(r.e, node)?;
             back.push(zeros, required(r.e.graph.ty(node)));
         }
-        let held = back.inputs.len();
+        back.held = back.inputs.len();
         for (i, &param) in region.params.iter().enumerate() {
             let whole = if i < *carried { states[i] } else { self.inputs[i] };
             back.push(whole, r.e.graph.ty(param).clone());
@@ -203,30 +231,83 @@ impl Walk {
             collected.push((i, back.push(adjoint, ty)));
         }
         let params = new_params(r.e, &back.types)?;
+        let ends = parts.floats.iter().enumerate().map(|(at, &i)| (i, params[at]));
+        let seeds = ends.chain(collected.iter().map(|&(i, at)| (i, params[at]))).collect();
+        let results = self.body(r.e, &parts, &params, back.held, seeds)?;
+        let made = self.walk(r.e, back.held, Region { params, results }, &back.inputs, !self.steps.back)?;
+        self.give(r, &parts, &made)
+    }
+
+    /// The results of the body of the steps back: adjoints of what is carried, sums, adjoints of slices, and the operands
+    /// of products that are summed up behind the steps.
+    fn body(
+        &self,
+        e: &mut Emit<'_>,
+        parts: &Parts,
+        params: &[Node],
+        held: usize,
+        seeds: Vec<(usize, Node)>,
+    ) -> Result<Vec<Node>, Error> {
+        let region = &self.steps.region;
         let arguments = region.params.iter().copied().zip(params[held..].iter().copied());
-        let body = Copied::over(r.e, region, arguments.collect())?;
-        let mut seeds: Vec<(Node, Node)> = vec![];
-        for (at, &i) in floats.iter().enumerate() {
-            seeds.push((body.get(region.results[i]), params[at]));
-        }
-        seeds.extend(collected.iter().map(|&(i, at)| (body.get(region.results[i]), params[at])));
-        let slice = |i: usize| params[held + i];
-        let leaves: Vec<Node> = floats.iter().chain(&walked).map(|&i| slice(i)).chain(read.iter().copied()).collect();
-        let found = pull_back_to(r.e, &seeds, &leaves)?;
+        let body = Copied::over(e, region, arguments.collect())?;
+        let seeds: Vec<(Node, Node)> =
+            seeds.into_iter().map(|(i, adjoint)| (body.get(region.results[i]), adjoint)).collect();
+        let slices = parts.floats.iter().chain(&parts.walked).map(|&i| params[held + i]);
+        let leaves: Vec<Node> = slices.chain(parts.read.iter().copied()).collect();
+        let products: Vec<Node> = parts.products.iter().flat_map(|(_, all)| all).copied().collect();
+        let taps = body.all(&products);
+        let found = pull_back_to(e, &seeds, &leaves, &taps)?;
         let mut full = vec![];
-        for (part, &leaf) in found.into_iter().zip(&leaves) {
-            full.push(r.e.gradient(part, leaf)?);
+        for (part, &node) in found.into_iter().zip(leaves.iter().chain(&taps)) {
+            full.push(e.gradient(part, node)?);
         }
-        let (by_state, rest) = full.split_at(floats.len());
-        let (by_slice, by_read) = rest.split_at(walked.len());
-        let mut next = by_state.to_vec();
+        let (by_state, rest) = full.split_at(parts.floats.len());
+        let (by_slice, rest) = rest.split_at(parts.walked.len());
+        let (by_read, by_product) = rest.split_at(parts.read.len());
+        let mut results = by_state.to_vec();
         for (at, &part) in by_read.iter().enumerate() {
-            next.push(r.e.add(params[floats.len() + at], part)?);
+            results.push(e.add(params[parts.floats.len() + at], part)?);
         }
-        next.extend(by_slice);
-        let kept = self.walk(r.e, held, Region { params, results: next }, &back.inputs, !self.steps.back)?;
-        let inputs = floats.iter().map(|&i| self.inputs[i]).chain(read).chain(walked.iter().map(|&i| self.inputs[i]));
-        inputs.zip(kept).try_for_each(|(input, part)| r.give(input, part))
+        results.extend(by_slice);
+        for (&product, &adjoint) in taps.iter().zip(by_product) {
+            results.extend([e.graph.inputs(product)[0], adjoint]);
+        }
+        Ok(results)
+    }
+
+    /// Gives everybody their share, of what the steps back have made.
+    fn give(&self, r: &mut Reverse<'_, '_>, parts: &Parts, made: &[Node]) -> Done {
+        let begins = parts.floats.iter().map(|&i| self.inputs[i]);
+        let inputs = begins.chain(parts.read.iter().copied()).chain(parts.walked.iter().map(|&i| self.inputs[i]));
+        let inputs: Vec<Node> = inputs.collect();
+        let (shares, mut operands) = made.split_at(inputs.len());
+        inputs.into_iter().zip(shares).try_for_each(|(input, part)| r.give(input, *part))?;
+        for (matrix, products) in &parts.products {
+            for _ in products {
+                let (pair, rest) = operands.split_at(2);
+                operands = rest;
+                let part = self.product_of_all(r.e, [pair[0], pair[1]])?;
+                r.give(*matrix, part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `transpose(a) b`, summed up over all steps and rows: one product that is as deep as there are rows in all.
+    fn product_of_all(&self, e: &mut Emit<'_>, operands: [Node; 2]) -> Made {
+        let mut flat = vec![];
+        for node in operands {
+            let mut order: Vec<usize> = (0..e.shape(node).len()).collect();
+            let axis = order.remove(self.steps.axis);
+            order.insert(0, axis);
+            let steps_first = e.transpose(node, order)?;
+            let extents: Vec<u64> = e.shape(steps_first).iter().filter_map(Dim::as_const).collect();
+            let (columns, rows) = extents.split_last().map_or((1, 1), |(last, rows)| (*last, rows.iter().product()));
+            flat.push(e.reshape(steps_first, vec![Dim::Const(rows), Dim::Const(columns)])?);
+        }
+        let left = e.swap_last(flat[0])?;
+        e.matmul(left, flat[1])
     }
 
     /// What the steps read from outside.
@@ -234,6 +315,21 @@ impl Walk {
         let inside = inside(graph, &self.steps.region);
         let used = inside.iter().flat_map(|n| graph.inputs(*n)).chain(&self.steps.region.results);
         used.copied().filter(|n| !inside.contains(n)).collect()
+    }
+
+    /// The products that a matrix from outside is the right operand of, if it is nothing else.
+    fn products(&self, e: &Emit<'_>, matrix: Node) -> Option<Vec<Node>> {
+        let inside = inside(e.graph, &self.steps.region);
+        let uses = |n: &&Node| e.graph.inputs(**n).contains(&matrix);
+        let users: Vec<Node> = inside.iter().filter(uses).copied().collect();
+        let known =
+            |n: Node| e.shape(n).len() >= self.steps.axis && e.shape(n).iter().all(|dim| dim.as_const().is_some());
+        let is_product = |n: &Node| {
+            let inputs = e.graph.inputs(*n);
+            *e.graph.op(*n) == Op::MatMul && inputs[1] == matrix && inside.contains(&inputs[0]) && known(inputs[0])
+        };
+        let only = e.shape(matrix).len() == 2 && !self.steps.region.results.contains(&matrix);
+        (only && users.iter().all(is_product)).then_some(users)
     }
 
     fn zeros(&self, e: &mut Emit<'_>, like: Node) -> Made {

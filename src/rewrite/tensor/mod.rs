@@ -3,6 +3,7 @@
 mod fold_batch_norm;
 mod fuse_elementwise;
 mod join_later;
+mod merge_steps;
 mod pool_first;
 mod quantised_product;
 mod simplify_arithmetic;
@@ -10,6 +11,7 @@ mod simplify_arithmetic;
 pub use fold_batch_norm::fold_batch_norm;
 pub use fuse_elementwise::fuse_elementwise;
 pub use join_later::join_later;
+pub use merge_steps::merge_steps;
 pub use pool_first::pool_first;
 pub use quantised_product::quantised_product;
 pub use simplify_arithmetic::simplify_arithmetic;

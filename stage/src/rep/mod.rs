@@ -29,7 +29,7 @@
 //! | `tensor` | tensor operators |
 //! | `random` | random numbers, permutations, dropout |
 //! | `state` | what a program keeps from run to run, weights that are trained |
-//! | `norm`, `loss` | normalisations and losses, spelled out in them |
+//! | `norm`, `loss`, `ctc` | normalisations and losses, spelled out in them |
 //! | `bridge` | columns as tensors, tensors as columns |
 //! | `control` | conditions and loops |
 //! | `dynamic` | the twin whose type is known only when the program is built |
@@ -37,6 +37,7 @@
 mod bridge;
 mod constant;
 mod control;
+mod ctc;
 mod dynamic;
 mod group;
 mod loss;
@@ -52,6 +53,7 @@ mod tensor;
 
 pub use constant::{Constant, IntoRep, Natural, date, dec, interval_days, interval_months, timestamp_micros};
 pub use control::{Carried, If, Walk, When, if_, when};
+pub use ctc::Sequences;
 pub use group::{Agg, Groups, avg, count, count_distinct, count_of, max, min, sum};
 pub use marker::*;
 pub use random::Random;

@@ -38,7 +38,7 @@ impl<'s, T: ElementMarker + FloatLike<Quotient: ElementMarker>> Rep<'s, Tensor<T
         scale: Rep<'s, Tensor<T>>,
         bias: Rep<'s, Tensor<T>>,
         eps: f64,
-    ) -> (Rep<'s, Tensor<T>>, Rep<'s, Tensor<T>>, Rep<'s, Tensor<T>>) {
+    ) -> [Rep<'s, Tensor<T>>; 3] {
         let shape = self.shape();
         let channels: Vec<Dim> =
             shape.iter().enumerate().skip(1).map(|(i, dim)| if i == 1 { dim.clone() } else { Dim::Const(1) }).collect();
@@ -48,6 +48,6 @@ impl<'s, T: ElementMarker + FloatLike<Quotient: ElementMarker>> Rep<'s, Tensor<T
         let var = (away * away).mean(axes);
         let deviation: Rep<'s, Tensor<T>> = (var.reshape(channels.clone()) + self.number_like(eps)).sqrt();
         let normal = (away / deviation).retag::<Tensor<T>>();
-        (normal * scale.reshape(channels.clone()) + bias.reshape(channels), mean, var)
+        [normal * scale.reshape(channels.clone()) + bias.reshape(channels), mean, var]
     }
 }
