@@ -180,12 +180,8 @@ fn bad_updates() {
         body(&s);
         s.finish().unwrap_err().error.to_string()
     };
-    assert!(
-        fails(|s| {
-            s.state::<F32>("w", ["n"]);
-        })
-        .contains("extents of the state \"w\" must be known")
-    );
+    let open = fails(|s| s.output("w", s.state::<F32>("w", ["n"])));
+    assert!(open.contains("extents of the state \"w\" must be known"), "{open}");
     let shape = fails(|s| s.update(s.state::<F32>("w", [2]), s.input::<F32>("x", [3])));
     assert!(shape.contains("the next value of \"w\" is [3] f32, expected [2] f32"), "{shape}");
     let weight = fails(|s| s.update(s.weight::<F32>("w", [2]), s.input::<F32>("x", [2])));

@@ -52,8 +52,8 @@ impl Machine {
 
     /// The same without a further rewrite.
     pub fn session_without(&self, rule: Option<&str>) -> Result<Session> {
-        let left_out = self.without.iter().map(String::as_str).chain(rule);
-        let rewrites = left_out.fold(Ok(RewriteOptions::default()), |all, rule| all.and_then(|all| all.without(rule)));
+        let mut left_out = self.without.iter().map(String::as_str).chain(rule);
+        let rewrites = left_out.try_fold(RewriteOptions::default(), RewriteOptions::without);
         self.backend.session(self.threads.unwrap_or(0), rewrites.map_err(quearn::Error::from)?)
     }
 
