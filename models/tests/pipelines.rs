@@ -7,7 +7,7 @@ use quearn::{BackendKind, Level, Outcome, Session};
 use quearn_models::pipelines::{Pipeline, Results};
 
 /// The pipelines in which a tensor program needs all rows of a query at once, so that these are copied.
-const AT_A_BORDER: &[&str] = &["P8", "P12"];
+const AT_A_BORDER: &[&str] = &["P8"];
 
 /// A scale at which there is little to do.
 const SCALE: f64 = 0.01;

@@ -1,6 +1,6 @@
 //! P12: ridge regressions over a join, for a grid of penalties and sets of features, each validated on five folds.
 //!
-//! One pass makes the matrix of products of all columns for each fold. All that the 600 fits and their errors need is
+//! A pass over the rows of each fold makes the matrix of products of all columns. All that the 600 fits and their errors need is
 //! in these matrices; the fits of a set of features are solved together by conjugate gradients.
 
 use super::columns::{doubles, fields, integers, rows, table};
@@ -42,10 +42,9 @@ pub(super) fn program(s: &Stage) {
         .join_inner(s.scan("ctx", context), [("ctx_id", "ctx_id")])
         .with("one", |_| s.constant(1.0));
     let columns: Vec<&str> = a.iter().chain(&b).map(String::as_str).chain(["y", "one"]).collect();
-    let (rows, fold) = (joined.tensor::<F64>(&columns), joined.tensor(&["fold"]));
     let products = (0..FOLDS).map(|k| {
-        let mine = rows * fold.eq(k as i64).cast::<F64>();
-        mine.transpose().matmul(rows).reshape([1, COLUMNS, COLUMNS])
+        let rows = joined.filter(|r| r.i32("fold").eq(k as i32)).tensor::<F64>(&columns);
+        rows.transpose().matmul(rows).reshape([1, COLUMNS, COLUMNS])
     });
     let mse = errors(s, joined_along(products, 0));
     s.output("mse", mse);
