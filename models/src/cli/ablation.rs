@@ -89,7 +89,11 @@ impl Ablation {
             if other.explain(&graph, Level::Rewritten)? == rewritten {
                 continue;
             }
-            let mut without = Variant::new(other, pipeline, self.scale)?;
+            // Without pruning, a program reads columns that are not loaded.
+            let Ok(mut without) = Variant::new(other, pipeline, self.scale) else {
+                super::print(format!("| {} | {} | – | does not compile | | | |\n", pipeline.name, rule.name))?;
+                continue;
+            };
             with.runs_ms.clear();
             for _ in 0..self.runs.get() {
                 with.run()?;
