@@ -430,8 +430,8 @@ fn unions_of_little() {
     check(&["union"], |s| {
         let one = dims(s).with("t", |_| s.constant("one"));
         let many = scan(s, "many").filter(|r| r.i64("m_x").lt(50));
-        let many = many
-            .project(|r| [("k", r.i64("m_x").dyn_()), ("x", r.i64("m_x").dyn_()), ("t", r.str("m_text").dyn_())]);
+        let many =
+            many.project(|r| [("k", r.i64("m_x").dyn_()), ("x", r.i64("m_x").dyn_()), ("t", r.str("m_text").dyn_())]);
         one.union([many]).group_by(["t"]).agg(|r| [count("n"), min("k", r.i64("k"))])
     });
 }
@@ -441,7 +441,8 @@ fn random_numbers_of_rows() {
     check(&[], |s| {
         let random = s.random(7i64, 1i64);
         let drawn = scan(s, "facts").filter(|r| random.at::<F32>(r.i64("f_id")).as_column().lt(0.25f32));
-        let drawn = drawn.with("r", |r| random.at::<F64>(r.i64("f_id"))).with("i", |r| random.at::<I64>(r.i64("f_dim")));
+        let drawn =
+            drawn.with("r", |r| random.at::<F64>(r.i64("f_id"))).with("i", |r| random.at::<I64>(r.i64("f_dim")));
         drawn.select(["f_id", "r", "i"])
     });
 }
