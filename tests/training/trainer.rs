@@ -323,6 +323,24 @@ fn a_loss_that_is_not_finite_over_what_the_session_holds() {
     }
 }
 
+/// A result with the name of an input, but of another type, is no next value of it.
+#[test]
+fn a_result_may_have_the_name_of_an_input() {
+    let loss: for<'s> fn(&'s Stage) -> Rep<'s, Tensor<F32>> = |s| {
+        let x = s.input::<F32>("x", [2]);
+        s.output("x", x.cast::<F64>());
+        (s.weight::<F32>("w", [2]) * x).sum([0])
+    };
+    for in_run in [1, 3] {
+        let session = Session::builder().backend(BackendKind::Interp).threads(1).build().unwrap();
+        let plan = Plan::new(Recipe::new(Sgd::default(), 1.0), loss).unwrap().steps_in_run(in_run);
+        let mut trainer = plan.start(&session, &named([("w", tensor(&[2.0f32, 9.0], &[2]))])).unwrap();
+        trainer.step(&named([("x", tensor(&[1.0f32, 2.0], &[2]))])).unwrap();
+        let n = in_run as f32;
+        assert_eq!(trainer.weights().unwrap(), named([("w", tensor(&[2.0 - n, 9.0 - 2.0 * n], &[2]))]));
+    }
+}
+
 fn logarithm(s: &Stage) -> Rep<'_, Tensor<F32>> {
     let (w, x) = (s.weight::<F32>("w", [2]), s.input::<F32>("x", [2]));
     (x.log() + w * 0.5).sum([0])
