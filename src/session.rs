@@ -4,6 +4,7 @@ use crate::cache::{Key, ProgramCache};
 use crate::compile;
 use crate::data::{Catalog, Table, Tensor};
 use crate::error::{Error, Result};
+use crate::eval::{EvalTable, EvalTensor, Inputs};
 use crate::executable::{Executable, Given, Job, Prepared, Tensors, Times};
 use crate::explain::{self, Level};
 use crate::foreign::{self, Function, Functions};
@@ -15,7 +16,7 @@ use crate::rewrite::RewriteOptions;
 use crate::saved::{self, Origin, Saved};
 use quearn_backends::runtime::{RunConfig, thread_pool};
 use quearn_backends::{Backend, OptLevel};
-use quearn_stage::graph::Graph;
+use quearn_stage::graph::{Graph, Op};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -234,6 +235,16 @@ impl Session {
     /// What a program looks like at a level.
     pub fn explain(&self, graph: &Graph, level: Level) -> Result<String> {
         explain::explain(graph, &self.catalog, &self.options, self.backend.as_ref(), level)
+    }
+
+    /// What the naive evaluator needs for a graph: what a run would see, with these tensors before the session's.
+    pub(crate) fn inputs_of(&self, graph: &Graph, given: &Tensors) -> Inputs {
+        let tensors = self.tensors.iter().chain(given).map(|(name, tensor)| (name.clone(), EvalTensor::from(tensor)));
+        let scanned = graph.reachable().into_iter().filter_map(|node| match graph.op(node) {
+            Op::Scan { table, .. } => Some((table.clone(), EvalTable::from(self.catalog.table(table)?))),
+            _ => None,
+        });
+        Inputs { tables: scanned.collect(), tensors: tensors.collect(), functions: self.functions.clone() }
     }
 
     fn config(&self, executable: &Executable) -> RunConfig {

@@ -369,3 +369,27 @@ fn what_has_no_derivative_is_named() {
     let found = s.finish().unwrap_err().error.to_string();
     assert!(found.contains("bridge.column") && found.contains("stored tables"), "{found}");
 }
+
+/// Its operands have no rows in common that an adjoint could be handed to: an error, not a gradient of 0.
+#[test]
+fn a_union_has_no_derivative() {
+    for name in ["w", "price"] {
+        let s = Stage::new();
+        let of = target(&s, name);
+        let worth = orders(&s).project(|r| [("x", (r.f64("price") * parameter(&s, "w")).dyn_())]);
+        let others = customers(&s).project(|r| [("x", r.f64("factor").dyn_())]);
+        gradients(worth.union([others]).sum(|r| r.f64("x")), &[of]);
+        let found = s.finish().map(|graph| graph.to_string()).unwrap_err().error.to_string();
+        assert!(found.contains("no derivative of rel.union"), "{found}");
+    }
+    // Of another table than the one that is asked for, it is data as any other.
+    let graph = graph(|s| {
+        let others = customers(s).project(|r| [("x", r.f64("factor").dyn_())]);
+        let loss = others.union([others]).sum(|r| r.f64("x")).coalesce(0.0) * parameter(s, "w");
+        s.output("w", gradients(loss, &[parameter(s, "w")])[0]);
+    });
+    let data = Data::new(1, 3);
+    let sum: f64 = data.customers.iter().map(|c| 2.0 * c.1).sum();
+    let found = evaluate(&graph, &data.inputs()).unwrap()[0].1.tensor().as_floats()[0];
+    assert!((found - sum).abs() < 1e-9, "{found}, expected {sum}");
+}

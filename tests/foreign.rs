@@ -255,3 +255,22 @@ fn saved_programs_name_them() {
     let message = without.load(&path).err().unwrap().to_string();
     assert!(message.contains("not registered"), "{message}");
 }
+
+/// Results of tiles are merged as they come: not all of them are held at once.
+#[test]
+fn results_of_tiles_are_merged_as_they_come() {
+    use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+    let (held, most) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    let (made, merged, top) = (Arc::clone(&held), Arc::clone(&held), Arc::clone(&most));
+    let sum = move |x: &[f64]| {
+        top.fetch_max(made.fetch_add(1, SeqCst) + 1, SeqCst);
+        total(x)
+    };
+    let function = Function::fold1(sum, move |a: f64, b: f64| {
+        merged.fetch_sub(1, SeqCst);
+        a + b
+    });
+    let x = StoredTensor::from_vec(vec![1.0f64; 200_000], &[200_000]).unwrap();
+    assert_eq!(function.apply(&[x]).unwrap().as_slice::<f64>().unwrap(), [200_000.0]);
+    assert_eq!((held.load(SeqCst), most.load(SeqCst)), (1, 2));
+}

@@ -421,3 +421,28 @@ fn tables_of_other_columns_have_no_union() {
     let error = s.finish().unwrap_err().to_string();
     assert!(error.contains("d_key") || error.contains("o_key"), "{error}");
 }
+
+/// Of no column, after a table of no rows, with a text that only one of them computes.
+#[test]
+fn unions_of_little() {
+    check(&["union"], |s| dims(s).union([dims(s)]).aggregate(|_| [count("n")]));
+    check(&["union"], |s| dims(s).limit(0).union([dims(s)]).select(["k"]));
+    check(&["union"], |s| {
+        let one = dims(s).with("t", |_| s.constant("one"));
+        let many = scan(s, "many").filter(|r| r.i64("m_x").lt(50));
+        let many =
+            many.project(|r| [("k", r.i64("m_x").dyn_()), ("x", r.i64("m_x").dyn_()), ("t", r.str("m_text").dyn_())]);
+        one.union([many]).group_by(["t"]).agg(|r| [count("n"), min("k", r.i64("k"))])
+    });
+}
+
+#[test]
+fn random_numbers_of_rows() {
+    check(&[], |s| {
+        let random = s.random(7i64, 1i64);
+        let drawn = scan(s, "facts").filter(|r| random.at::<F32>(r.i64("f_id")).as_column().lt(0.25f32));
+        let drawn =
+            drawn.with("r", |r| random.at::<F64>(r.i64("f_id"))).with("i", |r| random.at::<I64>(r.i64("f_dim")));
+        drawn.select(["f_id", "r", "i"])
+    });
+}

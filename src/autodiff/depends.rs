@@ -65,6 +65,10 @@ impl Depends {
                 let made = names.iter().zip(&inputs[1..]).filter(|(_, value)| self.has(**value));
                 made.map(|(name, _)| name.clone()).collect()
             }
+            Op::Union { names } => {
+                let any = |name: &&String| inputs.iter().any(|&table| self.has_column(table, name));
+                names.iter().filter(any).cloned().collect()
+            }
             Op::Product | Op::Join { .. } => {
                 let fields = graph.ty(node).as_table().map(|(fields, _)| fields).unwrap_or_default();
                 let from = |name: &str| graph.side_of(node, name).is_some_and(|side| self.has_column(side, name));

@@ -88,6 +88,9 @@ impl Walk<'_, '_> {
         }
         for ((_, leaf), part) in leaves.into_iter().zip(parts) {
             if let Some(adjoint) = part {
+                if !self.is_groups(leaf.base) && !matches!(self.e.graph.op(leaf.base), Op::Scan { .. }) {
+                    return Err(Error::no_rule(self.e.graph, leaf.base, "it has no rule"));
+                }
                 self.shares.entry(leaf.base).or_default().push(Share { leaf, adjoint });
             }
         }

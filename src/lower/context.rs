@@ -294,6 +294,13 @@ impl<'g> Cx<'g> {
         self.in_place.borrow_mut().extend(outputs);
     }
 
+    /// Takes that back for results whose inputs are read by what runs later.
+    pub fn not_in_place(&self, outputs: impl IntoIterator<Item = usize>) {
+        for output in outputs {
+            self.in_place.borrow_mut().remove(&output);
+        }
+    }
+
     /// A short name of a node for messages and function names.
     pub fn describe(&self, node: Node) -> String {
         match self.graph.op(node) {

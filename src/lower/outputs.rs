@@ -5,7 +5,7 @@ use super::error::{LowerError, Result};
 use super::parameter::Parameter;
 use super::relational;
 use super::relational::tensors::Operands;
-use super::{Lowered, Output, tensor};
+use super::{Lowered, Output, Update, tensor};
 use crate::data::Catalog;
 use quearn_stage::graph::{Dim, Graph, GraphError, Node, Op, Ty};
 
@@ -61,6 +61,10 @@ pub fn lower(graph: &Graph, parameters: &[Parameter], catalog: &Catalog) -> Resu
     }
     if !over_tables.is_empty() {
         let nodes: Vec<Node> = over_tables.iter().map(|(_, _, node)| *node).collect();
+        // This program runs after the other, and reads the inputs as they were given.
+        let read = reached(graph, &nodes);
+        let updates = Update::of(graph).into_iter().filter(|(_, input)| read[input.index()]);
+        cx.not_in_place(updates.map(|(update, _)| update.output));
         let operands = relational::tensors::operands(&cx, &nodes)?;
         tensor::lower_program(&cx, &over_tables, operands)?;
     }
@@ -78,15 +82,18 @@ fn tensor_output(graph: &Graph, name: &str, node: Node) -> Output {
 }
 
 fn reads_tables(graph: &Graph, node: Node) -> bool {
+    let reached = reached(graph, &[node]);
+    (0..graph.len() as u32).map(Node).any(|node| reached[node.index()] && matches!(graph.ty(node), Ty::Table { .. }))
+}
+
+/// Which nodes do these depend on? They themselves are among them.
+fn reached(graph: &Graph, nodes: &[Node]) -> Vec<bool> {
     let mut seen = vec![false; graph.len()];
-    let mut stack = vec![node];
+    let mut stack = nodes.to_vec();
     while let Some(node) = stack.pop() {
-        if matches!(graph.ty(node), Ty::Table { .. }) {
-            return true;
-        }
         if !std::mem::replace(&mut seen[node.index()], true) {
             stack.extend(graph.dependencies(node));
         }
     }
-    false
+    seen
 }

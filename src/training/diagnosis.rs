@@ -1,19 +1,17 @@
 //! Where a loss that is not finite comes from.
 
-use crate::Tensors;
-use crate::eval::{self, EvalTensor, EvalValue, Inputs};
+use crate::eval::{self, EvalValue, Inputs};
 use quearn_stage::graph::{Graph, Node, Op};
 use std::collections::HashSet;
 
 /// The first operator that makes a NaN or infinite value of finite ones, or the input that has one, in words. The graph is
 /// evaluated node by node, slowly.
-pub(super) fn first_not_finite(graph: &Graph, inputs: &Tensors) -> String {
-    let given = inputs.iter().fold(Inputs::new(), |given, (name, tensor)| given.tensor(name, EvalTensor::from(tensor)));
+pub(super) fn first_not_finite(graph: &Graph, inputs: &Inputs) -> String {
     let floats = floats(graph);
     let mut all = graph.clone();
     all.clear_outputs();
     floats.iter().for_each(|node| all.output(node.to_string(), *node));
-    let values = match eval::evaluate(&all, &given) {
+    let values = match eval::evaluate(&all, inputs) {
         Ok(values) => values,
         Err(error) => return format!("an operator that fails: {error}"),
     };

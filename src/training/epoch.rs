@@ -1,5 +1,6 @@
 //! Several steps as one program: a walk along the learning rates, with the state carried from step to step.
 
+use super::plan::next_value;
 use quearn_stage::graph::{Dim, Graph, GraphError, Node, Op, Region, Steps, Ty};
 use std::collections::HashMap;
 
@@ -10,7 +11,6 @@ use std::collections::HashMap;
 /// # Errors
 /// A bug: the graph does not fit into a region.
 pub(super) fn repeated(graph: &Graph, count: u64, along: &[&str]) -> Result<Graph, GraphError> {
-    let is_state = |name: &str| graph.outputs().iter().any(|(output, _)| output == name);
     let mut nodes = graph.reachable();
     nodes.sort_unstable();
     let inputs = nodes.iter().filter_map(|&node| match graph.op(node) {
@@ -18,14 +18,14 @@ pub(super) fn repeated(graph: &Graph, count: u64, along: &[&str]) -> Result<Grap
         _ => None,
     });
     let inputs: Vec<(Node, &String, &Ty)> = inputs.collect();
-    let states = inputs.iter().filter(|(_, name, _)| is_state(name));
+    let states = inputs.iter().filter(|(_, name, ty)| next_value(graph, name, ty).is_some());
     let wholes = inputs.iter().filter(|(_, name, _)| along.contains(&name.as_str()));
     let mut body = Body { graph, result: Graph::new(), region: graph.free_region(), made: HashMap::new() };
     let (mut outside, mut params, mut next) = (vec![], vec![], vec![]);
     for &(node, name, ty) in states.clone() {
         outside.push(body.input(name, ty.clone())?);
         params.push(body.param(node, params.len(), ty)?);
-        next.extend(graph.outputs().iter().find(|(output, _)| output == name).map(|(_, value)| *value));
+        next.extend(next_value(graph, name, ty));
     }
     for &(node, name, ty) in wholes {
         outside.push(body.input(name, with_leading(ty, count))?);

@@ -6,7 +6,7 @@ use super::optimizer::{Moment, Optimizer, Parameter};
 use super::schedule::Schedule;
 use crate::autodiff::gradients;
 use crate::error::Result;
-use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar};
+use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Ty};
 use quearn_stage::rep::{Bool, F64, Float, I64, Rep, STEP, Stage, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -140,11 +140,16 @@ impl Plan {
     }
 }
 
+/// The next value of an input: the result of its name and type.
+pub(super) fn next_value(graph: &Graph, name: &str, ty: &Ty) -> Option<Node> {
+    let found = graph.outputs().iter().find(|(output, value)| output == name && graph.ty(*value) == ty);
+    found.map(|(_, value)| *value)
+}
+
 /// All that a graph keeps from run to run, in the order of names; `added` by training.
 fn kept(graph: &Graph, added: &[Kept]) -> Vec<Kept> {
-    let updated = |name: &str| graph.outputs().iter().any(|(output, _)| output == name);
     let kept = |node: Node| match graph.op(node) {
-        Op::Input { name, ty, weight: false } if updated(name) => {
+        Op::Input { name, ty, weight: false } if next_value(graph, name, ty).is_some() => {
             let (elem, shape) = ty.as_tensor()?;
             let initial = added.iter().find(|kept| kept.name == *name).and_then(|kept| kept.initial);
             let shape = shape.iter().filter_map(Dim::as_const).collect();

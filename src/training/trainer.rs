@@ -154,7 +154,8 @@ impl<'s> Trainer<'s> {
     fn diverged(&self, mut given: Tensors, loss: f64, rate: f64) -> Result<Error> {
         given.insert(RATE.to_owned(), Tensor::from_vec(vec![rate], &[])?);
         given.extend(self.state.tensors()?);
-        let origin = diagnosis::first_not_finite(&self.plan.graph, &given);
+        let inputs = self.session.inputs_of(&self.plan.graph, &given);
+        let origin = diagnosis::first_not_finite(&self.plan.graph, &inputs);
         Ok(Error::Diverged { step: self.step + 1, loss, origin })
     }
 

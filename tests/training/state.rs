@@ -1,8 +1,10 @@
 //! State: what stays from run to run, in place or in two places that take turns.
 
 use super::{close, named, scalar, sessions, tensor};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use quearn::prelude::*;
 use quearn::{Error, State, Tensors};
+use std::sync::Arc;
 
 /// Runs a program several times on a state, and compares it each time with runs that get the state as inputs.
 fn check(graph: &Graph, initial: &Tensors, inputs: &Tensors, runs: usize) {
@@ -194,4 +196,38 @@ fn bad_updates() {
         s.update(w, w + 2.0);
     });
     assert!(twice.contains("two outputs are named \"w\""), "{twice}");
+}
+
+/// A program over rows reads what another one, which runs before it, has a next value of.
+#[test]
+fn read_by_a_program_over_rows() {
+    for rows in [3i64, 50_000] {
+        let s = Stage::new();
+        let table = s.scan("t", ["a", "b"].map(|name| Field::new(name, Scalar::F64)));
+        let (w, v) = (s.state::<F64>("w", [2, 3]), s.state::<F64>("v", [2, 3]));
+        let next = v + s.input::<F64>("x", [2, 2]).matmul(w);
+        s.update(v, next);
+        s.update(w, w - next);
+        s.output("y", table.tensor::<F64>(&["a", "b"]).matmul(w).relu().sum([0]));
+        let count = table.aggregate(|r| [sum("n", r.f64("a"))]).single::<F64>("n").coalesce(0.0);
+        s.output("z", w + count);
+        let graph = s.finish().unwrap();
+        let column = || Arc::new(Float64Array::from_iter_values((0..rows).map(|i| (i % 5) as f64))) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("a", column()), ("b", column())]).unwrap();
+        for mut session in sessions() {
+            session.add_table(StoredTable::from_batches("t", std::slice::from_ref(&batch)).unwrap());
+            let program = session.compile(&graph).unwrap();
+            let initial = named([("w", tensor(&[1.0f64; 6], &[2, 3])), ("v", tensor(&[0.5f64; 6], &[2, 3]))]);
+            let x = named([("x", tensor(&[1.0f64; 4], &[2, 2]))]);
+            let given: Tensors = initial.clone().into_iter().chain(x.clone()).collect();
+            let expected = program.run_with(&session, &given).unwrap();
+            let mut state = program.state(&initial).unwrap();
+            let found = program.advance(&session, &mut state, &x).unwrap();
+            for name in ["y", "z"] {
+                let values = |outputs: &Outputs| outputs.tensor(name).unwrap().as_slice::<f64>().unwrap().to_vec();
+                assert_eq!(values(&found), values(&expected), "{name}, {rows} rows, {}", session.backend_name());
+            }
+            assert_eq!(state.tensor("w").unwrap().as_slice::<f64>().unwrap(), [-1.5; 6]);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The trainer: it learns, stops, resumes, and says what is wrong.
 
 use super::{close, named, scalar, sessions, tensor};
+use arrow::array::{ArrayRef, Float32Array, RecordBatch};
 use quearn::prelude::*;
 use quearn::training::{
     Adam, AdamW, Clip, Draw, Fit, Plan, Recipe, Schedule, Sgd, Trainer, batch_norm, norm::Running, steps_in_epoch,
@@ -8,6 +9,7 @@ use quearn::training::{
 use quearn::{Error, Tensors};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 const ROWS: u64 = 50;
 const BATCH: u64 = 8;
@@ -286,6 +288,56 @@ fn a_loss_that_is_not_finite_names_its_operator() {
         );
         assert_eq!(trainer.weights().unwrap(), before);
         trainer.step(&x(1.0)).unwrap();
+    }
+}
+
+/// What the session holds is there when the cause is looked for, as it was in the step.
+#[test]
+fn a_loss_that_is_not_finite_over_what_the_session_holds() {
+    let column = |values: [Option<f32>; 3]| Arc::new(Float32Array::from_iter(values)) as ArrayRef;
+    let columns = [("a", column([Some(2.0), Some(-1.0), Some(3.0)])), ("b", column([Some(1.0), None, Some(2.0)]))];
+    let batch = &RecordBatch::try_from_iter(columns).unwrap();
+    let origin = |loss: for<'s> fn(&'s Stage) -> Rep<'s, Tensor<F32>>| {
+        sessions().into_iter().map(move |mut session| {
+            session.add_table(StoredTable::from_batches("t", std::slice::from_ref(batch)).unwrap());
+            session.bind("x", tensor(&[-1.0f32, 1.0], &[2]));
+            let plan = Plan::new(Recipe::new(Sgd::default(), 1.0), loss).unwrap();
+            let mut trainer = plan.start(&session, &named([("w", tensor(&[2.0f32, 9.0], &[2]))])).unwrap();
+            match trainer.step(&Tensors::new()).unwrap_err() {
+                Error::Diverged { origin, .. } => origin,
+                other => panic!("{other}"),
+            }
+        })
+    };
+    for origin in origin(logarithm) {
+        assert!(origin.starts_with("scalar.log"), "{origin}");
+    }
+    let over_rows: for<'s> fn(&'s Stage) -> Rep<'s, Tensor<F32>> = |s| {
+        let rows = s.scan("t", [Field::new("a", Scalar::F32), Field::nullable("b", Scalar::F32)]);
+        let x = rows.filter(|r| r.f32("b").gt(0.0f32)).tensor::<F32>(&["a", "a"]);
+        let x = (x - 2.0).log();
+        x.matmul(s.weight::<F32>("w", [2]).reshape([2u64, 1])).sum([0, 1])
+    };
+    for origin in origin(over_rows) {
+        assert!(origin.starts_with("scalar.log"), "{origin}");
+    }
+}
+
+/// A result with the name of an input, but of another type, is no next value of it.
+#[test]
+fn a_result_may_have_the_name_of_an_input() {
+    let loss: for<'s> fn(&'s Stage) -> Rep<'s, Tensor<F32>> = |s| {
+        let x = s.input::<F32>("x", [2]);
+        s.output("x", x.cast::<F64>());
+        (s.weight::<F32>("w", [2]) * x).sum([0])
+    };
+    for in_run in [1, 3] {
+        let session = Session::builder().backend(BackendKind::Interp).threads(1).build().unwrap();
+        let plan = Plan::new(Recipe::new(Sgd::default(), 1.0), loss).unwrap().steps_in_run(in_run);
+        let mut trainer = plan.start(&session, &named([("w", tensor(&[2.0f32, 9.0], &[2]))])).unwrap();
+        trainer.step(&named([("x", tensor(&[1.0f32, 2.0], &[2]))])).unwrap();
+        let n = in_run as f32;
+        assert_eq!(trainer.weights().unwrap(), named([("w", tensor(&[2.0 - n, 9.0 - 2.0 * n], &[2]))]));
     }
 }
 

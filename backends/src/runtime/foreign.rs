@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rows of a call: operands and result stay in the caches.
 const TILE: usize = 4096;
+/// Tiles for each thread whose results are held before they are merged.
+const TILES_A_THREAD: usize = 4;
 
 /// What is called: operands and the result.
 pub type Call = dyn Fn(&[Slice], Slice) -> Result<(), String> + Send + Sync;
@@ -76,17 +78,23 @@ impl Foreign {
             self.tile(all, rows, tile(i), Some(&mut memory)).map(|()| memory)
         };
         self.tile(all, rows, tile(0), None)?;
-        let partials: Result<Vec<Vec<u64>>, String> = match pool.filter(|_| tiles > 1) {
-            Some(pool) => pool.install(|| (1..tiles).into_par_iter().map(partial).collect()),
-            None => (1..tiles).map(partial).collect(),
-        };
-        // In order, so that the result does not depend on threads.
-        for mut memory in partials? {
-            let own = Slice { first: memory.as_mut_ptr().cast(), len: result.len };
-            caught(|| {
-                merge(result, own);
-                Ok(())
-            })?;
+        let pool = pool.filter(|_| tiles > 1);
+        // So few at once that their results take little memory.
+        let at_once = pool.map_or(1, |pool| TILES_A_THREAD * pool.current_num_threads());
+        for first in (1..tiles).step_by(at_once) {
+            let some = first..tiles.min(first + at_once);
+            let partials: Result<Vec<Vec<u64>>, String> = match pool {
+                Some(pool) => pool.install(|| some.into_par_iter().map(partial).collect()),
+                None => some.map(partial).collect(),
+            };
+            // In order, so that the result does not depend on threads.
+            for mut memory in partials? {
+                let own = Slice { first: memory.as_mut_ptr().cast(), len: result.len };
+                caught(|| {
+                    merge(result, own);
+                    Ok(())
+                })?;
+            }
         }
         Ok(())
     }

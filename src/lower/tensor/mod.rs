@@ -59,6 +59,7 @@ pub mod winograd;
 
 pub use contract::Kernel as RowProducts;
 pub use program::lower_program;
+pub use random::random;
 pub use spec::storage;
 pub use target::Target;
 pub use tile::{View, lower_tile, tile_arena_bytes, tile_row_bytes, tile_row_limit};

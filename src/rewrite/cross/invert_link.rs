@@ -248,7 +248,7 @@ fn projection(graph: &Graph, node: Node) -> Option<Patch> {
 }
 
 /// All that reads a column, of this table or one that passes it on, if these are comparisons only.
-fn tests(graph: &Graph, table: Node, name: &str) -> Option<Vec<Test>> {
+fn tests(graph: &Graph, table: Node, name: &String) -> Option<Vec<Test>> {
     let users = Users::of(graph);
     let (mut found, mut seen, mut stack) = (vec![], BTreeSet::from([table]), vec![table]);
     while let Some(table) = stack.pop() {
@@ -260,6 +260,8 @@ fn tests(graph: &Graph, table: Node, name: &str) -> Option<Vec<Test>> {
                 }
                 Op::Project { .. } | Op::Aggregate { .. } | Op::Column(_) => {}
                 Op::Join { .. } | Op::Product if graph.side_of(user, name) != Some(table) => {}
+                // The other tables have values of their own in that column.
+                Op::Union { names } if names.contains(name) => return None,
                 _ if has_column(graph, user, name) && seen.insert(user) => stack.push(user),
                 _ => {}
             }

@@ -21,13 +21,13 @@ pub mod text;
 use super::batch;
 use super::dictionary;
 use super::env::{Env, Place};
-use super::value::{Range, Repr, Value, both_valid};
+use super::value::{Range, Repr, Value, both_valid, widen};
 use crate::lower::context::{Cx, TASK};
 use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::Bind;
 use crate::lower::once::is_scalar_input;
 use crate::lower::parameter;
-use crate::lower::tensor::storage;
+use crate::lower::tensor::{random, storage};
 use quearn_stage::graph::fails::any_can_fail;
 use quearn_stage::graph::{CompareOp, Elem, Node, Op, Region, Scalar, Ty as GraphTy, UnaryOp};
 use quearn_stage::low::{ModuleBuilder, Prim};
@@ -149,6 +149,10 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
             given(cx, env, name, result).ok_or_else(|| unsupported("an input of this type"))
         }
         Op::RowNumber => column::row_number(cx, env, node),
+        Op::Random(to) => {
+            let word = |i: usize| input(i).map(|value| widen(value.scalar(), Prim::I64));
+            Ok(batch::of_tensor(result, random([word(0)?, word(1)?, word(2)?], *to)))
+        }
         Op::Loop(region) => rounds(cx, env, inputs, region),
         _ => Err(unsupported("this operation on single rows")),
     }
@@ -164,7 +168,7 @@ fn given<'b>(cx: &Cx<'_>, env: &Env<'b>, name: &str, scalar: Scalar) -> Option<V
 /// `control.loop` over scalars: the carried values live in registers.
 fn rounds<'b>(cx: &Cx<'_>, env: &Env<'b>, inputs: &[Node], region: &Region) -> Result<Value<'b>> {
     let b = env.b;
-    let trips = super::value::widen(eval(cx, env, inputs[0])?.scalar(), Prim::I64);
+    let trips = widen(eval(cx, env, inputs[0])?.scalar(), Prim::I64);
     if inputs.len() != 2 {
         let node = cx.describe(inputs[0]);
         return Err(LowerError::Unsupported { node, what: "a loop that carries several values through a row".into() });
