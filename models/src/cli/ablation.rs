@@ -90,9 +90,12 @@ impl Ablation {
                 continue;
             }
             // Without pruning, a program reads columns that are not loaded.
-            let Ok(mut without) = Variant::new(other, pipeline, self.scale) else {
-                super::print(format!("| {} | {} | – | does not compile | | | |\n", pipeline.name, rule.name))?;
-                continue;
+            let mut without = match Variant::new(other, pipeline, self.scale) {
+                Ok(without) => without,
+                Err(error) => {
+                    super::print(format!("| {} | {} | – | {error} | | | |\n", pipeline.name, rule.name))?;
+                    continue;
+                }
             };
             with.runs_ms.clear();
             for _ in 0..self.runs.get() {

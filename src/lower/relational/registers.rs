@@ -6,13 +6,13 @@
 //! first-level cache, from which each row takes its own ("relaxed operator fusion": Menon et al., VLDB 2017).
 
 use super::env::Env;
-use super::expr::elem_of;
+use super::expr::{arith, elem_of};
 use super::scan::{self, LaneForm};
 use crate::lower::context::Cx;
 use crate::lower::error::{LowerError, Result};
 use crate::lower::tensor::math;
 use quearn_stage::graph::{BinaryOp, CompareOp, Node, Op, Scalar, UnaryOp, infer};
-use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
+use quearn_stage::low::{Builder, CastOp, Prim, Ty, UnOp, V};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
@@ -205,36 +205,32 @@ impl<'x, 'g> Registers<'x, 'g> {
         prim_of(infer::promote(a, b)?)
     }
 
-    /// About how many operations of a register an expression is.
-    fn cost(&self, node: Node) -> u32 {
-        let (mut cost, mut seen, mut stack) = (0, HashSet::new(), vec![node]);
+    /// What an expression is made of, itself among it; columns that are expressions are followed to these.
+    fn parts(&self, whole: Node) -> Vec<Node> {
+        let (mut parts, mut seen, mut stack) = (vec![], HashSet::new(), vec![whole]);
         while let Some(node) = stack.pop() {
             if !seen.insert(node) {
                 continue;
             }
-            if let Some(Origin::Expression(expression)) = self.origin(node) {
-                stack.push(expression);
-                continue;
+            parts.push(node);
+            match self.origin(node) {
+                Some(Origin::Expression(expression)) => stack.push(expression),
+                _ => stack.extend(&self.cx.graph.inputs(node)[..operands_of(self.cx.graph.op(node))]),
             }
-            let op = self.cx.graph.op(node);
-            cost += match op {
-                Op::Unary(
-                    UnaryOp::Exp
-                    | UnaryOp::Log
-                    | UnaryOp::Tanh
-                    | UnaryOp::Sigmoid
-                    | UnaryOp::Erf
-                    | UnaryOp::Sin
-                    | UnaryOp::Cos
-                    | UnaryOp::Atan,
-                ) => 10,
-                Op::Unary(UnaryOp::Sqrt) | Op::Binary(BinaryOp::Div) => 3,
-                Op::Const(_) | Op::Column(_) => 0,
-                _ => 1,
-            };
-            stack.extend(&self.cx.graph.inputs(node)[..operands_of(op)]);
         }
-        cost
+        parts
+    }
+
+    /// About how many operations of a register an expression is.
+    fn cost(&self, node: Node) -> u32 {
+        use UnaryOp::*;
+        let cost = |part: &Node| match self.cx.graph.op(*part) {
+            Op::Unary(Exp | Log | Tanh | Sigmoid | Erf | Sin | Cos | Atan) => 10,
+            Op::Unary(Sqrt) | Op::Binary(BinaryOp::Div) => 3,
+            Op::Const(_) | Op::Column(_) => 0,
+            _ => 1,
+        };
+        self.parts(node).iter().map(cost).sum()
     }
 
     /// The costly parts of expressions that vectors can evaluate, as large as can be.
@@ -284,38 +280,16 @@ impl<'x, 'g> Registers<'x, 'g> {
 
     /// Is `part` computed on the way to `whole`?
     pub fn holds(&self, whole: Node, part: Node) -> bool {
-        let (class, mut seen, mut stack) = (self.class(part), HashSet::new(), vec![whole]);
-        while let Some(node) = stack.pop() {
-            if !seen.insert(node) {
-                continue;
-            }
-            if self.class(node) == class {
-                return true;
-            }
-            match self.origin(node) {
-                Some(Origin::Expression(expression)) => stack.push(expression),
-                Some(Origin::Stored(_)) => {}
-                None => stack.extend(&self.cx.graph.inputs(node)[..operands_of(self.cx.graph.op(node))]),
-            }
-        }
-        false
+        let class = self.class(part);
+        self.parts(whole).into_iter().any(|node| self.class(node) == class)
     }
 
     /// Can all columns that an expression reads be gathered from rows that do not follow one another?
     pub fn can_gather(&self, node: Node) -> bool {
-        let (mut seen, mut stack) = (HashSet::new(), vec![node]);
-        while let Some(node) = stack.pop() {
-            if !seen.insert(node) {
-                continue;
-            }
-            match self.origin(node) {
-                Some(Origin::Expression(expression)) => stack.push(expression),
-                Some(Origin::Stored(name)) if !scan::can_gather(self.cx, self.scan, name) => return false,
-                Some(Origin::Stored(_)) => {}
-                None => stack.extend(&self.cx.graph.inputs(node)[..operands_of(self.cx.graph.op(node))]),
-            }
-        }
-        true
+        self.parts(node).into_iter().all(|part| match self.origin(part) {
+            Some(Origin::Stored(name)) => scan::can_gather(self.cx, self.scan, name),
+            _ => true,
+        })
     }
 
     /// A column on some rows.
@@ -412,7 +386,7 @@ impl<'b> Eval<'_, '_, '_, 'b> {
             Op::Unary(op) => Ok(unary(*op, self.float(inputs[0], prim)?)),
             Op::Binary(BinaryOp::And) => Ok(self.value(inputs[0])? & self.value(inputs[1])?),
             Op::Binary(BinaryOp::Or) => Ok(self.value(inputs[0])? | self.value(inputs[1])?),
-            Op::Binary(op) => Ok(binary(*op, self.float(inputs[0], prim)?, self.float(inputs[1], prim)?)),
+            Op::Binary(op) => Ok(arith::machine(*op, self.float(inputs[0], prim)?, self.float(inputs[1], prim)?)),
             Op::Compare(op) => {
                 let prim = self.of.meet(node).ok_or_else(missing)?;
                 Ok(compare(*op, self.float(inputs[0], prim)?, self.float(inputs[1], prim)?))
@@ -467,17 +441,6 @@ fn unary(op: UnaryOp, x: V<'_>) -> V<'_> {
         UnaryOp::Ceil => x.un(UnOp::Ceil),
         UnaryOp::Atan => math::atan(x),
         _ => x.un(UnOp::Round),
-    }
-}
-
-fn binary<'b>(op: BinaryOp, x: V<'b>, y: V<'b>) -> V<'b> {
-    match op {
-        BinaryOp::Add => x + y,
-        BinaryOp::Sub => x - y,
-        BinaryOp::Mul => x * y,
-        BinaryOp::Div => x / y,
-        BinaryOp::Min => x.bin(BinOp::Min, y),
-        _ => x.bin(BinOp::Max, y),
     }
 }
 

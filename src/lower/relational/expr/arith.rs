@@ -78,16 +78,7 @@ pub fn message(cx: &Cx<'_>, node: Node) -> String {
 
 fn float<'b>(op: BinaryOp, a: Value<'b>, b: Value<'b>) -> Value<'b> {
     let (x, y) = (a.scalar(), b.scalar());
-    let v = match op {
-        BinaryOp::Add => x + y,
-        BinaryOp::Sub => x - y,
-        BinaryOp::Mul => x * y,
-        BinaryOp::Div => x / y,
-        BinaryOp::Rem => x % y,
-        BinaryOp::Min => x.min(y),
-        BinaryOp::Max => x.max(y),
-        _ => x.bin(BinOp::Pow, y),
-    };
+    let v = if op == BinaryOp::Pow { x.bin(BinOp::Pow, y) } else { machine(op, x, y) };
     Value::prim(v).with_valid(both_valid(a.valid, b.valid))
 }
 
@@ -167,7 +158,8 @@ fn overflow_op(op: BinaryOp) -> Option<OvfOp> {
     }
 }
 
-fn machine<'b>(op: BinaryOp, x: V<'b>, y: V<'b>) -> V<'b> {
+/// The machine's own operation of two integers or floats, in every lane.
+pub fn machine<'b>(op: BinaryOp, x: V<'b>, y: V<'b>) -> V<'b> {
     match op {
         BinaryOp::Add => x + y,
         BinaryOp::Sub => x - y,
