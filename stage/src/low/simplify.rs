@@ -86,6 +86,10 @@ pub fn simplify(func: &Func, op: &Op, ty: Ty) -> Simplified {
             }
             Simplified::Op(Op::Load { ptr: base, offset: folded, align, invariant })
         }
+        Op::MaskedLoad { ptr, mask, invariant } if int(mask).is_some_and(|m| m != 0) => {
+            let align = ty.prim.bytes() as u16;
+            Simplified::Op(Op::Load { ptr, offset: 0, align, invariant })
+        }
         _ => Simplified::Keep,
     }
 }

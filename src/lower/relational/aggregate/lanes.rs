@@ -1,8 +1,8 @@
 //! Aggregation into few groups by vectors (compare Gubner and Boncz, "Exploring query execution strategies for JIT,
 //! vectorization and SIMD", ADMS 2017). Keys and arguments of a block of rows are evaluated, a register at a time, into
 //! buffers in the first-level cache. Then each group that occurs in the block goes over them and adds the lanes that are its
-//! own to sums that stay in registers; a block is so short that most of these need 32 bits only. What a block gives is
-//! added to 64-bit lanes on the stack, and these to the worker's groups at the end of a tile.
+//! own to sums that stay in registers; a block is so short that these need few bits, and several share a lane ([`words`]). What a
+//! block gives is added to totals on the stack, and these to the worker's groups at the end of a tile.
 //!
 //! It pays where most rows are kept: each costs the same, whether it counts or not.
 
@@ -17,12 +17,14 @@ use super::super::value::{Range, Repr, Value};
 use super::super::zones;
 use super::super::{lookup, pipeline};
 use super::directory::Directory;
+use super::words::{BLOCK, ROUNDS, Words};
 use super::{Aggregation, GroupLayout, Groups};
 use crate::lower::context::{Cx, PipelineNote};
-use crate::lower::error::{LowerError, Result};
+use crate::lower::error::Result;
 use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{AggregateOp, BinaryOp, Node, Op};
 use quearn_stage::low::{BinOp, Builder, CastOp, Func, ModuleBuilder, Prim, ReduceOp, Ty, V};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Groups, at most: all of them are looked at for every register of rows.
@@ -30,20 +32,13 @@ const MOST_GROUPS: u64 = 16;
 /// Part of the rows from which on vectors pay.
 const LEAST_KEPT: f64 = 0.2;
 
-/// Registers of rows in a block: with eight values a row the buffers take a sixth of the first-level cache.
-const ROUNDS: i64 = 16;
-/// Rows of a block.
-const BLOCK: i64 = ROUNDS * LANES as i64;
-/// Bytes of a total: lanes of 64 bits.
-const TOTAL_BYTES: i64 = LANES as i64 * 8;
-
 /// Emits the pipeline of an aggregation, if vectors can do all of it.
 pub fn run(cx: &Cx<'_>, sink: &mut Groups) -> Result<bool> {
     let Some(source) = Source::of(cx, &sink.of)? else { return Ok(false) };
-    let Some(layout) = source.plan(cx, &sink.of)? else { return Ok(false) };
-    let Directory::Dense(groups) = layout.1 else { return Ok(false) };
-    sink.plan = Some((Rc::new(layout.0), layout.1));
-    let kernel = Kernel { cx, source: &source, sink, groups };
+    let Some(plan) = source.plan(cx, &sink.of)? else { return Ok(false) };
+    let Directory::Dense(groups) = plan.directory else { return Ok(false) };
+    sink.plan = Some((Rc::new(plan.layout), plan.directory));
+    let kernel = Kernel { cx, source: &source, sink, groups, words: plan.words };
     let mut outcome = Ok(());
     let rows = cx.estimate.rows(source.scan);
     let func = cx.task_over("aggregate", rows, |b, frame, worker, lo, hi| {
@@ -60,6 +55,13 @@ pub fn run(cx: &Cx<'_>, sink: &mut Groups) -> Result<bool> {
     let scans = pipeline::scanned(cx, sink.of.input);
     cx.note(PipelineNote { name: "aggregate".to_owned(), scans, once: false, fused, materialised: vec![written] });
     Ok(true)
+}
+
+/// How groups are kept and summed up.
+struct Plan {
+    layout: GroupLayout,
+    directory: Directory,
+    words: Words,
 }
 
 /// A stored table, filtered by vectors or not.
@@ -100,7 +102,7 @@ impl Source {
     }
 
     /// The layout of the groups, if nothing can fail and sums of a tile fit 64 bits.
-    fn plan(&self, cx: &Cx<'_>, of: &Aggregation) -> Result<Option<(GroupLayout, Directory)>> {
+    fn plan(&self, cx: &Cx<'_>, of: &Aggregation) -> Result<Option<Plan>> {
         // Evaluated once for the forms only.
         let scratch = ModuleBuilder::new();
         let mut planned = Ok(None);
@@ -115,7 +117,10 @@ impl Source {
                 // The number of a group is computed in lanes of the keys.
                 let narrow = keys.iter().all(|key| key.range.is_some_and(|r| Range::I32.contains(r)));
                 let few = matches!(directory, Directory::Dense(groups) if groups <= MOST_GROUPS);
-                Ok((all_plain && narrow && few && layout.sums().is_some()).then_some((layout, directory)))
+                let Some(summed) = layout.sums().filter(|_| all_plain && narrow && few) else { return Ok(None) };
+                let argument = |state: usize| of.arguments[state].zip(arguments[state].as_ref());
+                let summed: Vec<_> = (0..summed.len()).filter(|&state| summed[state]).filter_map(argument).collect();
+                Ok(Some(Plan { words: Words::of(&summed), layout, directory }))
             });
         });
         let scratch = scratch.build();
@@ -150,16 +155,6 @@ fn no_lanes(b: &Builder) -> V<'_> {
 fn fits(range: Range) -> bool {
     let most = |x: i128| x.checked_mul(TILE_ROWS.into()).is_some_and(|x| Range::I64.contains(Range::point(x)));
     most(range.min) && most(range.max)
-}
-
-/// The machine type of a lane's sum of such values over a block.
-fn partial(value: &Value<'_>) -> Prim {
-    if value.scalar().ty().prim.is_float() {
-        return Prim::F64;
-    }
-    let range = value.range.unwrap_or(Range::I64);
-    let rounds = i128::from(ROUNDS);
-    Range::new(range.min.min(0) * rounds, range.max.max(0) * rounds).prim()
 }
 
 fn sums_only(cx: &Cx<'_>, of: &Aggregation) -> bool {
@@ -199,28 +194,35 @@ struct Kernel<'x, 'g> {
     source: &'x Source,
     sink: &'x Groups,
     groups: u64,
+    words: Words,
 }
 
-/// What is summed up: the number of rows, or an argument, which several aggregates may share.
-struct Sum {
-    argument: Option<Node>,
-    prim: Prim,
-    /// Bytes of its registers before this one's in a round of the buffers.
-    offset: i64,
-}
-
-/// A round of a block: which lanes count, their groups, and the addends of every sum but the number of rows.
+/// A round of a block: which lanes count, their groups, and what is summed up.
 struct Round<'b> {
     mask: V<'b>,
     group: Option<V<'b>>,
-    addends: Vec<V<'b>>,
-    sums: Vec<Sum>,
+    words: Vec<V<'b>>,
 }
 
-/// What a block is added to, once it is known what is summed up.
-struct Totals {
-    stack: quearn_stage::low::Value,
-    sums: Vec<Sum>,
+/// The buffers of a block, and where each word is in those of a round.
+struct Buffers<'b> {
+    keys: V<'b>,
+    values: V<'b>,
+    places: Vec<(Ty, i64)>,
+    width: i64,
+}
+
+impl<'b> Buffers<'b> {
+    fn new(b: &'b Builder, words: &Words) -> Buffers<'b> {
+        let mut width = 0;
+        let place = |ty: Ty| {
+            width += ty.bytes() as i64;
+            (ty, width - ty.bytes() as i64)
+        };
+        let places = words.types().map(place).collect();
+        let (keys, values) = (b.alloca((ROUNDS * 64) as u32, 64), b.alloca((ROUNDS * width) as u32, 64));
+        Buffers { keys, values, places, width }
+    }
 }
 
 impl Kernel<'_, '_> {
@@ -229,30 +231,27 @@ impl Kernel<'_, '_> {
         let filter = self.source.filter.as_ref();
         let (lo, hi) = filter.map_or((lo, hi), |(filter, _)| zones::narrowed(self.cx, env, *filter, (lo, hi)));
         let ready = filter.map(|(_, selection)| selection.ready(env));
-        let start = b.mark();
-        let mut outcome = Err(LowerError::Internal { node: self.sink.operator.clone(), what: "no block".into() });
+        let bytes = self.groups as i64 * self.words.total_bytes();
+        let totals = b.alloca(bytes as u32, 64);
+        let zero = b.zero(Ty::vector(Prim::I64, 8));
+        b.for_(b.i64(0), b.i64(bytes / 64), |i| b.store(totals.index(i, 64), 0, zero));
+        let mut outcome = Ok(());
         b.for_carry(lo, hi, BLOCK, &[], |base, _| {
-            let end = (base + BLOCK).min(hi);
+            let range = (base, (base + BLOCK).min(hi));
             outcome = match self.groups {
-                1 => self.one_group(env, (base, end), ready.as_ref()),
-                _ => self.block(env, (base, end), ready.as_ref()),
+                1 => self.one_group(env, range, ready.as_ref(), totals),
+                _ => self.block(env, range, ready.as_ref(), totals),
             };
             vec![]
         });
-        let totals = outcome?;
-        let stack = b.value(totals.stack);
-        let zero = b.zero(Ty::vector(Prim::I64, 8));
-        let bytes = self.groups as i64 * totals.sums.len() as i64 * TOTAL_BYTES;
-        b.at_mark(start, || b.for_(b.i64(0), b.i64(bytes / 64), |i| b.store(stack.index(i, 64), 0, zero)));
-        self.flush(env, stack, &totals.sums);
+        outcome?;
+        self.flush(env, totals);
         Ok(())
     }
 
-    /// Evaluates the rows from `row` on.
-    fn round<'b>(&self, env: &Env<'b>, (row, end): (V<'b>, V<'b>), ready: Option<&Masks<'_, 'b>>) -> Result<Round<'b>> {
+    /// Evaluates the rows from `row` on; `inside` are the lanes that have one.
+    fn round<'b>(&self, env: &Env<'b>, row: V<'b>, inside: V<'b>, ready: Option<&Masks<'_, 'b>>) -> Result<Round<'b>> {
         let (cx, b) = (self.cx, env.b);
-        let left = (end - row).min(b.i64(LANES.into())).sext(Prim::I32);
-        let inside = b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES));
         let mask = match ready {
             Some(ready) => ready.test(cx, env, row, inside)?,
             None => inside,
@@ -263,117 +262,112 @@ impl Kernel<'_, '_> {
         for column in self.cx.needed.columns(self.source.scan) {
             scan::fetch(cx, env, self.source.scan, column, row + 2 * BLOCK)?;
         }
-        let summed = self.sink.layout().0.sums().unwrap_or_default();
-        let mut sums = vec![Sum { argument: None, prim: Prim::I32, offset: 0 }];
-        let (mut addends, mut offset) = (vec![], 0);
-        for (state, argument) in arguments.iter().enumerate().filter(|(state, _)| summed[*state]) {
-            let (Some(argument), node) = (argument, self.sink.of.arguments[state]) else { continue };
-            if sums.iter().any(|sum| sum.argument == node) {
-                continue;
-            }
-            let prim = partial(argument);
-            let lanes = lanes_of(argument.scalar());
-            addends.push(match lanes.ty().prim {
-                own if own == prim => lanes,
-                own if own.is_float() => lanes.cast(CastOp::FpExt, prim),
-                _ => lanes.sext(prim),
-            });
-            sums.push(Sum { argument: node, prim, offset });
-            offset += i64::from(LANES) * prim.bytes() as i64;
-        }
-        Ok(Round { mask, group: position(b, &keys), addends, sums })
+        let nodes = &self.sink.of.arguments;
+        let words = self.words.pack(b, |node| {
+            let value = nodes.iter().zip(&arguments).find_map(|(&n, value)| value.as_ref().filter(|_| n == Some(node)));
+            lanes_of(value.expect("what is summed up is an argument").scalar())
+        });
+        Ok(Round { mask, group: position(b, &keys), words })
+    }
+
+    /// Carries values over the rounds of a block. Blocks that are whole have a loop of their own that masks nothing, unless
+    /// floats are summed up: what they are made of is long, and would be compiled twice.
+    fn rounds<'b>(
+        &self,
+        env: &Env<'b>,
+        (base, end): (V<'b>, V<'b>),
+        ready: Option<&Masks<'_, 'b>>,
+        init: &[V<'b>],
+        body: impl Fn(V<'b>, Round<'b>, &[V<'b>]) -> Vec<V<'b>>,
+    ) -> Result<Vec<V<'b>>> {
+        let b = env.b;
+        let outcome = RefCell::new(Ok(()));
+        let looped = |end: V<'b>, inside: &dyn Fn(V<'b>) -> V<'b>| {
+            b.for_carry(base, end, LANES.into(), init, |row, c| match self.round(env, row, inside(row), ready) {
+                Ok(round) => body(row - base, round, c),
+                Err(error) => {
+                    *outcome.borrow_mut() = Err(error);
+                    c.to_vec()
+                }
+            })
+        };
+        let part = |row: V<'b>| {
+            let left = (end - row).min(b.i64(LANES.into())).sext(Prim::I32);
+            b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES))
+        };
+        let carried = if self.words.has_floats() {
+            looped(end, &part)
+        } else {
+            let whole = (end - base).eq(b.i64(BLOCK));
+            let all = |_| b.bool(true).splat(LANES);
+            b.if_else(whole, || looped(base + BLOCK, &all), || looped(end, &part))
+        };
+        outcome.into_inner()?;
+        Ok(carried)
     }
 
     /// A block of rows that all belong to one group.
     fn one_group<'b>(
         &self,
         env: &Env<'b>,
-        (base, end): (V<'b>, V<'b>),
+        range: (V<'b>, V<'b>),
         ready: Option<&Masks<'_, 'b>>,
-    ) -> Result<Totals> {
+        totals: V<'b>,
+    ) -> Result<()> {
         let b = env.b;
-        // Once for the forms only.
-        let forms = self.round(env, (base, end), ready)?;
-        let zeros: Vec<V<'b>> = forms.sums.iter().map(|sum| b.zero(Ty::vector(sum.prim, LANES))).collect();
-        let mut outcome = Ok(());
-        let sums = b.for_carry(base, end, LANES.into(), &zeros, |row, c| match self.round(env, (row, end), ready) {
-            Ok(round) => added(b, round.mask, c, &round.addends),
-            Err(error) => {
-                outcome = Err(error);
-                c.to_vec()
-            }
-        });
-        outcome?;
-        let memory = b.alloca((forms.sums.len() as i64 * TOTAL_BYTES) as u32, 64);
-        add_up(b, memory, &sums);
-        Ok(Totals { stack: memory.id, sums: forms.sums })
+        let sums = self.rounds(env, range, ready, &self.words.zeros(b), |_, round, sums| {
+            added(b, round.mask, sums, &round.words)
+        })?;
+        self.words.add_up(b, totals, &sums);
+        Ok(())
     }
 
     /// A block of rows of several groups.
-    fn block<'b>(&self, env: &Env<'b>, (base, end): (V<'b>, V<'b>), ready: Option<&Masks<'_, 'b>>) -> Result<Totals> {
+    fn block<'b>(
+        &self,
+        env: &Env<'b>,
+        (base, end): (V<'b>, V<'b>),
+        ready: Option<&Masks<'_, 'b>>,
+        totals: V<'b>,
+    ) -> Result<()> {
         let b = env.b;
         let groups = Ty::vector(Prim::I32, LANES);
-        let mut outcome = Err(LowerError::Internal { node: self.sink.operator.clone(), what: "no round".into() });
-        let mut buffers = None;
-        let present = b.for_carry(base, end, LANES.into(), &[b.zero(groups)], |row, c| {
-            let mut round = match self.round(env, (row, end), ready) {
-                Ok(round) => round,
-                Err(error) => {
-                    outcome = Err(error);
-                    return c.to_vec();
-                }
-            };
-            let sums = std::mem::take(&mut round.sums);
-            let width: i64 = sums[1..].iter().map(|sum| i64::from(LANES) * sum.prim.bytes() as i64).sum();
-            let keys = b.alloca((ROUNDS * 64) as u32, 64);
-            let values = b.alloca((ROUNDS * width).max(64) as u32, 64);
-            let at = row - base;
-            let group = round.group.unwrap_or_else(|| b.zero(groups));
-            b.store(keys.index(at, 4), 0, round.mask.select(group, b.int(groups, -1)));
-            for (sum, addend) in sums[1..].iter().zip(&round.addends) {
-                b.store(values.index(at.lshr(4), width), sum.offset, *addend);
-            }
-            buffers = Some((keys.id, values.id, width));
-            outcome = Ok(sums);
+        let buffers = Buffers::new(b, &self.words);
+        let zero = b.zero(groups);
+        let present = self.rounds(env, (base, end), ready, &[zero], |at, round, present| {
+            let group = round.group.unwrap_or(zero);
+            b.store(buffers.keys.index(at, 4), 0, round.mask.select(group, b.int(groups, -1)));
+            let values = buffers.values.index(at.lshr(4), buffers.width);
+            buffers.places.iter().zip(&round.words).for_each(|((_, at), word)| b.store(values, *at, *word));
             let bit = b.int(groups, 1).bin(BinOp::Shl, group);
-            vec![c[0] | round.mask.select(bit, b.zero(groups))]
-        })[0];
-        let sums = outcome?;
-        let Some((keys, values, width)) = buffers else { unreachable!("made with the sums") };
-        let (keys, values) = (b.value(keys), b.value(values));
-        let present = present.reduce(ReduceOp::Or);
-        let each = sums.len() as i64 * TOTAL_BYTES;
-        let memory = b.alloca((self.groups as i64 * each) as u32, 64);
+            vec![present[0] | round.mask.select(bit, zero)]
+        })?;
+        let present = present[0].reduce(ReduceOp::Or);
         let rounds = (end - base + (i64::from(LANES) - 1)).lshr(4);
-        let zeros: Vec<V<'b>> = sums.iter().map(|sum| b.zero(Ty::vector(sum.prim, LANES))).collect();
         b.for_(b.i64(0), b.i64(self.groups as i64), |g| {
             let g32 = g.sext(Prim::I32);
             // Most blocks have rows of few groups.
             b.if_(present.bin(BinOp::LShr, g32).cast(CastOp::Trunc, Prim::Bool), || {
-                let own = b.for_carry(b.i64(0), rounds, 1, &zeros, |round, c| {
-                    let mask = b.load(groups, keys.index(round, 64), 0).eq(g32.splat(LANES));
-                    let addend =
-                        |sum: &Sum| b.load(Ty::vector(sum.prim, LANES), values.index(round, width), sum.offset);
-                    added(b, mask, c, &sums[1..].iter().map(addend).collect::<Vec<_>>())
+                let own = b.for_carry(b.i64(0), rounds, 1, &self.words.zeros(b), |round, sums| {
+                    let mask = b.load(groups, buffers.keys.index(round, 64), 0).eq(g32.splat(LANES));
+                    let values = buffers.values.index(round, buffers.width);
+                    let words: Vec<V<'b>> = buffers.places.iter().map(|&(ty, at)| b.load(ty, values, at)).collect();
+                    added(b, mask, sums, &words)
                 });
-                add_up(b, memory.index(g, each), &own);
+                self.words.add_up(b, totals.index(g, self.words.total_bytes()), &own);
             });
         });
-        Ok(Totals { stack: memory.id, sums })
+        Ok(())
     }
 
     /// Adds the totals to the worker's groups.
-    fn flush<'b>(&self, env: &Env<'b>, stack: V<'b>, sums: &[Sum]) {
+    fn flush<'b>(&self, env: &Env<'b>, totals: V<'b>) {
         let b = env.b;
         let (layout, _) = self.sink.layout();
         let array = self.sink.state.get(b, env.frame).index(env.worker, self.groups as i64 * layout.width());
         b.for_(b.i64(0), b.i64(self.groups as i64), |g| {
-            let totals = stack.index(g, sums.len() as i64 * TOTAL_BYTES);
-            let total = |at: usize| {
-                let prim = if sums[at].prim == Prim::F64 { Prim::F64 } else { Prim::I64 };
-                b.load(Ty::vector(prim, LANES), totals, at as i64 * TOTAL_BYTES).reduce(ReduceOp::Add)
-            };
-            let rows = total(0);
+            let totals = totals.index(g, self.words.total_bytes());
+            let rows = self.words.rows(b, totals);
             b.if_(rows.gt(b.i64(0)), || {
                 let group = array.index(g, layout.width());
                 b.if_(b.load(Ty::I64, group, layout.rows).eq(b.i64(0)), || {
@@ -382,8 +376,8 @@ impl Kernel<'_, '_> {
                 });
                 let summed = layout.sums().unwrap_or_default();
                 let of = |state: usize| {
-                    let argument = self.sink.of.arguments[state];
-                    sums[1..].iter().position(|sum| sum.argument == argument).map(|at| (state, total(at + 1)))
+                    let argument = self.sink.of.arguments[state]?;
+                    Some((state, self.words.total(b, totals, argument)?))
                 };
                 let states = (0..summed.len()).filter(|&state| summed[state]);
                 layout.add(b, group, rows, &states.filter_map(of).collect::<Vec<_>>());
@@ -392,20 +386,9 @@ impl Kernel<'_, '_> {
     }
 }
 
-/// Sums of a block, the first of which counts, with the lanes of one more round added where `mask` is true.
-fn added<'b>(b: &'b Builder, mask: V<'b>, sums: &[V<'b>], addends: &[V<'b>]) -> Vec<V<'b>> {
-    let one = b.int(sums[0].ty(), 1);
-    let addends = std::iter::once(&one).chain(addends);
-    sums.iter().zip(addends).map(|(sum, addend)| *sum + mask.select(*addend, b.zero(addend.ty()))).collect()
-}
-
-/// Adds the sums of a block to totals in memory.
-fn add_up<'b>(b: &'b Builder, totals: V<'b>, sums: &[V<'b>]) {
-    for (at, sum) in (0..).zip(sums) {
-        let wide = if matches!(sum.ty().prim, Prim::I64 | Prim::F64) { *sum } else { sum.sext(Prim::I64) };
-        let place = at * TOTAL_BYTES;
-        b.store(totals, place, b.load(wide.ty(), totals, place) + wide);
-    }
+/// Words with the lanes of one more round added where `mask` is true.
+fn added<'b>(b: &'b Builder, mask: V<'b>, sums: &[V<'b>], words: &[V<'b>]) -> Vec<V<'b>> {
+    sums.iter().zip(words).map(|(sum, word)| *sum + mask.select(*word, b.zero(word.ty()))).collect()
 }
 
 /// A value in every lane; literals are one for all.

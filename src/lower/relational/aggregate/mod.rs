@@ -8,6 +8,7 @@
 //! | [`partitioned`] | many groups with few rows each |
 //! | [`ordered`] | groups of rows that follow one another, without a directory |
 //! | [`lanes`] | few groups, by vectors |
+//! | `words` | what these are summed up in |
 //! | `shared` | several aggregations of the same rows |
 //! | [`group_join`] | groups that are the rows of a join's left side |
 //!
@@ -21,6 +22,7 @@ pub mod merge;
 pub mod ordered;
 pub mod partitioned;
 mod shared;
+mod words;
 
 use super::env::{Env, Place, Sides};
 use super::expr::eval;
