@@ -135,7 +135,8 @@ fn move_pages(from: &Pages, to: &Pages) -> bool {
     }
 }
 
-fn page_size() -> usize {
+/// Bytes that the system maps at least.
+pub fn page_size() -> usize {
     // SAFETY: only reads a constant of the system.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

@@ -1,63 +1,11 @@
-//! Budgeted memory of a run.
-//!
-//! Small blocks come from the heap. Large ones are mapped on 2 MB boundaries for huge pages, which scans and hash
-//! tables are faster on. The system zeroes their pages when they are first touched, so that memory that is never used
-//! costs nothing; but a page that is touched costs several times what it takes to clear it here. So blocks of a few
-//! pages are kept from one run for the next.
+//! Budgeted memory of a run. It comes from a [pool](super::pool) that outlives runs.
 
+use super::pool::{self, ALIGN, Clear};
 use super::run::{MemoryUse, Run, RunError};
-use crate::pages::{HUGE, Pages};
-use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Every block starts on a cache line.
-const ALIGN: usize = 64;
-/// Blocks from this size on are mapped: a chunk of rows that fills a huge page is one of them.
-const MAPPED_FROM: usize = HUGE - (8 << 10);
-/// Bytes that are kept for later runs, at most.
-const KEPT: usize = 128 * HUGE;
-/// Blocks up to this size are kept.
-const KEPT_BLOCK: usize = 64 * HUGE;
-
-/// Sets memory to zero.
-pub(super) type Clear<'a> = &'a dyn Fn(&mut [u8]);
-
-/// Mapped blocks that no run uses.
-struct Pool {
-    /// Addresses and lengths.
-    blocks: Vec<(usize, usize)>,
-    /// Sum of the lengths.
-    bytes: usize,
-}
-
-static POOL: Mutex<Pool> = Mutex::new(Pool { blocks: vec![], bytes: 0 });
-
-fn pool() -> MutexGuard<'static, Pool> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Pool {
-    /// A block of that length. The last one first: it may still be in a cache.
-    fn take(&mut self, len: usize) -> Option<*mut u8> {
-        let at = self.blocks.iter().rposition(|block| block.1 == len)?;
-        self.bytes -= len;
-        Some(std::ptr::with_exposed_provenance_mut(self.blocks.remove(at).0))
-    }
-
-    /// Keeps a block, if there is room for it.
-    fn keep(&mut self, ptr: *mut u8, len: usize) -> bool {
-        let kept = len <= KEPT_BLOCK && self.bytes + len <= KEPT;
-        if kept {
-            self.blocks.push((ptr.expose_provenance(), len));
-            self.bytes += len;
-        }
-        kept
-    }
-}
+use std::sync::{Mutex, PoisonError};
 
 /// The blocks of a run, by address, and their sum.
 pub(super) struct Memory {
@@ -65,7 +13,7 @@ pub(super) struct Memory {
     used: AtomicU64,
     peak: AtomicU64,
     allocated: AtomicU64,
-    /// Size of every block; it tells also where the block comes from.
+    /// Size of every block.
     blocks: Mutex<HashMap<usize, usize>>,
 }
 
@@ -156,7 +104,7 @@ impl Memory {
     pub(super) fn allocate(&self, bytes: usize, clear: Option<Clear<'_>>) -> Option<*mut u8> {
         let bytes = bytes.max(1).checked_next_multiple_of(ALIGN)?;
         let reservation = self.reserve(bytes)?;
-        let ptr = if bytes >= MAPPED_FROM { mapped(bytes, clear) } else { heap(bytes, clear.is_some()) }?;
+        let ptr = pool::take(bytes, clear)?;
         std::mem::forget(reservation);
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).insert(ptr.addr(), bytes);
         Some(ptr)
@@ -171,7 +119,7 @@ impl Memory {
         let Some(bytes) = found else { return false };
         self.used.fetch_sub(bytes as u64, Relaxed);
         // SAFETY: the block was in the table, and it is not any more.
-        unsafe { release(ptr, bytes) };
+        unsafe { pool::give(ptr, bytes) };
         true
     }
 }
@@ -181,53 +129,7 @@ impl Drop for Memory {
         let blocks = self.blocks.get_mut().unwrap_or_else(PoisonError::into_inner);
         for (addr, bytes) in blocks.drain() {
             // SAFETY: the block was in the table; with the run goes the right to use its memory.
-            unsafe { release(std::ptr::with_exposed_provenance_mut(addr), bytes) };
-        }
-    }
-}
-
-fn heap(bytes: usize, zeroed: bool) -> Option<*mut u8> {
-    let layout = Layout::from_size_align(bytes, ALIGN).ok()?;
-    // SAFETY: the size is not 0.
-    let ptr = unsafe { if zeroed { alloc_zeroed(layout) } else { alloc(layout) } };
-    exposed(ptr)
-}
-
-/// Only the address is kept in the table of blocks, hence the provenance is exposed here.
-fn exposed(ptr: *mut u8) -> Option<*mut u8> {
-    ptr.expose_provenance();
-    Some(ptr).filter(|ptr| !ptr.is_null())
-}
-
-/// Mapped memory, from the pool if there is some.
-fn mapped(bytes: usize, clear: Option<Clear<'_>>) -> Option<*mut u8> {
-    let len = mapped_len(bytes)?;
-    let found = pool().take(len);
-    let Some(ptr) = found else { return exposed(Pages::new(len)?.into_raw().0.as_ptr()) };
-    if let Some(clear) = clear {
-        // SAFETY: the block is at least that long, and nobody else has it.
-        clear(unsafe { std::slice::from_raw_parts_mut(ptr, bytes) });
-    }
-    Some(ptr)
-}
-
-fn mapped_len(bytes: usize) -> Option<usize> {
-    bytes.checked_next_multiple_of(HUGE)
-}
-
-/// # Safety
-/// `ptr` comes from [`mapped`] or [`heap`] with that size.
-unsafe fn release(ptr: *mut u8, bytes: usize) {
-    // SAFETY: the same size gives the same origin, length and layout as at allocation.
-    unsafe {
-        if bytes >= MAPPED_FROM {
-            if let (Some(start), Some(len)) = (NonNull::new(ptr), mapped_len(bytes))
-                && !pool().keep(ptr, len)
-            {
-                drop(Pages::from_raw(start, len));
-            }
-        } else {
-            dealloc(ptr, Layout::from_size_align_unchecked(bytes, ALIGN));
+            unsafe { pool::give(std::ptr::with_exposed_provenance_mut(addr), bytes) };
         }
     }
 }
@@ -258,6 +160,7 @@ pub(super) unsafe fn qn_free(run: &Run, ptr: *mut u8) -> Result<(), RunError> {
 mod tests {
     use super::super::run::RunConfig;
     use super::*;
+    use crate::pages::HUGE;
 
     fn run(budget: u64) -> Run {
         Run::new(RunConfig { budget, operators: vec!["join".to_string()].into(), ..RunConfig::default() })
@@ -266,29 +169,14 @@ mod tests {
     #[test]
     fn blocks_are_zeroed_and_aligned() {
         let run = run(u64::MAX);
-        for bytes in [0, 1, 100, MAPPED_FROM - 1, MAPPED_FROM, MAPPED_FROM + 1, 3 * MAPPED_FROM + 17] {
+        for bytes in [0, 1, 100, 100_000, HUGE - 1, HUGE, HUGE + 1, 3 * HUGE + 17] {
             let ptr = run.allocate(bytes, 0).unwrap();
-            assert_eq!(ptr.addr() % if bytes >= MAPPED_FROM { HUGE } else { ALIGN }, 0);
+            assert_eq!(ptr.addr() % ALIGN, 0);
             // SAFETY: a block of that size, initialised with zeros.
             let block = unsafe { std::slice::from_raw_parts_mut(ptr, bytes) };
             assert!(block.iter().all(|&byte| byte == 0));
             block.fill(7);
         }
-    }
-
-    #[test]
-    fn kept_blocks_are_zero_again() {
-        for bytes in [HUGE, KEPT_BLOCK, KEPT_BLOCK + 1] {
-            for _ in 0..2 {
-                let run = run(u64::MAX);
-                let ptr = run.allocate(bytes, 0).unwrap();
-                // SAFETY: a block of that size, initialised with zeros.
-                let block = unsafe { std::slice::from_raw_parts_mut(ptr, bytes) };
-                assert!(block.iter().all(|&byte| byte == 0));
-                block.fill(7);
-            }
-        }
-        assert!(pool().bytes <= KEPT && pool().blocks.iter().all(|block| block.1 <= KEPT_BLOCK));
     }
 
     #[test]

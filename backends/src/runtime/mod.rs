@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`run`] | one run of a program: workers, budget, cancellation, the first error |
 //! | [`memory`] | budgeted allocation |
+//! | `pool` | memory that is kept from one run for the next |
 //! | `ledger` | the bytes that each operator wrote |
 //! | [`schedule`] | the parallel loop |
 //! | [`profile`], `counters` | where the time goes, if a run asks for it |
@@ -24,6 +25,7 @@ pub mod foreign;
 pub mod groups;
 mod ledger;
 pub mod memory;
+mod pool;
 pub mod profile;
 pub mod rows;
 pub mod run;

@@ -12,11 +12,20 @@ use super::directory::{self, Access, Index, Rows, Slots, offset};
 use super::{Join, Probe, is_unique, kept, key, plain};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
-use crate::lower::frame::{Slot, run_handle};
+use crate::lower::frame::{Slot, run_handle, workers};
 use quearn_backends::abi;
 use quearn_stage::graph::Elem;
-use quearn_stage::low::{Builder, Ty, V};
+use quearn_stage::low::{Builder, Prim, Ty, V};
 use std::rc::Rc;
+
+/// Bytes of flags of which each worker has a copy, at most: what stays in its second-level cache.
+const MOST_COPIED: i64 = 2 << 20;
+/// The same for each row of the build side.
+const COPIED_A_ROW: f64 = 4.0;
+/// Flags in a register.
+const FLAG_LANES: u16 = 64;
+/// Registers of flags that a worker brings together at a time.
+const UNITED: i64 = 1 << 10;
 
 struct Build {
     join: Join,
@@ -48,6 +57,11 @@ pub fn build(cx: &Cx<'_>, join: Join) -> Result<Probe> {
     };
     pipeline::run(cx, "build", right, &mut sink)?;
     let access = sink.access.expect("planned with the first row");
+    if let Access::Flags(range) = access
+        && sink.has_copies(cx, range)
+    {
+        unite(cx, sink.slots.heads, flag_bytes(range));
+    }
     arrange(cx, &sink, access);
     let Build { join, unique, slots, layout, fields, .. } = sink;
     Ok(Probe { join, layout: Rc::new(layout), fields, access, slots, unique })
@@ -71,6 +85,20 @@ impl Build {
         Ok(access)
     }
 
+    /// Has each worker flags of its own? Where all of them see the same keys in no order, each new flag of a shared array
+    /// takes the cache line away from the others. It pays while a copy stays in the second-level cache, and there are not many
+    /// more flags to bring together than rows.
+    fn has_copies(&self, cx: &Cx<'_>, range: Range) -> bool {
+        let bytes = flag_bytes(range);
+        !self.in_order(cx) && bytes <= MOST_COPIED && bytes as f64 <= COPIED_A_ROW * cx.estimate.rows(self.join.right)
+    }
+
+    /// The flags that a worker sets.
+    fn flags<'b>(&self, cx: &Cx<'_>, b: &'b Builder, frame: V<'b>, worker: V<'b>, range: Range) -> V<'b> {
+        let first = self.slots.heads.get(b, frame);
+        if self.has_copies(cx, range) { first.index(worker, flag_bytes(range)) } else { first }
+    }
+
     /// Do rows come in order of the only key, so that threads see different ones?
     fn in_order(&self, cx: &Cx<'_>) -> bool {
         self.join.keys.iter().all(|&(_, own)| cx.estimate.column(own).is_some_and(|column| column.stats.sorted))
@@ -89,11 +117,12 @@ impl Sink for Build {
         when(b, valid, || {
             match access {
                 Access::Flags(range) => {
-                    let flag = self.slots.heads.get(b, env.frame).index(offset(keys[0], range), 1);
+                    let flags = self.flags(cx, b, env.frame, env.worker, range);
+                    let flag = flags.index(offset(keys[0], range), 1);
                     let set = || b.store(flag, 0, b.bool(true));
                     // A store takes the cache line away from other threads, even if it changes nothing: where all of them
                     // see the same keys it is worth a branch.
-                    match self.in_order(cx) {
+                    match self.in_order(cx) || self.has_copies(cx, range) {
                         true => set(),
                         false => b.if_(!b.load(Ty::BOOL, flag, 0), set),
                     }
@@ -123,14 +152,15 @@ impl Sink for Build {
     fn allocate(&mut self, cx: &Cx<'_>) -> Result<()> {
         match self.access {
             Some(Access::Flags(range)) => {
-                let flags = range.count().unwrap_or(0) as i64 + FLAGS_PAD;
-                zeros(cx, self.slots.heads, flags, &self.operator);
+                let copies = self.has_copies(cx, range);
+                zeros(cx, self.slots.heads, flag_bytes(range), copies, &self.operator);
             }
             Some(Access::Bits(range)) => {
-                zeros(cx, self.slots.heads, 8 * (range.count().unwrap_or(0) as i64 / 64 + 1), &self.operator);
+                let bytes = 8 * (range.count().unwrap_or(0) as i64 / 64 + 1);
+                zeros(cx, self.slots.heads, bytes, false, &self.operator);
             }
             Some(Access::Array { index: index @ Index::Rank(_), .. }) => {
-                zeros(cx, self.slots.ranks, index.words() * abi::RANK_BYTES, &self.operator);
+                zeros(cx, self.slots.ranks, index.words() * abi::RANK_BYTES, false, &self.operator);
             }
             _ => {}
         }
@@ -161,10 +191,38 @@ impl Sink for Build {
     }
 }
 
-/// A step that makes memory of known size.
-fn zeros(cx: &Cx<'_>, slot: Slot, bytes: i64, operator: &str) {
+/// A step that makes memory of known size, for each worker or for all of them.
+fn zeros(cx: &Cx<'_>, slot: Slot, bytes: i64, each: bool, operator: &str) {
     let operator = operator.to_owned();
-    cx.step(move |cx, b, frame| slot.set(b, frame, cx.alloc(b, frame, b.i64(bytes), &operator)));
+    cx.step(move |cx, b, frame| {
+        let copies = if each { workers(b, frame) } else { b.i64(1) };
+        slot.set(b, frame, cx.alloc(b, frame, copies * bytes, &operator));
+    });
+}
+
+/// Bytes of the flags of a range, whole registers of [`FLAG_LANES`].
+fn flag_bytes(range: Range) -> i64 {
+    let lanes = i64::from(FLAG_LANES);
+    (range.count().unwrap_or(0) as i64 + FLAGS_PAD + lanes - 1) / lanes * lanes
+}
+
+/// A step that brings the flags of all workers together in those of the first.
+fn unite(cx: &Cx<'_>, slot: Slot, bytes: i64) {
+    let ty = Ty::vector(Prim::I8, FLAG_LANES);
+    let func = cx.task("unite_flags", |b, frame, _, lo, hi| {
+        let first = slot.get(b, frame);
+        b.for_(lo, hi, |i| {
+            let own = first.index(i, FLAG_LANES.into());
+            let all = b.for_carry(b.i64(1), workers(b, frame), 1, &[b.load(ty, own, 0)], |worker, all| {
+                vec![all[0] | b.load(ty, own.index(worker, bytes), 0)]
+            });
+            b.store(own, 0, all[0]);
+        });
+    });
+    let registers = bytes / i64::from(FLAG_LANES);
+    cx.step(move |_, b, frame| {
+        b.if_(workers(b, frame).gt(b.i64(1)), || b.par_for(func, frame, b.i64(registers), b.i64(UNITED)));
+    });
 }
 
 /// A step that has the runtime arrange the rows that were written out.
