@@ -86,7 +86,7 @@ pub const SLICE_BYTES: i64 = 16;
 /// A chained hash table of groups, owned by one worker; all zero is the empty table.
 ///
 /// An entry starts with [`Entry`]; generated code looks up `dir[hash & mask]` and follows `next`. It inserts inline
-/// (append to `rows`, link, `count += 1`) and calls `qn_groups_grow(run, table, operator)` when `count == limit` before
+/// (append to `rows`, link, `count += 1`) and calls `qn_groups_grow(run, table, entries, operator)` when `count == limit` before
 /// it inserts, which enlarges the directory (also the first one) and links all entries anew.
 #[repr(C, align(64))]
 pub struct GroupTable {

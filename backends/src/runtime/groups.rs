@@ -13,11 +13,12 @@ const GROW_FAST: usize = 1 << 18;
 ///
 /// # Safety
 /// `table` is a well-formed [`GroupTable`] that nobody else uses.
-pub(super) unsafe fn qn_groups_grow(run: &Run, table: *mut u8, operator: i64) -> Result<(), RunError> {
+pub(super) unsafe fn qn_groups_grow(run: &Run, table: *mut u8, entries: i64, operator: i64) -> Result<(), RunError> {
     // SAFETY: the caller's promise.
     let table = unsafe { &mut *table.cast::<GroupTable>() };
-    let slots = next_slots(table);
-    let dir = run.allocate(slots * size_of::<*mut Entry>(), operator)?.cast::<*mut Entry>();
+    let wanted = super::memory::size(entries)?.saturating_mul(2).checked_next_power_of_two().unwrap_or(usize::MAX);
+    let slots = next_slots(table).max(wanted);
+    let dir = run.allocate(slots.saturating_mul(size_of::<*mut Entry>()), operator)?.cast::<*mut Entry>();
     let old = std::mem::replace(&mut table.dir, dir);
     table.mask = slots as i64 - 1;
     // At most half full: a look-up that finds nothing mostly ends at the directory.
@@ -88,7 +89,7 @@ mod tests {
                     entry = (*entry).next;
                 }
             }
-            if table.count == table.limit && qn_groups_grow(run, (&raw mut *table).cast(), 0) != 0 {
+            if table.count == table.limit && qn_groups_grow(run, (&raw mut *table).cast(), 0, 0) != 0 {
                 return Err(-1);
             }
             if table.rows.cur == table.rows.end && qn_rows_grow(run, (&raw mut table.rows).cast(), WIDTH, 0) != 0 {
@@ -122,6 +123,23 @@ mod tests {
             // SAFETY: a well-formed table.
             assert_eq!(unsafe { *find(&run, &mut table, key).unwrap() }, 3 * key + 3 * keys);
         }
+    }
+
+    #[test]
+    fn a_table_has_room_for_what_is_expected() {
+        let run = Run::new(RunConfig { budget: 1 << 20, ..RunConfig::default() });
+        // SAFETY: all zero is the empty table.
+        let mut table: GroupTable = unsafe { std::mem::zeroed() };
+        for (entries, limit) in [(5_000, 8_192), (0, 32_768)] {
+            // SAFETY: a well-formed table.
+            assert_eq!(unsafe { qn_groups_grow(&run, (&raw mut table).cast(), entries, 0) }, 0);
+            assert_eq!((table.limit, table.mask), (limit, 2 * limit - 1));
+        }
+        for absurd in [-1, 1 << 40, i64::MAX] {
+            // SAFETY: a well-formed table.
+            assert_ne!(unsafe { qn_groups_grow(&run, (&raw mut table).cast(), absurd, 0) }, 0);
+        }
+        assert_eq!(table.limit, 32_768);
     }
 
     #[test]

@@ -156,8 +156,9 @@ runtime_fns! {
     fn qn_rows_concat(lists: PTR, n: I64, stride: I64, width: I64, operator: I64, out: PTR) -> I64 = rows::qn_rows_concat;
     /// Arranges the rows of a join's build side as a [`crate::abi::JoinDirectory`] asks. Gives a status.
     fn qn_join_directory(directory: PTR, operator: I64) -> I32 = directory::qn_join_directory;
-    /// Enlarges the directory of a [`crate::abi::GroupTable`] and links its entries anew. Gives a status.
-    fn qn_groups_grow(table: PTR, operator: I64) -> I32 = groups::qn_groups_grow;
+    /// Enlarges the directory of a [`crate::abi::GroupTable`], so that it holds `entries` at least, and links what it has anew.
+    /// Gives a status.
+    fn qn_groups_grow(table: PTR, entries: I64, operator: I64) -> I32 = groups::qn_groups_grow;
     /// Sorts `n` rows of `width` bytes by their first `words` unsigned 64-bit words, the first the most significant;
     /// equal rows keep their order. With `limit >= 0` only the first `limit` rows are defined afterwards. Gives a
     /// status.

@@ -113,7 +113,7 @@ pub fn find_or_insert<'b>(
     let insert = || {
         let count = b.load(Ty::I64, table, abi::GROUPS_COUNT);
         let full = count.cmp(CmpOp::Ge, b.load(Ty::I64, table, abi::GROUPS_LIMIT));
-        b.if_(full, || grow(cx, b, env.frame, table, operator));
+        b.if_(full, || grow(cx, b, env.frame, table, b.i64(0), operator));
         let list = table.at(abi::GROUPS_ROWS);
         let entry = materialise::append(cx, b, env.frame, list, layout.width(), operator);
         let head = head(b, table, hash);
@@ -149,8 +149,8 @@ pub fn same_keys<'b>(cx: &Cx<'_>, env: &Env<'b>, entry: V<'b>, keys: &[Value<'b>
     })
 }
 
-/// Enlarges a table.
-pub fn grow<'b>(cx: &Cx<'_>, b: &'b Builder, frame: V<'b>, table: V<'b>, operator: &str) {
-    let args = [run_handle(b, frame), table, b.i64(cx.operator(operator))];
+/// Enlarges a table, so that it holds a number of groups at least.
+pub fn grow<'b>(cx: &Cx<'_>, b: &'b Builder, frame: V<'b>, table: V<'b>, groups: V<'b>, operator: &str) {
+    let args = [run_handle(b, frame), table, groups, b.i64(cx.operator(operator))];
     b.check(b.call("qn_groups_grow", Ty::I32, &args));
 }

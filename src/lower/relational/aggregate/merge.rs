@@ -93,7 +93,7 @@ pub fn merge_hashed(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>) -> Lis
         own.address.set(b, frame, tables.at(abi::GROUPS_ROWS));
         let merge = || {
             let memory = cx.alloc(b, frame, n * abi::GROUPS_BYTES, &operator);
-            b.for_(b.i64(0), n, |w| grow(cx, b, frame, memory.index(w, abi::GROUPS_BYTES), &operator));
+            b.for_(b.i64(0), n, |w| grow(cx, b, frame, memory.index(w, abi::GROUPS_BYTES), b.i64(0), &operator));
             merged.set(b, frame, memory);
             let [run, first, n, stride] = own.arguments(b, frame);
             let rows = b.i64((1 << 16) / width + 1);

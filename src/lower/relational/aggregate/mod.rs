@@ -235,7 +235,7 @@ impl Sink for Groups {
             let memory = cx.alloc(b, frame, n * each, &operator);
             state.set(b, frame, memory);
             if directory == Directory::Hashed {
-                b.for_(b.i64(0), n, |w| grow(cx, b, frame, memory.index(w, each), &operator));
+                b.for_(b.i64(0), n, |w| grow(cx, b, frame, memory.index(w, each), b.i64(0), &operator));
             }
         });
         Ok(())

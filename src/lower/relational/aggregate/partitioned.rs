@@ -25,6 +25,8 @@ const MOST: f64 = 256.0;
 const LARGE: f64 = (1 << 21) as f64;
 /// Rows a group, at most.
 const ROWS_A_GROUP: f64 = 4.0;
+/// Bytes of a partition's list that are fetched ahead of what is appended.
+const AHEAD: i64 = 256;
 /// Entries of the cache of a worker: addresses of groups.
 const CACHED: i64 = 1 << 12;
 
@@ -70,6 +72,8 @@ pub fn find<'b>(
     let append = || {
         let list = own.index(hash::partition(hash, b.i64(parts)), abi::ROWS_BYTES);
         let group = materialise::append(cx, b, env.frame, list, layout.width(), operator);
+        // The processor follows a few streams only, not one a partition.
+        b.prefetch(group.at(AHEAD));
         b.store(group, abi::ENTRY_HASH, hash);
         layout.store_keys(b, group, keys);
         layout.init(b, group);
@@ -84,12 +88,12 @@ pub fn merge(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, parts: i64) -
     let tables = cx.frame.slot(Ty::PTR);
     let lists = Lists { address: cx.frame.slot(Ty::PTR), stride: abi::GROUPS_BYTES, count: Some(parts) };
     let (state, operator) = (sink.state, sink.operator.clone());
+    let rows_a_group = (cx.estimate.rows(sink.of.input) / cx.estimate.rows(sink.of.node).max(1.0)).max(1.0) as i64;
     let func = cx.task_over("group_partitions", cx.estimate.rows(sink.of.input), |b, frame, worker, lo, hi| {
         let env = Env::new(b, frame, worker);
         let spans = b.alloca(8, 8);
         b.for_(lo, hi, |part| {
             let table = tables.get(b, frame).index(part, abi::GROUPS_BYTES);
-            grow(cx, b, frame, table, &operator);
             let first = state.get(b, frame).index(part, abi::ROWS_BYTES);
             let operator_id = b.i64(cx.operator(&operator));
             let (n, stride) = (workers(b, frame), b.i64(state_bytes(parts)));
@@ -97,6 +101,11 @@ pub fn merge(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, parts: i64) -
             let count = b.call("qn_rows_spans", Ty::I64, &args);
             b.fail_if_runtime(count.lt(b.i64(0)));
             let address = b.load(Ty::PTR, spans, 0);
+            let rows = b.for_carry(b.i64(0), count, 1, &[b.i64(0)], |s, sum| {
+                vec![sum[0] + b.load(Ty::I64, address.index(s, abi::SPAN_BYTES), 8)]
+            });
+            // A directory that grows is linked anew each time.
+            grow(cx, b, frame, table, rows[0].bin(BinOp::UDiv, b.i64(rows_a_group)), &operator);
             b.for_(b.i64(0), count, |s| {
                 let span = address.index(s, abi::SPAN_BYTES);
                 let (rows, count) = (b.load(Ty::PTR, span, 0), b.load(Ty::I64, span, 8));
