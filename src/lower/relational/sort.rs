@@ -1,21 +1,21 @@
 //! Sort and limit. Keys are written as order-preserving unsigned words (normalised keys, as in System R and DuckDB), so
-//! that the runtime sorts rows of any type by comparing words.
+//! that the runtime sorts rows of any type by comparing words. Keys of known ranges that follow one another share a word.
 
 use super::env::Env;
-use super::expr::eval;
+use super::expr::{elem_of, eval};
 use super::layout::{RowLayout, TEXT_LEN};
 use super::materialise::{self, Collect, Form, Lists, Spans};
 use super::pipeline::{self, Sink};
-use super::value::{Repr, Value, widen};
+use super::value::{Range, Repr, Value, widen};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::frame::{Slot, run_handle, workers};
 use quearn_backends::abi;
-use quearn_stage::graph::{Node, Op, SortKey};
+use quearn_stage::graph::{Elem, Node, Op, Scalar, SortKey};
 use quearn_stage::low::{BinOp, Builder, CmpOp, Prim, Ty, V};
 use std::rc::Rc;
 
-/// How a key is written: one word for NULLs if there are any, then the words of the value.
+/// How keys are written: for each whether it is NULL, if it can be, then its value.
 struct Words {
     /// Words of all keys, most significant first.
     count: usize,
@@ -23,8 +23,8 @@ struct Words {
     texts: Vec<(i64, i64, bool)>,
 }
 
-/// Keys need their words at the start of the row, but how many there are is known with the first row: room for the most.
-const WORDS_A_KEY: usize = 3;
+/// Bits of a word.
+const WORD_BITS: u32 = 64;
 
 struct Sorted {
     keys: Vec<(Node, SortKey)>,
@@ -48,9 +48,10 @@ const MOST_WANTED: u64 = 1 << 16;
 /// Bytes from one worker's bound to the next: a cache line.
 const BOUND_BYTES: i64 = 64;
 
-/// A word of a key: at hand, or the rank of a text, which is known when all rows are.
+/// A word of a key: at hand, with the number of low bits in which words differ, or the rank of a text, which is known when all
+/// rows are.
 enum Word<'b> {
-    Known(V<'b>),
+    Known(V<'b>, u32),
     Rank,
 }
 
@@ -58,15 +59,17 @@ impl Sink for Sorted {
     fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
         let values = self.keys.iter().map(|(node, _)| eval(cx, env, *node)).collect::<Result<Vec<_>>>()?;
         let b = env.b;
-        let keys: Vec<Vec<Word<'b>>> = values.iter().zip(&self.keys).map(|(v, key)| words(b, v, key.1)).collect();
-        let ranks = keys.iter().flatten().any(|word| matches!(word, Word::Rank));
-        match (self.top, &keys[0][0]) {
-            (Some(top), &Word::Known(first)) if !ranks => {
+        let of =
+            |(at, value): (usize, &Value<'b>)| words(b, value, self.keys[at].1).into_iter().map(move |word| (at, word));
+        let words = packed(values.iter().enumerate().flat_map(of));
+        let ranks = words.iter().any(|(_, word)| matches!(word, Word::Rank));
+        match (self.top, &words[0].1) {
+            (Some(top), &Word::Known(first, _)) if !ranks => {
                 let bound = top.bounds.get(b, env.frame).index(env.worker, BOUND_BYTES);
                 let needed = first.cmp(CmpOp::Ule, !b.load(Ty::I64, bound, 0));
-                pipeline::when(b, needed, || self.write(cx, &env.branch(), &values, &keys, Some((top, bound))))
+                pipeline::when(b, needed, || self.write(cx, &env.branch(), &values, &words, Some((top, bound))))
             }
-            _ => self.write(cx, env, &values, &keys, None),
+            _ => self.write(cx, env, &values, &words, None),
         }
     }
 
@@ -82,11 +85,11 @@ impl Sorted {
         cx: &Cx<'_>,
         env: &Env<'b>,
         values: &[Value<'b>],
-        keys: &[Vec<Word<'b>>],
+        words: &[(usize, Word<'b>)],
         top: Option<(Top, V<'b>)>,
     ) -> Result<()> {
         let b = env.b;
-        let count = keys.iter().map(Vec::len).sum::<usize>() as i64;
+        let count = words.len() as i64;
         let operator = self.operator.clone();
         let row = match top {
             Some((top, bound)) => {
@@ -100,15 +103,11 @@ impl Sorted {
             }
             None => self.collect.append(cx, env)?,
         };
-        self.words = Words { count: 0, texts: vec![] };
-        for (at, (value, words)) in values.iter().zip(keys).enumerate() {
-            for word in words {
-                let place = 8 * self.words.count as i64;
-                match *word {
-                    Word::Known(word) => b.store(row, place, word),
-                    Word::Rank => self.write_text(b, row, at, value, place),
-                }
-                self.words.count += 1;
+        self.words = Words { count: words.len(), texts: vec![] };
+        for (place, (at, word)) in (0..).step_by(8).zip(words) {
+            match *word {
+                Word::Known(word, _) => b.store(row, place, word),
+                Word::Rank => self.write_text(b, row, *at, &values[*at], place),
             }
         }
         Ok(())
@@ -130,21 +129,53 @@ impl Sorted {
 fn words<'b>(b: &'b Builder, value: &Value<'b>, key: SortKey) -> Vec<Word<'b>> {
     let flip = |word: V<'b>| if key.descending { !word } else { word };
     // All NULLs compare equal.
-    let same = |word: V<'b>| Word::Known(value.valid.map_or(word, |valid| valid.select(word, b.i64(0))));
+    let same =
+        |word: V<'b>, bits: u32| Word::Known(value.valid.map_or(word, |valid| valid.select(word, b.i64(0))), bits);
+    let whole = |word: V<'b>| same(flip(word), WORD_BITS);
     let null = value.valid.map(|valid| {
         let null_first = if key.nulls_first { valid } else { !valid };
-        Word::Known(null_first.zext(Prim::I64))
+        Word::Known(null_first.zext(Prim::I64), 1)
     });
     let own = match value.repr {
         Repr::Text { .. } => vec![Word::Rank],
-        Repr::Code { code, .. } => vec![same(flip(ordered(code.sext(Prim::I64))))],
-        Repr::Prim(v) if v.ty().prim == Prim::I128 => {
-            let high = v.lshr(64).sext(Prim::I64);
-            vec![same(flip(ordered(high))), same(flip(v.sext(Prim::I64)))]
-        }
-        Repr::Prim(v) => vec![same(flip(ordered_prim(b, v)))],
+        Repr::Code { code: v, .. } | Repr::Prim(v) => match (narrow(value), v.ty().prim) {
+            (_, Prim::Bool) => vec![same(if key.descending { !v } else { v }.zext(Prim::I64), 1)],
+            (Some((range, bits)), Prim::I32 | Prim::I64) => {
+                let v = widen(v, Prim::I64);
+                vec![same(if key.descending { v.same(range.max as i64) - v } else { v - range.min as i64 }, bits)]
+            }
+            (_, Prim::I128) => vec![whole(ordered(v.lshr(64).sext(Prim::I64))), whole(v.sext(Prim::I64))],
+            _ => vec![whole(ordered_prim(b, v))],
+        },
     };
     null.into_iter().chain(own).collect()
+}
+
+/// The range of an integer, and the bits of its distance from an end, if they are fewer than a word has.
+fn narrow(value: &Value<'_>) -> Option<(Range, u32)> {
+    let range = value.range.filter(|&range| Range::I64.contains(range))?;
+    let bits = u128::BITS - range.max.abs_diff(range.min).leading_zeros();
+    (bits < WORD_BITS).then_some((range, bits.max(1)))
+}
+
+/// Words, each with its key, of which those that follow one another share one as far as they fit.
+fn packed<'b>(words: impl Iterator<Item = (usize, Word<'b>)>) -> Vec<(usize, Word<'b>)> {
+    let mut packed: Vec<(usize, Word<'b>)> = vec![];
+    for (key, word) in words {
+        match (packed.last_mut(), &word) {
+            (Some((_, Word::Known(high, taken))), &Word::Known(low, bits)) if *taken + bits <= WORD_BITS => {
+                *high = high.shl(bits.into()) | low;
+                *taken += bits;
+            }
+            _ => packed.push((key, word)),
+        }
+    }
+    packed
+}
+
+/// Words that a key of a type needs at most, whatever is known of its values.
+fn most_words(elem: Elem) -> i64 {
+    1 + i64::from(elem.nullable) + i64::from(matches!(elem.scalar, Scalar::Decimal { .. }))
 }
 
 /// A signed word as an unsigned one of the same order.
@@ -154,7 +185,6 @@ fn ordered(word: V<'_>) -> V<'_> {
 
 fn ordered_prim<'b>(b: &'b Builder, v: V<'b>) -> V<'b> {
     match v.ty().prim {
-        Prim::Bool => v.zext(Prim::I64),
         Prim::F32 => ordered_float(b, v.cast(quearn_stage::low::CastOp::FpExt, Prim::F64)),
         Prim::F64 => ordered_float(b, v),
         _ => ordered(widen(v, Prim::I64)),
@@ -175,13 +205,11 @@ pub fn lower(cx: &Cx<'_>, table: Node, limit: Option<(u64, u64)>) -> Result<Span
     let inputs = cx.graph.inputs(table);
     let operator = cx.describe(table);
     let keys: Vec<(Node, SortKey)> = inputs[1..].iter().copied().zip(keys.iter().copied()).collect();
+    let elems = keys.iter().map(|(node, _)| elem_of(cx, *node)).collect::<Result<Vec<_>>>()?;
     let mut layout = RowLayout::default();
-    layout.reserve(8 * (WORDS_A_KEY * keys.len()) as i64, 8);
-    let is_text = |node: Node| {
-        matches!(cx.graph.ty(node), quearn_stage::graph::Ty::Tensor { elem, .. }
-            if elem.scalar == quearn_stage::graph::Scalar::String)
-    };
-    let text_at = keys.iter().map(|(node, _)| if is_text(*node) { layout.reserve(16, 8) } else { 0 }).collect();
+    // The words stand at the start of the row, but how many there are is known with the first row: room for the most.
+    layout.reserve(8 * elems.iter().map(|&elem| most_words(elem)).sum::<i64>(), 8);
+    let text_at = elems.iter().map(|e| if e.scalar == Scalar::String { layout.reserve(16, 8) } else { 0 }).collect();
     let lists = Lists::new(cx, &operator);
     let collect = Collect::new(cx, inputs[0], lists, &operator, layout);
     let wanted = limit.map(|(offset, count)| offset.saturating_add(count)).filter(|&n| n <= MOST_WANTED && n > 0);

@@ -11,14 +11,14 @@ use crate::lower::error::{LowerError, Result};
 use quearn_stage::graph::{AggregateOp, Elem, Op, Scalar};
 use quearn_stage::low::{BinOp, Builder, CastOp, FailKind, OvfOp, Prim, Ty, V};
 
-/// How a group is laid out: a header, the number of rows, the keys, then one state for each aggregate.
+/// How a group is laid out: a header, the number of rows if that is needed, the keys, then one state for each aggregate.
 #[derive(Debug)]
 pub struct GroupLayout {
     layout: RowLayout,
     header: i64,
     keys: usize,
-    /// Offset of the number of rows; 0 in memory that no group was made in yet.
-    pub rows: i64,
+    /// Offset of the number of rows; absent behind a header, where a group is known to exist, if no aggregate needs it.
+    rows: Option<i64>,
     states: Vec<State>,
 }
 
@@ -55,8 +55,8 @@ impl GroupLayout {
             return Err(LowerError::Unsupported { node: cx.describe(of.node), what });
         }
         let mut layout = RowLayout::with_header(header);
-        let rows = layout.reserve(8, 8);
         let results: Vec<Elem> = column::fields(cx, of.node)[own.len()..].iter().map(|f| f.elem).collect();
+        let rows = (header == 0 || !aggregates.is_empty()).then(|| layout.reserve(8, 8));
         for ((name, key), &node) in of.key_names.iter().zip(keys).zip(&of.keys) {
             layout.add(name, elem_of(cx, node)?, key);
         }
@@ -82,6 +82,11 @@ impl GroupLayout {
             });
         }
         Ok(GroupLayout { layout, header, keys: keys.len(), rows, states })
+    }
+
+    /// Offset of the number of rows, which groups without a header have; 0 in memory that no group was made in yet.
+    pub fn rows(&self) -> i64 {
+        self.rows.expect("groups without a header count their rows")
     }
 
     /// Bytes a group.
@@ -114,7 +119,7 @@ impl GroupLayout {
 
     /// Adds rows and sums (the number of the aggregate, and an `i64` or `f64`) to a group whose aggregates are sums.
     pub fn add<'b>(&self, b: &'b Builder, group: V<'b>, rows: V<'b>, sums: &[(usize, V<'b>)]) {
-        add_to(b, group, self.rows, rows);
+        self.add_rows(b, group, rows);
         for &(state, sum) in sums {
             if let Some(RowField { stored: Stored::Prim(prim), offset, .. }) = self.states[state].folded {
                 add_to(b, group, offset, if prim.is_float() { sum } else { sum.sext(prim) });
@@ -122,9 +127,17 @@ impl GroupLayout {
         }
     }
 
+    fn add_rows<'b>(&self, b: &'b Builder, group: V<'b>, by: V<'b>) {
+        if let Some(rows) = self.rows {
+            add_to(b, group, rows, by);
+        }
+    }
+
     /// Zero rows.
     pub fn init<'b>(&self, b: &'b Builder, group: V<'b>) {
-        b.store(group, self.rows, b.i64(0));
+        if let Some(rows) = self.rows {
+            b.store(group, rows, b.i64(0));
+        }
         for state in &self.states {
             if let Some(count) = state.count {
                 b.store(group, count, b.i64(0));
@@ -149,7 +162,7 @@ impl GroupLayout {
 
     /// Folds one row in.
     pub fn update<'b>(&self, b: &'b Builder, group: V<'b>, arguments: &[Option<Value<'b>>]) {
-        add_to(b, group, self.rows, b.i64(1));
+        self.add_rows(b, group, b.i64(1));
         for (state, argument) in self.states.iter().zip(arguments) {
             let Some(argument) = argument else { continue };
             if let Some(count) = state.count {
@@ -163,7 +176,9 @@ impl GroupLayout {
 
     /// Folds another group in.
     pub fn merge<'b>(&self, b: &'b Builder, group: V<'b>, other: V<'b>) {
-        add_to(b, group, self.rows, b.load(Ty::I64, other, self.rows));
+        if let Some(rows) = self.rows {
+            add_to(b, group, rows, b.load(Ty::I64, other, rows));
+        }
         for state in &self.states {
             if let Some(count) = state.count {
                 add_to(b, group, count, b.load(Ty::I64, other, count));
@@ -276,8 +291,9 @@ impl State {
     }
 
     /// The aggregate of a finished group.
-    fn result<'b>(&self, b: &'b Builder, group: V<'b>, rows: i64) -> Value<'b> {
-        let counted = b.load(Ty::I64, group, self.count.unwrap_or(rows));
+    fn result<'b>(&self, b: &'b Builder, group: V<'b>, rows: Option<i64>) -> Value<'b> {
+        let counted = self.count.or(rows).expect("an aggregate has a number of rows");
+        let counted = b.load(Ty::I64, group, counted);
         let Some(folded) = &self.folded else { return Value::int(counted, Range::new(0, i64::MAX as i128)) };
         let value = folded.load(b, group, None);
         let valid = self.result.nullable.then(|| counted.gt(b.i64(0)));

@@ -139,7 +139,7 @@ impl GroupJoin {
                 let skipped = i64::from(stored.valid.is_some());
                 let at = || vec![state.index(index::offset(plain, range) + skipped, layout.width())];
                 let group = b.if_else(index::inside(b, plain, range, valid), at, || vec![empty])[0];
-                let rows = b.load(Ty::I64, group, layout.rows);
+                let rows = b.load(Ty::I64, group, layout.rows());
                 rows.gt(b.i64(0)).select(group, empty)
             }
             _ => {
