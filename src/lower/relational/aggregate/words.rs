@@ -169,7 +169,9 @@ mod tests {
         words
     }
 
-    fn layout(ranges: &[Option<(i128, i128)>]) -> Vec<(usize, Option<(u32, u32)>, Prim)> {
+    type Place = (usize, Option<(u32, u32)>, Prim);
+
+    fn layout(ranges: &[Option<(i128, i128)>]) -> Vec<Place> {
         words(ranges).sums.iter().map(|sum| (sum.word, sum.bits, sum.total)).collect()
     }
 

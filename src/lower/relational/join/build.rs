@@ -38,6 +38,8 @@ struct Build {
     layout: RowLayout,
     fields: Vec<usize>,
     access: Option<Access>,
+    /// Has each worker flags of its own?
+    copies: bool,
 }
 
 /// Emits the pipeline of the right side and the passes after it.
@@ -53,12 +55,13 @@ pub fn build(cx: &Cx<'_>, join: Join) -> Result<Probe> {
         layout: RowLayout::with_header(abi::ENTRY_KEYS),
         fields: vec![],
         access: None,
+        copies: false,
         join,
     };
     pipeline::run(cx, "build", right, &mut sink)?;
     let access = sink.access.expect("planned with the first row");
     if let Access::Flags(range) = access
-        && sink.has_copies(cx, range)
+        && sink.copies
     {
         unite(cx, sink.slots.heads, flag_bytes(range));
     }
@@ -82,21 +85,22 @@ impl Build {
         }
         let access = directory::choose(cx, &self.join, keys, self.unique);
         self.access = Some(access);
+        self.copies = matches!(access, Access::Flags(range) if self.wants_copies(cx, range));
         Ok(access)
     }
 
-    /// Has each worker flags of its own? Where all of them see the same keys in no order, each new flag of a shared array
+    /// Should each worker have flags of its own? Where all of them see the same keys in no order, each new flag of a shared array
     /// takes the cache line away from the others. It pays while a copy stays in the second-level cache, and there are not many
     /// more flags to bring together than rows.
-    fn has_copies(&self, cx: &Cx<'_>, range: Range) -> bool {
+    fn wants_copies(&self, cx: &Cx<'_>, range: Range) -> bool {
         let bytes = flag_bytes(range);
         !self.in_order(cx) && bytes <= MOST_COPIED && bytes as f64 <= COPIED_A_ROW * cx.estimate.rows(self.join.right)
     }
 
     /// The flags that a worker sets.
-    fn flags<'b>(&self, cx: &Cx<'_>, b: &'b Builder, frame: V<'b>, worker: V<'b>, range: Range) -> V<'b> {
+    fn flags<'b>(&self, b: &'b Builder, frame: V<'b>, worker: V<'b>, range: Range) -> V<'b> {
         let first = self.slots.heads.get(b, frame);
-        if self.has_copies(cx, range) { first.index(worker, flag_bytes(range)) } else { first }
+        if self.copies { first.index(worker, flag_bytes(range)) } else { first }
     }
 
     /// Do rows come in order of the only key, so that threads see different ones?
@@ -117,12 +121,12 @@ impl Sink for Build {
         when(b, valid, || {
             match access {
                 Access::Flags(range) => {
-                    let flags = self.flags(cx, b, env.frame, env.worker, range);
+                    let flags = self.flags(b, env.frame, env.worker, range);
                     let flag = flags.index(offset(keys[0], range), 1);
                     let set = || b.store(flag, 0, b.bool(true));
                     // A store takes the cache line away from other threads, even if it changes nothing: where all of them
                     // see the same keys it is worth a branch.
-                    match self.in_order(cx) || self.has_copies(cx, range) {
+                    match self.copies || self.in_order(cx) {
                         true => set(),
                         false => b.if_(!b.load(Ty::BOOL, flag, 0), set),
                     }
@@ -152,8 +156,7 @@ impl Sink for Build {
     fn allocate(&mut self, cx: &Cx<'_>) -> Result<()> {
         match self.access {
             Some(Access::Flags(range)) => {
-                let copies = self.has_copies(cx, range);
-                zeros(cx, self.slots.heads, flag_bytes(range), copies, &self.operator);
+                zeros(cx, self.slots.heads, flag_bytes(range), self.copies, &self.operator);
             }
             Some(Access::Bits(range)) => {
                 let bytes = 8 * (range.count().unwrap_or(0) as i64 / 64 + 1);
@@ -172,7 +175,8 @@ impl Sink for Build {
         let keys = |index: Index| index.range().count().unwrap_or(0);
         let structure = match self.access {
             Some(Access::Flags(r)) => {
-                return format!("{}: {} bytes of key flags", self.operator, r.count().unwrap_or(0));
+                let each = if self.copies { " a worker" } else { "" };
+                return format!("{}: {} bytes of key flags{each}", self.operator, r.count().unwrap_or(0));
             }
             Some(Access::Bits(r)) => {
                 return format!("{}: {} key bits", self.operator, r.count().unwrap_or(0));
