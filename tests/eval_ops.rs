@@ -70,6 +70,8 @@ fn float_arithmetic_rounds_to_its_type() {
     assert_eq!(binary(BinaryOp::Rem, f64_literal(-5.5), f64_literal(2.0)), Ok(Datum::Float(-1.5)));
     assert_eq!(binary(BinaryOp::Pow, f64_literal(2.0), f64_literal(-1.0)), Ok(Datum::Float(0.5)));
     assert_eq!(binary(BinaryOp::Max, f64_literal(f64::NAN), f64_literal(1.0)), Ok(Datum::Float(1.0)));
+    let rectified = on_constants(Op::Unary(UnaryOp::Relu), &[f64_literal(f64::NAN)]);
+    assert!(matches!(rectified, Ok(Datum::Float(x)) if x.is_nan()), "{rectified:?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ kinds! {
         Tanh = "tanh",
         /// Float 1 / (1 + e^-x).
         Sigmoid = "sigmoid",
-        /// max(x, 0) of a number.
+        /// max(x, 0) of a number; NaN stays NaN.
         Relu = "relu",
         /// Float error function.
         Erf = "erf",
