@@ -30,7 +30,7 @@ pub mod schedule;
 pub mod trainer;
 
 pub use clip::Clip;
-pub use draw::{Draw, steps_in_epoch};
+pub use draw::{Draw, Last, steps_in_epoch};
 pub use history::History;
 pub use norm::batch_norm;
 pub use optimizer::{Adagrad, Adam, AdamW, Moment, Next, Optimizer, Parameter, RmsProp, Sgd, Slot};
