@@ -9,7 +9,7 @@
 
 use super::expression::mentions;
 use quearn_stage::graph::{
-    Aggregate, AggregateOp, BinaryOp, Dim, Graph, GraphError, JoinKind, Literal, Node, Op, Region, SortKey, Ty,
+    Aggregate, AggregateOp, BinaryOp, Dim, Graph, GraphError, JoinKind, Literal, Node, Op, SortKey, Ty,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -141,7 +141,7 @@ impl<'g> Move<'g> {
 
     /// A copy of a node that no sum is part of.
     fn stay(&mut self, node: Node) -> Result<(), GraphError> {
-        let op = renamed(self.graph.op(node), |n| self.stays[&n], |dim| self.dim(dim, &self.stays));
+        let op = self.graph.op(node).moved(|n| self.stays[&n], |dim| self.dim(dim, &self.stays));
         let inputs: Vec<Node> = self.graph.inputs(node).iter().map(|n| self.stays[n]).collect();
         let made = self.result.add(op, &inputs)?;
         self.stays.insert(node, made);
@@ -273,27 +273,8 @@ impl<'g> Move<'g> {
         if matches!(self.graph.op(node), Op::RowNumber) {
             return self.result.add(Op::Column(fresh(self.graph, self.scan, "row")), &[joined]);
         }
-        let op = renamed(self.graph.op(node), |n| self.at(n), |dim| self.dim(dim, &self.moved));
+        let op = self.graph.op(node).moved(|n| self.at(n), |dim| self.dim(dim, &self.moved));
         let inputs: Vec<Node> = inputs.iter().map(|n| self.at(*n)).collect();
         self.result.add(op, &inputs)
-    }
-}
-
-/// An operation with its region and the dimensions that it names in their new places.
-fn renamed(op: &Op, node: impl Fn(Node) -> Node, dim: impl Fn(&Dim) -> Dim) -> Op {
-    let dims = |dims: &[Dim]| dims.iter().map(&dim).collect();
-    match op {
-        Op::Reshape(shape) => Op::Reshape(dims(shape)),
-        Op::Broadcast(shape) => Op::Broadcast(dims(shape)),
-        Op::Param { region, index, ty: Ty::Tensor { elem, shape } } => {
-            Op::Param { region: *region, index: *index, ty: Ty::Tensor { elem: *elem, shape: dims(shape) } }
-        }
-        op => match op.region() {
-            Some(region) => op.with_region(Region {
-                params: region.params.iter().map(|n| node(*n)).collect(),
-                results: region.results.iter().map(|n| node(*n)).collect(),
-            }),
-            None => op.clone(),
-        },
     }
 }

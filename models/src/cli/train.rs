@@ -61,6 +61,9 @@ pub struct Train {
     /// Limit for the norm of all gradients.
     #[arg(long)]
     clip_norm: Option<f64>,
+    /// Bytes of activations that a step has at most; what does not fit in is computed again.
+    #[arg(long, value_name = "BYTES")]
+    activations: Option<u64>,
     /// What random numbers begin with.
     #[arg(long, default_value = "0")]
     seed: i64,
@@ -138,6 +141,9 @@ struct Report {
     rows_per_s: f64,
     compile_ms: f64,
     loss: f64,
+    /// Where a budget was given: bytes of activations by an estimate, with all of them kept too, and how many are computed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activations: Option<[u64; 3]>,
     /// What was learned, under the name of its measure.
     #[serde(flatten)]
     measured: BTreeMap<&'static str, f64>,
@@ -150,7 +156,11 @@ impl Train {
         let problem = self.model.begin(&settings)?;
         let mut session = self.machine.session()?;
         problem.tables().iter().for_each(|table| session.add_table(table.clone()));
-        let plan = problem.plan(self.recipe(&*problem))?.steps_in_run(self.steps_in_run.get());
+        let mut plan = problem.plan(self.recipe(&*problem))?.steps_in_run(self.steps_in_run.get());
+        if let Some(bytes) = self.activations {
+            plan = plan.activations_within(bytes)?;
+        }
+        let activations = plan.activations();
         let weights = problem.weights(&session, &plan, self.seed)?;
         let mut trainer = plan.start(&session, &weights)?;
         if let (true, Some(folder)) = (self.resume, &self.checkpoint) {
@@ -171,6 +181,7 @@ impl Train {
             rows_per_s: ((trainer.steps() - before) * problem.batch()) as f64 / seconds.max(1e-9),
             compile_ms: trainer.compile_ms(),
             loss: trainer.history.steps.last().map_or(f64::NAN, |step| step.loss),
+            activations: activations.map(|found| [found.bytes, found.all, found.again as u64]),
             measured: [(self.model.measure.name(), measured)].into(),
         };
         self.write(&trainer, &report, &self.model.measure.text(measured))
@@ -231,9 +242,12 @@ impl Train {
             bench::append(path, report)?;
         }
         let Report { model, rows, batch, epochs, steps, threads, seconds, rows_per_s, compile_ms, loss, .. } = report;
+        let activations = report.activations.map_or(String::new(), |[bytes, all, again]| {
+            format!("  activations {bytes} of {all} bytes, {again} values computed again")
+        });
         print(format!(
             "{model} on {rows} rows, batch {batch}, threads {threads}: {epochs} epochs, {steps} steps in {seconds:.2} s \
-             ({rows_per_s:.0} rows/s, compile {compile_ms:.0} ms)  loss {loss:.4}  {learned}\n",
+             ({rows_per_s:.0} rows/s, compile {compile_ms:.0} ms)  loss {loss:.4}  {learned}{activations}\n",
         ))
     }
 }

@@ -575,6 +575,23 @@ impl Op {
         }
     }
 
+    /// The same operation in another place: of the nodes that it names itself, those of the function inside, and of the dimensions
+    /// in its attributes others stand for them.
+    pub fn moved(&self, node: impl Fn(Node) -> Node, dim: impl Fn(&Dim) -> Dim) -> Op {
+        match self {
+            Op::Reshape(shape) => Op::Reshape(shape.iter().map(dim).collect()),
+            Op::Broadcast(shape) => Op::Broadcast(shape.iter().map(dim).collect()),
+            Op::Param { region, index, ty } => Op::Param { region: *region, index: *index, ty: ty.moved(&dim) },
+            op => match op.region() {
+                Some(region) => op.with_region(Region {
+                    params: region.params.iter().map(|n| node(*n)).collect(),
+                    results: region.results.iter().map(|n| node(*n)).collect(),
+                }),
+                None => op.clone(),
+            },
+        }
+    }
+
     /// The same operation with another function inside, if it has one.
     pub fn with_region(&self, region: Region) -> Op {
         match self {
