@@ -364,7 +364,7 @@ fn sequences(s: &Stage, n: u64, labels: u64) -> Sequences<'_> {
 fn sequences_of_classes() {
     let targets: [&[i64]; 4] = [&[1, 2], &[2, 2], &[1, 0], &[2, 1]];
     let (lengths, times) = ([2, 2, 1, 2], [4, 4, 4, 2]);
-    let scores = Random(5).floats(4 * 4 * 3);
+    let scores = Rng::new(5).floats(4 * 4 * 3);
     let graph = graph(|s| {
         let loss = s.input::<F64>("x", [4u64, 4, 3]).log_softmax(2).ctc(sequences(s, 4, 2));
         s.output("loss", loss);

@@ -3,7 +3,7 @@
 mod autodiff_harness;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
-use autodiff_harness::{Random, backends, graph, near};
+use autodiff_harness::{Rng, backends, graph, near};
 use quearn::autodiff::gradients;
 use quearn::eval::{Datum, EvalTable, EvalTensor, Inputs, evaluate};
 use quearn::prelude::*;
@@ -24,8 +24,8 @@ struct Data {
 
 impl Data {
     fn new(seed: u64, orders: usize) -> Data {
-        let mut random = Random(seed);
-        let order = |random: &mut Random| (random.int(0, 5) as i64, random.float() + 1.5, random.float());
+        let mut random = Rng::new(seed);
+        let order = |random: &mut Rng| (random.int(0, 5) as i64, random.float() + 1.5, random.float());
         Data {
             orders: (0..orders).map(|_| order(&mut random)).collect(),
             tags: (0..orders).map(|_| Some(random.int(0, 2) as i64).filter(|tag| *tag < 2)).collect(),
