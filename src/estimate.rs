@@ -109,7 +109,7 @@ impl<'a> Estimator<'a> {
         }
         match self.graph.op(node) {
             Op::Const(_) => 1.0,
-            Op::Compare(_) | Op::Like(_) => 2.0,
+            Op::Compare(_) | Op::Like(_) | Op::Clean(_) | Op::Hash => 2.0,
             Op::Binary(BinaryOp::And | BinaryOp::Or) | Op::Unary(UnaryOp::Not | UnaryOp::IsNull) => 2.0,
             // What one arm or the other gives.
             Op::Select | Op::If => self.graph.inputs(node)[1..].iter().map(|&arm| self.stored_distinct(arm)).sum(),

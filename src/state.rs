@@ -42,6 +42,12 @@ impl State {
         self.kept.keys().map(String::as_str)
     }
 
+    /// In how many places in memory a tensor is: in one where its next value is written over the present one, in two from the first
+    /// run on where the present and the next value take turns. Nothing if there is none of that name.
+    pub fn places(&self, name: &str) -> Option<usize> {
+        self.kept.get(name).map(|kept| 1 + usize::from(kept.next.is_some()))
+    }
+
     /// A copy of a tensor as it is now.
     ///
     /// # Errors

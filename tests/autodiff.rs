@@ -90,6 +90,16 @@ fn reductions() {
         check("min", shapes).kinked().run(|_, x| x[0].min(of(&axes)).exp());
         check("product", shapes).range(0.5, 1.5).run(|_, x| x[0].product(of(&axes)));
     }
+    // None, one, two and three elements that are exactly zero.
+    for axes in [vec![0], vec![1], vec![0, 1]] {
+        check("product with zeros", &[&[3, 3]]).range(0.0, 0.0).run(|s, x| {
+            let more = (s.iota(9) % 4).minimum(2).cast::<F64>().reshape([3u64, 3]);
+            (x[0] + more).product(axes.clone())
+        });
+        check("product of zeros", &[&[2, 1], &[2, 1]])
+            .range(0.0, 0.0)
+            .run(|_, x| (x[0].concat([x[1], x[0].exp()], 1)).product(axes.clone()).exp());
+    }
     for axis in 0..3 {
         check("softmax", &[&[2, 3, 2]]).run(move |_, x| x[0].softmax(axis));
         check("log_softmax", &[&[2, 3, 2]]).run(move |_, x| x[0].log_softmax(axis));
@@ -354,7 +364,7 @@ fn sequences(s: &Stage, n: u64, labels: u64) -> Sequences<'_> {
 fn sequences_of_classes() {
     let targets: [&[i64]; 4] = [&[1, 2], &[2, 2], &[1, 0], &[2, 1]];
     let (lengths, times) = ([2, 2, 1, 2], [4, 4, 4, 2]);
-    let scores = Random(5).floats(4 * 4 * 3);
+    let scores = Rng::new(5).floats(4 * 4 * 3);
     let graph = graph(|s| {
         let loss = s.input::<F64>("x", [4u64, 4, 3]).log_softmax(2).ctc(sequences(s, 4, 2));
         s.output("loss", loss);

@@ -3,7 +3,7 @@
 mod autodiff_harness;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
-use autodiff_harness::{Random, backends, graph, near};
+use autodiff_harness::{Rng, backends, graph, near};
 use quearn::autodiff::gradients;
 use quearn::eval::{Datum, EvalTable, EvalTensor, Inputs, evaluate};
 use quearn::prelude::*;
@@ -24,8 +24,8 @@ struct Data {
 
 impl Data {
     fn new(seed: u64, orders: usize) -> Data {
-        let mut random = Random(seed);
-        let order = |random: &mut Random| (random.int(0, 5) as i64, random.float() + 1.5, random.float());
+        let mut random = Rng::new(seed);
+        let order = |random: &mut Rng| (random.int(0, 5) as i64, random.float() + 1.5, random.float());
         Data {
             orders: (0..orders).map(|_| order(&mut random)).collect(),
             tags: (0..orders).map(|_| Some(random.int(0, 2) as i64).filter(|tag| *tag < 2)).collect(),
@@ -117,8 +117,16 @@ fn target<'s>(s: &'s Stage, name: &str) -> Value<'s> {
 const ALL: [&str; 5] = ["w", "b", "price", "discount", "factor"];
 const PARAMETERS: [&str; 2] = ["w", "b"];
 
-/// Holds the gradients of a loss against central differences, and those by parameters against compiled programs.
+/// Holds the gradients of a loss against central differences, and compiled programs against the evaluator.
 fn check(name: &str, wrt: &[&str], loss: impl for<'s> Fn(&'s Stage) -> Value<'s>) {
+    for (what, data, graph) in evaluated(name, wrt, loss) {
+        compiled_agrees(&what, &data, &graph);
+    }
+}
+
+/// Holds the gradients of a loss against central differences; gives the programs with their data.
+fn evaluated(name: &str, wrt: &[&str], loss: impl for<'s> Fn(&'s Stage) -> Value<'s>) -> Vec<(String, Data, Graph)> {
+    let mut programs = vec![];
     for (seed, rows) in [(1, 12), (2, 1), (3, 30)] {
         let mut data = Data::new(seed, rows);
         let what = format!("{name}, {rows} rows");
@@ -151,17 +159,32 @@ fn check(name: &str, wrt: &[&str], loss: impl for<'s> Fn(&'s Stage) -> Value<'s>
                 assert!(near, "{what}: by {name} {j} it is {found}, expected {expected}\n{all}");
             }
         }
-        let names: Vec<&str> = wrt.iter().copied().filter(|name| PARAMETERS.contains(name)).collect();
-        let by_parameters = derived(&names);
-        let expected = evaluate(&by_parameters, &data.inputs()).unwrap();
-        for backend in backends() {
-            let outputs = data.session(backend).run(&by_parameters);
-            let outputs = outputs.unwrap_or_else(|e| panic!("{what}, {backend:?}: {e}\n{by_parameters}"));
-            for (name, want) in &expected {
-                near(&format!("{what}, {backend:?}, {name}"), &number(&outputs, name), want.tensor());
-            }
+        programs.push((what, data, all));
+    }
+    programs
+}
+
+/// Every backend gives what the evaluator gives: numbers, and columns with a gradient for each row.
+fn compiled_agrees(what: &str, data: &Data, graph: &Graph) {
+    let expected = evaluate(graph, &data.inputs()).unwrap();
+    for backend in backends() {
+        let outputs = data.session(backend).run(graph);
+        let outputs = outputs.unwrap_or_else(|e| panic!("{what}, {backend:?}: {e}\n{graph}"));
+        for (name, want) in &expected {
+            let found = match want.tensor().shape() {
+                [] => number(&outputs, name),
+                _ => column(&outputs, name),
+            };
+            near(&format!("{what}, {backend:?}, {name}"), &found, want.tensor());
         }
     }
+}
+
+/// A result with a number for each row of a stored table.
+fn column(outputs: &Outputs, name: &str) -> EvalTensor {
+    let batch = outputs.table(name).unwrap();
+    let column = batch.column(0).as_any().downcast_ref::<Float64Array>().unwrap();
+    EvalTensor::floats(Scalar::F64, &[column.len()], column.values().to_vec())
 }
 
 /// A scalar result, which comes as a tensor, or from tables as a table of one row.
@@ -216,10 +239,15 @@ fn joins() {
         let both = orders(s).filter(|r| r.f64("price").gt(1.0)).join_inner(scaled, [("customer", "customer")]);
         both.sum(|r| (r.f64("price") * r.f64("factor") + parameter(s, "b")).sin())
     });
-    check("left join", &ALL[..4], |s| {
+    check("left join", &ALL, |s| {
         let scaled = customers(s).with("scaled", |r| r.f64("factor") * parameter(s, "w"));
         let both = orders(s).join_left(scaled, [("customer", "id")]);
         both.sum(|r| r.f64("scaled").coalesce(0.5) * r.f64("price") + parameter(s, "b"))
+    });
+    check("left join, rows without partners dropped", &ALL, |s| {
+        let some = customers(s).filter(|r| r.i64("id").gt(1));
+        let both = orders(s).join_left(some, [("customer", "id")]).filter(|r| r.f64("price").gt(0.9));
+        both.sum(|r| (r.f64("factor").coalesce(0.5) * r.f64("discount") * parameter(s, "w")).sin())
     });
     check("semi join", &ALL[..4], |s| {
         let known = customers(s).filter(|r| r.i64("id").ne(2));
@@ -267,6 +295,60 @@ fn groups() {
             orders(s).group_by(["customer", "tag"]).agg(|r| [sum("s", off(s, r.f64("price"), r.f64("discount")))]);
         let again = groups.group_by(["customer"]).agg(|r| [avg("m", r.f64("s") * r.f64("s") * parameter(s, "b"))]);
         again.sum(|r| r.f64("m").sin())
+    });
+}
+
+/// There are no loops for products of tables yet.
+#[test]
+fn products_of_tables() {
+    evaluated("product", &ALL, |s| {
+        let pairs = orders(s).product(customers(s)).filter(|r| r.i64("customer").lt(r.i64("id")));
+        pairs.sum(|r| off(s, r.f64("price") * r.f64("factor"), r.f64("discount")).sin())
+    });
+    evaluated("product of groups", &ALL, |s| {
+        let mean = orders(s).aggregate(|r| [avg("mean", r.f64("price") * parameter(s, "w"))]);
+        let pairs = customers(s).product(mean);
+        pairs.sum(|r| r.f64("factor") * r.f64("mean").coalesce(0.0) + parameter(s, "b") * r.f64("factor"))
+    });
+}
+
+#[test]
+fn joins_under_a_condition() {
+    check("inner join", &ALL, |s| {
+        let both = orders(s)
+            .join_if(customers(s), JoinKind::Inner, [("customer", "id")], |r| r.f64("price").lt(r.f64("factor")));
+        both.sum(|r| off(s, r.f64("price") * r.f64("factor"), r.f64("discount")))
+    });
+    check("left join", &ALL, |s| {
+        let both = orders(s).join_if(customers(s), JoinKind::Left, [("customer", "id")], |r| {
+            r.f64("discount").gt(0.0) & r.i64("id").ne(1)
+        });
+        both.sum(|r| r.f64("factor").coalesce(0.5) * r.f64("price") * parameter(s, "w") + parameter(s, "b"))
+    });
+    check("semi and anti join", &ALL[..4], |s| {
+        let by =
+            |kind| orders(s).join_if(customers(s), kind, [("customer", "id")], |r| r.f64("price").lt(r.f64("factor")));
+        let there = by(JoinKind::Semi).sum(|r| off(s, r.f64("price"), r.f64("discount")));
+        there.coalesce(0.0) - by(JoinKind::Anti).sum(|r| off(s, r.f64("price"), r.f64("discount"))).coalesce(0.0)
+    });
+}
+
+#[test]
+fn mark_joins() {
+    check("mark", &ALL[..4], |s| {
+        let some = customers(s).filter(|r| r.f64("factor").gt(1.9));
+        let marked = orders(s).join_mark(some, [("customer", "id")], "known");
+        marked.sum(|r| {
+            when(r.bool("known"))
+                .then(off(s, r.f64("price"), r.f64("discount")))
+                .otherwise(r.f64("price") * parameter(s, "b"))
+        })
+    });
+    check("mark in groups", &ALL[..4], |s| {
+        let some = customers(s).filter(|r| r.i64("id").lt(3));
+        let marked = orders(s).join_mark(some, [("customer", "id")], "known");
+        let groups = marked.group_by(["known"]).agg(|r| [avg("m", off(s, r.f64("price"), r.f64("discount")))]);
+        groups.sum(|r| r.f64("m") * r.f64("m"))
     });
 }
 
@@ -349,16 +431,86 @@ fn gradients_by_columns_are_compiled_where_only_filters_lie_between() {
         s.output("price", price);
         s.output("discount", discount);
     });
-    let expected = evaluate(&program, &data.inputs()).unwrap();
-    for backend in backends() {
-        let outputs = data.session(backend).run(&program).unwrap();
-        for (name, want) in &expected {
-            let batch = outputs.table(name).unwrap();
-            let column = batch.column(0).as_any().downcast_ref::<Float64Array>().unwrap();
-            let found = EvalTensor::floats(Scalar::F64, &[column.len()], column.values().to_vec());
-            near(&format!("{backend:?}, {name}"), &found, want.tensor());
+    compiled_agrees("below filters", &data, &program);
+}
+
+#[test]
+fn gradients_by_columns_of_many_rows_keep_their_order() {
+    let program = graph(|s| {
+        let both = orders(s).filter(|r| r.f64("price").gt(1.0)).join_inner(customers(s), [("customer", "id")]);
+        let groups = both.group_by(["tag"]).agg(|r| [avg("m", r.f64("price") * r.f64("factor") * r.f64("discount"))]);
+        let loss = groups.sum(|r| r.f64("m").sin());
+        let names = ["price", "discount", "factor"];
+        for (name, g) in names.iter().zip(gradients(loss, &names.map(|name| target(s, name)))) {
+            s.output(*name, g);
         }
+    });
+    compiled_agrees("many rows", &Data::new(11, 40_000), &program);
+}
+
+/// They are columns as any other: selected, filtered by, summed up, joined.
+#[test]
+fn gradients_by_columns_in_further_queries() {
+    let program = graph(|s| {
+        let both = orders(s).join_inner(customers(s), [("customer", "id")]);
+        let loss = both.sum(|r| off(s, r.f64("price") * r.f64("factor"), r.f64("discount")));
+        let g = gradients(loss, &[target(s, "price"), target(s, "discount"), target(s, "factor")]);
+        s.output("norm", orders(s).sum(|_| g[0] * g[0] + g[1] * g[1]));
+        let stepped = customers(s).with("factor", |r| r.f64("factor") - g[2] * 0.1);
+        let ahead =
+            orders(s).with("up", |_| g[0]).filter(|r| r.f64("up").gt(0.0)).join_inner(stepped, [("customer", "id")]);
+        s.output("ahead", ahead.sum(|r| r.f64("up") * r.f64("factor")).coalesce(0.0));
+    });
+    for (seed, rows) in [(1, 12), (2, 1), (3, 200)] {
+        compiled_agrees(&format!("{rows} rows"), &Data::new(seed, rows), &program);
     }
+}
+
+#[test]
+fn sums_by_row_become_joins() {
+    let program = graph(|s| {
+        let both = orders(s).join_inner(customers(s), [("customer", "id")]);
+        let loss = both.sum(|r| r.f64("price") * r.f64("factor"));
+        s.output("factor", gradients(loss, &[target(s, "factor")])[0]);
+    });
+    let (rewritten, report) = quearn::rewrite::rewrite(&program, &Default::default()).unwrap();
+    assert_eq!(report.fired("scatter_rows"), 1, "{report}");
+    insta::assert_snapshot!(rewritten, @r#"
+    v0: {id: i64, factor: f64} = rel.scan "customers"
+    v1: {customer: i64, price: f64} = rel.scan "orders"
+    v2: [rows(v1)] i64 = bridge.column v1 "customer"
+    v3: [rows(v0)] i64 = bridge.column v0 "id"
+    v4: [rows(v0)] f64 = bridge.column v0 "factor"
+    v5: [rows(v1)] f64 = bridge.column v1 "price"
+    v6: [rows(v0)] i64 = bridge.row_number v0
+    v7: {"0.customer": i64, "0.price": f64} over rows(v1) = rel.project v1, v2, v5 as ["0.customer", "0.price"]
+    v8: [rows(v1)] i64 = bridge.column v7 "0.customer"
+    v9: {"1.id": i64, "1.": i64} over rows(v0) = rel.project v0, v3, v6 as ["1.id", "1."]
+    v10: [rows(v0)] i64 = bridge.column v9 "1.id"
+    v11: {"0.customer": i64, "0.price": f64, "1.id": i64, "1.": i64} = rel.join_inner v7, v9, v8, v10 keys 1
+    v12: [rows(v11)] f64 = bridge.column v11 "0.price"
+    v13: [rows(v11)] i64 = bridge.column v11 "1."
+    v14: f64 = scalar.const 0.0:f64
+    v15: {"scattered 0 by": i64, "scattered 0": f64} = rel.aggregate v11, v13, v12 keys ["scattered 0 by"] compute ["scattered 0" sum]
+    v16: {factor: f64, row: i64} over rows(v0) = rel.project v0, v4, v6 as ["factor", "row"]
+    v17: [rows(v0)] i64 = bridge.column v16 "row"
+    v18: [rows(v15)] i64 = bridge.column v15 "scattered 0 by"
+    v19: {factor: f64, row: i64, "scattered 0 by": i64?, "scattered 0": f64?} = rel.join_left v16, v15, v17, v18 keys 1
+    v20: [rows(v19)] f64 = bridge.column v19 "factor"
+    v21: [rows(v19)] bool = scalar.is_null v20
+    v22: [rows(v19)] f64 = scalar.select v21, v14, v14
+    v23: [rows(v19)] f64? = bridge.column v19 "scattered 0"
+    v24: [rows(v19)] f64 = scalar.coalesce v23, v14
+    v25: [rows(v19)] f64 = scalar.add v22, v24
+    v26: [rows(v19)] i64 = bridge.column v19 "row"
+    v27: {value: f64, row: i64} over rows(v19) = rel.project v19, v25, v26 as ["value", "row"]
+    v28: [rows(v19)] i64 = bridge.column v27 "row"
+    v29: {value: f64, row: i64} = rel.sort v27, v28 by [asc]
+    v30: [rows(v29)] f64 = bridge.column v29 "value"
+    v31: {value: f64} over rows(v29) = rel.project v29, v30 as ["value"]
+    v32: [rows(v29)] f64 = bridge.column v31 "value"
+    return "factor" v32
+    "#);
 }
 
 #[test]

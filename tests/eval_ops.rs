@@ -70,6 +70,8 @@ fn float_arithmetic_rounds_to_its_type() {
     assert_eq!(binary(BinaryOp::Rem, f64_literal(-5.5), f64_literal(2.0)), Ok(Datum::Float(-1.5)));
     assert_eq!(binary(BinaryOp::Pow, f64_literal(2.0), f64_literal(-1.0)), Ok(Datum::Float(0.5)));
     assert_eq!(binary(BinaryOp::Max, f64_literal(f64::NAN), f64_literal(1.0)), Ok(Datum::Float(1.0)));
+    let rectified = on_constants(Op::Unary(UnaryOp::Relu), &[f64_literal(f64::NAN)]);
+    assert!(matches!(rectified, Ok(Datum::Float(x)) if x.is_nan()), "{rectified:?}");
 }
 
 #[test]
@@ -211,6 +213,13 @@ fn like_and_substring() {
     for (text, pattern, expected) in cases {
         assert_eq!(like(text, pattern), Ok(Datum::Bool(expected)), "{text:?} LIKE {pattern:?}");
     }
+    let hash = |text: &str| on_constants(Op::Hash, &[Literal::string(text)]);
+    assert_eq!(hash(""), Ok(Datum::Int(0x4bf2_9ce4_8422_2325)));
+    assert_eq!(hash("foobar"), Ok(Datum::Int(0x0594_4171_f739_67e8)));
+    let clean = |text: &str, how| on_constants(Op::Clean(how), &[Literal::string(text)]);
+    let all = Clean { lower: true, punctuation: true, spaces: true };
+    assert_eq!(clean(" A-b \t Ä! ", all), Ok(Datum::str("ab Ä")));
+    assert_eq!(clean(" A-b", Clean::default()), Ok(Datum::str(" A-b")));
     let substring = |text: &str, start, len| on_constants(Op::Substring { start, len }, &[Literal::string(text)]);
     assert_eq!(substring("13-345", 1, 2), Ok(Datum::str("13")));
     assert_eq!(substring("abc", 3, 9), Ok(Datum::str("c")));

@@ -1,11 +1,14 @@
 //! Features of models, against values by hand: evaluated, and run.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, RecordBatch, StringArray};
 use quearn::data::{Table as Stored, Tensor as StoredTensor};
 use quearn::eval::{Datum, EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
-use quearn::prelude::{BackendKind, Session};
+use quearn::prelude::Session;
 use quearn::testing::{same_tables, same_tensors};
 use quearn_stage::rep::*;
+use session_harness::backends;
 use std::sync::Arc;
 
 fn stored() -> Stored {
@@ -23,14 +26,6 @@ fn stored() -> Stored {
         (name, array, nullable)
     }));
     Stored::from_batches("t", &[batch.unwrap()]).unwrap()
-}
-
-fn backends() -> Vec<BackendKind> {
-    let mut kinds = vec![BackendKind::Interp];
-    if cfg!(any(feature = "llvm", feature = "llvm19")) {
-        kinds.push(BackendKind::Llvm);
-    }
-    kinds
 }
 
 /// A column of the table, as numbers with -1 for NULL, evaluated and run.

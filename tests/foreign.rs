@@ -1,6 +1,8 @@
 //! Functions of other libraries: in queries and tensor programs, on both backends, as the evaluator calls them; what they
 //! do wrong is an error that names them.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use quearn::eval::{EvalTable, EvalTensor, Inputs, evaluate};
@@ -9,16 +11,10 @@ use quearn::moved::MoveKind;
 use quearn::prelude::*;
 use quearn::{Function, Outputs};
 use quearn_stage::graph::parse;
+use session_harness::backends;
 use std::sync::Arc;
 
 const ROWS: usize = 20_000;
-
-fn backends() -> Vec<BackendKind> {
-    match cfg!(any(feature = "llvm", feature = "llvm19")) {
-        true => vec![BackendKind::Interp, BackendKind::Llvm],
-        false => vec![BackendKind::Interp],
-    }
-}
 
 // A library that knows nothing of Quearn.
 

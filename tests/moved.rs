@@ -1,23 +1,15 @@
 //! The bytes that a run reports are those that it moved, on both backends and for any number of workers.
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+mod session_harness;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 use quearn::moved::MoveKind;
 use quearn::prelude::*;
 use quearn::{Level, Outputs};
+use session_harness::{backends, table};
 use std::sync::Arc;
 
 const ROWS: u64 = 40_000;
-
-fn backends() -> Vec<BackendKind> {
-    match cfg!(any(feature = "llvm", feature = "llvm19")) {
-        true => vec![BackendKind::Interp, BackendKind::Llvm],
-        false => vec![BackendKind::Interp],
-    }
-}
-
-fn table(name: &str, columns: Vec<(&str, ArrayRef)>) -> StoredTable {
-    StoredTable::from_batches(name, &[RecordBatch::try_from_iter(columns).unwrap()]).unwrap()
-}
 
 fn session(backend: BackendKind, threads: usize) -> Session {
     let mut session = Session::builder().backend(backend).threads(threads).build().unwrap();

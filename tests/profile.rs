@@ -1,20 +1,16 @@
 //! Profiles: pipelines have their names, their rows add up, and so does the time.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, Float32Array, Int64Array, RecordBatch};
 use quearn::prelude::*;
 use quearn::profile::{PipelineProfile, Profile};
+use session_harness::backends;
 use std::sync::Arc;
 
 const ROWS: i64 = 100_000;
 /// Rows of a stored table in a tile.
 const TILE: u64 = 1 << 14;
-
-fn backends() -> Vec<BackendKind> {
-    match cfg!(any(feature = "llvm", feature = "llvm19")) {
-        true => vec![BackendKind::Interp, BackendKind::Llvm],
-        false => vec![BackendKind::Interp],
-    }
-}
 
 fn session(backend: BackendKind, threads: usize) -> Session {
     let mut session = Session::builder().backend(backend).threads(threads).build().unwrap();

@@ -143,6 +143,36 @@ fn unusual_floats_are_as_row_by_row() {
     });
 }
 
+/// By vectors, row by row (where NULL is possible), and as a tensor, as PyTorch has it.
+#[test]
+fn nan_passes_a_rectifier() {
+    let (table, s) = (points(), Stage::new());
+    let points = s.scan("points", table.fields());
+    s.output(
+        "rows",
+        points.project(|r| {
+            [("a", r.f64("far").relu().dyn_()), ("b", (r.f64("far") + r.f64("some").coalesce(0.0) * 0.0).relu().dyn_())]
+        }),
+    );
+    s.output("tensor", s.input::<F64>("far", [4]).relu());
+    let graph = s.finish().unwrap();
+    for backend in [BackendKind::Interp, BackendKind::Auto] {
+        let mut session = Session::builder().backend(backend).threads(1).build().unwrap();
+        session.add_table(table.clone());
+        session.bind("far", StoredTensor::from_vec(vec![f64::NAN, -1.0, 2.0, f64::NEG_INFINITY], &[4]).unwrap());
+        let outputs = session.run(&graph).unwrap();
+        for column in outputs.table("rows").unwrap().columns() {
+            let column = column.as_any().downcast_ref::<Float64Array>().unwrap();
+            for (i, x) in column.values().iter().enumerate() {
+                assert_eq!(x.is_nan(), i % 97 == 0, "row {i} is {x}");
+                assert!(x.is_nan() || *x >= 0.0, "row {i} is {x}");
+            }
+        }
+        let found = outputs.tensor("tensor").unwrap().as_slice::<f64>().unwrap();
+        assert!(found[0].is_nan() && found[1..] == [0.0, 2.0, 0.0], "{found:?}");
+    }
+}
+
 #[test]
 fn nulls_and_failures_stay_row_by_row() {
     check(&[], |_, t| t.with("c", sometimes).group_by(["tiny"]).agg(|r| [count("k"), sum("s", r.f64("c"))]));

@@ -1,27 +1,19 @@
 //! Requests: programs that find their rows by a key that is given to each run, on both backends, against the evaluator;
 //! what does not depend on the key is made once.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use quearn::eval::{EvalTable, EvalTensor, Inputs, evaluate};
 use quearn::moved::MoveKind;
 use quearn::prelude::*;
 use quearn::{Level, Tensors};
+use session_harness::{backends, table};
 use std::sync::Arc;
 
 const CUSTOMERS: i64 = 3000;
 const ORDERS: i64 = 20_000;
-
-fn backends() -> Vec<BackendKind> {
-    match cfg!(any(feature = "llvm", feature = "llvm19")) {
-        true => vec![BackendKind::Interp, BackendKind::Llvm],
-        false => vec![BackendKind::Interp],
-    }
-}
-
-fn table(name: &str, columns: Vec<(&str, ArrayRef)>) -> StoredTable {
-    StoredTable::from_batches(name, &[RecordBatch::try_from_iter(columns).unwrap()]).unwrap()
-}
 
 fn ints(values: impl IntoIterator<Item = i64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values))

@@ -1,6 +1,8 @@
 //! Rules about a table joined with others on unique keys: random stars, evaluated as they are written, as they are
 //! rewritten, and run.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, Float32Array, Float64Array, Int32Array, RecordBatch};
 use quearn::data::{Catalog, Table};
 use quearn::eval::{EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
@@ -9,6 +11,7 @@ use quearn::rewrite::{RewriteOptions, RewriteReport, rewrite_for};
 use quearn::testing::{Rng, same_tables, same_tensors};
 use quearn_stage::graph::Graph;
 use quearn_stage::rep;
+use session_harness::backends;
 use std::sync::Arc;
 
 const TOLERANCE: f64 = 1e-4;
@@ -130,14 +133,6 @@ fn same(a: &EvalValue, b: &EvalValue) -> Result<(), String> {
         (EvalValue::Table(a), EvalValue::Table(b)) => same_tables(a, b, false, TOLERANCE),
         (a, b) => same_tensors(a.tensor(), b.tensor(), TOLERANCE),
     }
-}
-
-fn backends() -> Vec<BackendKind> {
-    let mut kinds = vec![BackendKind::Interp];
-    if cfg!(any(feature = "llvm", feature = "llvm19")) {
-        kinds.push(BackendKind::Llvm);
-    }
-    kinds
 }
 
 fn write_products<T: ScalarMarker + FloatLike>(star: &Star, rng: &mut Rng, s: &Stage) {

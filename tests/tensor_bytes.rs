@@ -5,22 +5,22 @@ mod tensor_harness;
 use quearn_stage::graph::{Conv2d, Dim, Graph, Node, Op, Scalar};
 use tensor_harness::*;
 
-fn image(r: &mut Random, n: u64) -> Vec<u8> {
+fn image(r: &mut Rng, n: u64) -> Vec<u8> {
     (0..n).map(|_| r.int(0, 255) as u8).collect()
 }
 
-fn weights(r: &mut Random, n: u64) -> Vec<i8> {
+fn weights(r: &mut Rng, n: u64) -> Vec<i8> {
     (0..n).map(|_| r.int(0, 255) as u8 as i8).collect()
 }
 
 /// A convolution with the images as they come, or computed (so that the planner chooses where they lie).
 fn check_conv(seed: u64) {
-    let mut r = Random(seed);
+    let mut r = Rng::new(seed);
     let groups = [1, 1, 2, 3][r.int(0, 3) as usize];
     let (c, o) = (groups * r.int(1, 9), groups * r.int(1, 40));
     let [n, h, w] = [r.int(1, 3), r.int(6, 17), r.int(6, 19)];
     let kernel = [r.int(1, 3), r.int(1, 3)];
-    let two = |r: &mut Random, lo, hi| [r.int(lo, hi), r.int(lo, hi)];
+    let two = |r: &mut Rng, lo, hi| [r.int(lo, hi), r.int(lo, hi)];
     let conv = Conv2d { stride: two(&mut r, 1, 2), padding: two(&mut r, 0, 2), dilation: two(&mut r, 1, 2), groups };
     let filter = [o, c / groups, kernel[0], kernel[1]];
     let (x, filters) = (image(&mut r, n * c * h * w), weights(&mut r, filter.iter().product()));
@@ -76,7 +76,7 @@ fn product(g: &mut Graph, shape: &[Dim], k: u64, n: u64) -> Node {
 #[test]
 fn products_of_bytes() {
     for seed in 0..24 {
-        let mut r = Random(seed);
+        let mut r = Rng::new(seed);
         let [m, k, n] = [r.int(1, 40), r.int(1, 70), r.int(1, 70)];
         let (a, b) = (image(&mut r, m * k), weights(&mut r, k * n));
         let mut g = Graph::new();

@@ -56,7 +56,7 @@ impl Shape {
     }
 }
 
-fn random_shape(r: &mut Random) -> Shape {
+fn random_shape(r: &mut Rng) -> Shape {
     let groups = [1, 1, 1, 2, 3][r.int(0, 4) as usize];
     let kernel = [r.int(1, 3), r.int(1, 3)];
     let conv = Conv2d {
@@ -81,7 +81,7 @@ fn check(seed: u64, shape: &Shape, two_layers: bool) {
 }
 
 fn check_within(tolerance: f32, seed: u64, shape: &Shape, two_layers: bool) {
-    let mut r = Random(seed);
+    let mut r = Rng::new(seed);
     let mut g = Graph::new();
     let x = input(&mut g, "x", Scalar::F32, &dims(&[shape.n, shape.c, shape.h, shape.w]), false);
     let filter = [shape.o, shape.c / shape.conv.groups, shape.kernel[0], shape.kernel[1]];
@@ -91,9 +91,9 @@ fn check_within(tolerance: f32, seed: u64, shape: &Shape, two_layers: bool) {
     let y = g.add(Op::Conv2d(shape.conv.clone()), &[x_in, w, bias]).unwrap();
     let y = g.add(Op::Unary(UnaryOp::Relu), &[y]).unwrap();
     g.output("y", y);
-    let data = r.floats(shape.n * shape.c * shape.h * shape.w);
-    let filters = r.floats(filter.iter().product());
-    let biases = r.floats(shape.o);
+    let data = r.singles(shape.n * shape.c * shape.h * shape.w);
+    let filters = r.singles(filter.iter().product());
+    let biases = r.singles(shape.o);
     let seen: Vec<f32> = if two_layers { data.iter().map(|x| x.max(0.0)).collect() } else { data.clone() };
     let expected: Vec<f32> = shape.reference(&seen, &filters, &biases).iter().map(|v| v.max(0.0)).collect();
     let tensors = [("x", bytes(&data)), ("w", bytes(&filters)), ("bias", bytes(&biases))];
@@ -105,7 +105,7 @@ fn check_within(tolerance: f32, seed: u64, shape: &Shape, two_layers: bool) {
 #[test]
 fn convolutions() {
     for seed in 0..24 {
-        let mut r = Random(seed);
+        let mut r = Rng::new(seed);
         let shape = random_shape(&mut r);
         check(seed + 100, &shape, seed % 2 == 1);
     }
@@ -141,7 +141,7 @@ fn plain(shape: &Shape) -> Graph {
 #[test]
 fn a_filter_for_each_channel() {
     for seed in 0..16 {
-        let mut r = Random(seed);
+        let mut r = Rng::new(seed);
         let c = r.int(2, 70);
         let kernel = [r.int(1, 5), r.int(1, 5)];
         let conv = Conv2d {
@@ -207,7 +207,7 @@ fn matmul_reference(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f
 #[test]
 fn matrix_products() {
     for seed in 0..16u64 {
-        let mut r = Random(seed);
+        let mut r = Rng::new(seed);
         let (m, k, n) = (r.int(1, 70), r.int(1, 40), r.int(1, 70));
         let weight = seed % 2 == 0;
         let named = seed % 4 < 2;
@@ -220,7 +220,7 @@ fn matrix_products() {
         let y = g.add(Op::Binary(BinaryOp::Add), &[y, bias]).unwrap();
         let y = g.add(Op::Unary(UnaryOp::Tanh), &[y]).unwrap();
         g.output("y", y);
-        let (av, bv, cv) = (r.floats(m * k), r.floats(k * n), r.floats(n));
+        let (av, bv, cv) = (r.singles(m * k), r.singles(k * n), r.singles(n));
         let expected: Vec<f32> = matmul_reference(&av, &bv, m as usize, k as usize, n as usize)
             .iter()
             .enumerate()
@@ -236,7 +236,7 @@ fn matrix_products() {
 #[test]
 fn batched_products_of_activations() {
     for seed in 0..6u64 {
-        let mut r = Random(seed);
+        let mut r = Rng::new(seed);
         let (batch, heads, m, k, n) = (r.int(1, 3), r.int(1, 3), r.int(1, 20), r.int(1, 20), r.int(1, 40));
         let mut g = Graph::new();
         let a = input(&mut g, "a", Scalar::F32, &dims(&[batch, heads, m, k]), false);
@@ -244,7 +244,7 @@ fn batched_products_of_activations() {
         let bt = g.add(Op::Transpose(vec![0, 1, 3, 2]), &[b]).unwrap();
         let y = g.add(Op::MatMul, &[a, bt]).unwrap();
         g.output("y", y);
-        let (av, bv) = (r.floats(batch * heads * m * k), r.floats(batch * heads * n * k));
+        let (av, bv) = (r.singles(batch * heads * m * k), r.singles(batch * heads * n * k));
         let mut expected = vec![];
         for i in 0..(batch * heads) as usize {
             let (m, k, n) = (m as usize, k as usize, n as usize);
@@ -281,7 +281,7 @@ fn attention_reference(q: &[f32], k: &[f32], v: &[f32], mask: &[f32], sizes: [us
 
 /// Attention of heads; gives its functions too.
 fn attend(seed: u64, [batch, heads, rows, keys, width, out]: [u64; 6], hidden: f32) -> Vec<String> {
-    let mut r = Random(seed);
+    let mut r = Rng::new(seed);
     let mut g = Graph::new();
     let shape = |n: u64, w: u64| dims(&[batch, heads, n, w]);
     let q = input(&mut g, "q", Scalar::F32, &shape(rows, width), false);
@@ -298,7 +298,7 @@ fn attend(seed: u64, [batch, heads, rows, keys, width, out]: [u64; 6], hidden: f
     let y = g.add(Op::Unary(UnaryOp::Tanh), &[y]).unwrap();
     g.output("y", y);
     let n = batch * heads;
-    let (qv, kv, vv) = (r.floats(n * rows * width), r.floats(n * keys * width), r.floats(n * keys * out));
+    let (qv, kv, vv) = (r.singles(n * rows * width), r.singles(n * keys * width), r.singles(n * keys * out));
     // What comes later is hidden.
     let later = |at: u64| if at % keys > at / keys { hidden } else { 0.0 };
     let masks: Vec<f32> = (0..rows * keys).map(later).collect();
@@ -347,13 +347,13 @@ fn scores_that_are_used_twice_are_stored() {
 #[test]
 fn products_of_more_rows_than_the_cache_holds() {
     let (m, k, n) = (900u64, 1024u64, 40u64);
-    let mut r = Random(5);
+    let mut r = Rng::new(5);
     let mut g = Graph::new();
     let a = input(&mut g, "a", Scalar::F32, &dims(&[m, k]), false);
     let b = input(&mut g, "b", Scalar::F32, &dims(&[k, n]), true);
     let y = g.add(Op::MatMul, &[a, b]).unwrap();
     g.output("y", y);
-    let (av, bv) = (r.floats(m * k), r.floats(k * n));
+    let (av, bv) = (r.singles(m * k), r.singles(k * n));
     let expected = matmul_reference(&av, &bv, m as usize, k as usize, n as usize);
     let backend = quearn_backends::default_backend();
     let mut program = Program::new(&g, &*backend, &[("a", bytes(&av)), ("b", bytes(&bv))], &[]);

@@ -104,12 +104,12 @@ fn random_networks_are_compiled() {
 struct Maker {
     g: Graph,
     inputs: Inputs,
-    r: Random,
+    r: Rng,
 }
 
 impl Maker {
     fn new(seed: u64) -> Maker {
-        Maker { g: Graph::new(), inputs: Inputs::default(), r: Random(seed) }
+        Maker { g: Graph::new(), inputs: Inputs::default(), r: Rng::new(seed) }
     }
 
     fn tensor(&mut self, scalar: Scalar, shape: &[Dim], named: u64, weight: bool) -> Node {
@@ -123,7 +123,7 @@ impl Maker {
             }
             s if s.is_float() => {
                 let rounded = |x: f32| Literal::float(s, f64::from(x) * 3.0).unwrap().as_float().unwrap();
-                EvalTensor::floats(s, &extents, (0..n).map(|_| rounded(self.r.float())).collect())
+                EvalTensor::floats(s, &extents, (0..n).map(|_| rounded(self.r.single())).collect())
             }
             Scalar::U8 => EvalTensor::ints(scalar, &extents, (0..n).map(|_| i128::from(self.r.int(0, 11)))),
             s => EvalTensor::ints(s, &extents, (0..n).map(|_| i128::from(self.r.int(0, 22)) - 11)),

@@ -1,10 +1,13 @@
 //! Tensor programs over the rows of tables, and results by columns, against the naive evaluator.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use quearn::data::Table;
 use quearn::eval::{EvalTable, EvalTensor, EvalValue, Inputs, evaluate};
 use quearn::prelude::*;
 use quearn_stage::graph::Dim;
+use session_harness::backends;
 use std::sync::Arc;
 
 const COLUMNS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -25,14 +28,6 @@ fn scan(s: &Stage) -> Rep<'_, quearn_stage::rep::Table> {
         "facts",
         COLUMNS.map(|name| Field::new(name, Scalar::F64)).into_iter().chain([Field::new("key", Scalar::I32)]),
     )
-}
-
-fn backends() -> Vec<BackendKind> {
-    let mut kinds = vec![BackendKind::Interp];
-    if cfg!(any(feature = "llvm", feature = "llvm19")) {
-        kinds.push(BackendKind::Llvm);
-    }
-    kinds
 }
 
 /// Evaluates a program, runs it on every backend, and compares the tensors and columns that it gives.

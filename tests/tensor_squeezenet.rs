@@ -21,7 +21,7 @@ const FIRES: [[u64; 3]; 8] = [
 struct Net {
     g: Graph,
     weights: Vec<(String, Vec<f32>)>,
-    r: Random,
+    r: Rng,
 }
 
 impl Net {
@@ -29,11 +29,11 @@ impl Net {
         let name = format!("w{}", self.weights.len());
         let w = input(&mut self.g, &name, Scalar::F32, &dims(&[o, i, k, k]), true);
         let scale = (2.0 / (i * k * k) as f32).sqrt() * 1.7;
-        let values = self.r.floats(o * i * k * k).iter().map(|v| v * scale).collect();
+        let values = self.r.singles(o * i * k * k).iter().map(|v| v * scale).collect();
         self.weights.push((name, values));
         let name = format!("w{}", self.weights.len());
         let bias = input(&mut self.g, &name, Scalar::F32, &dims(&[o]), true);
-        let values = self.r.floats(o).iter().map(|v| v * 0.1).collect();
+        let values = self.r.singles(o).iter().map(|v| v * 0.1).collect();
         self.weights.push((name, values));
         let y = self.g.add(Op::Conv2d(conv), &[x, w, bias]).unwrap();
         self.g.add(Op::Unary(UnaryOp::Relu), &[y]).unwrap()
@@ -45,7 +45,7 @@ impl Net {
     }
 
     fn new(batch: Dim, size: u64) -> Net {
-        let mut net = Net { g: Graph::new(), weights: vec![], r: Random(1) };
+        let mut net = Net { g: Graph::new(), weights: vec![], r: Rng::new(1) };
         let shape = [batch, Dim::Const(3), Dim::Const(size), Dim::Const(size)];
         let image = input(&mut net.g, "image", Scalar::F32, &shape, false);
         let mut x = net.conv(image, [3, 64, 3], Conv2d { stride: [2, 2], ..Conv2d::default() });
@@ -141,7 +141,7 @@ fn check(what: &str, found: &[f32], expected: &[f32]) {
 #[test]
 fn small_images_on_every_backend() {
     let net = Net::new(Dim::Named("batch".into()), 33);
-    let images = Random(2).floats(2 * 3 * 33 * 33);
+    let images = Rng::new(2).singles(2 * 3 * 33 * 33);
     let expected = images.chunks(3 * 33 * 33).flat_map(|i| plain(&net, i, 33)).collect::<Vec<_>>();
     on_all(&net.g, &net.tensors(&images), &[("batch", 2)], |backend, out| {
         check(backend, &numbers::<f32>(&out[0]), &expected);
@@ -152,7 +152,7 @@ fn small_images_on_every_backend() {
 #[test]
 fn a_usual_image_on_one_worker_and_on_two() {
     let net = Net::new(Dim::Const(1), 224);
-    let image = Random(3).floats(3 * 224 * 224);
+    let image = Rng::new(3).singles(3 * 224 * 224);
     let expected = plain(&net, &image, 224);
     let mut program = Program::new(&net.g, &quearn_backends::llvm::Llvm::new(), &net.tensors(&image), &[]);
     let one = program.try_run(1).unwrap();
@@ -166,7 +166,7 @@ fn a_usual_image_on_one_worker_and_on_two() {
 #[test]
 fn many_images_go_to_workers_of_their_own() {
     let net = Net::new(Dim::Named("batch".into()), 35);
-    let images = Random(4).floats(9 * 3 * 35 * 35);
+    let images = Rng::new(4).singles(9 * 3 * 35 * 35);
     let expected = images.chunks(3 * 35 * 35).flat_map(|i| plain(&net, i, 35)).collect::<Vec<_>>();
     let llvm = quearn_backends::llvm::Llvm::new();
     let mut program = Program::new(&net.g, &llvm, &net.tensors(&images), &[("batch", 9)]);

@@ -90,9 +90,9 @@ fn a_linear_model_over_columns() {
     let y = rows.g.add(Op::MatMul, &[x, w]).unwrap();
     let y = rows.g.add(Op::Unary(UnaryOp::Sigmoid), &[y]).unwrap();
     for n in [0u64, 1, 13, 100, 700] {
-        let mut r = Random(n);
-        let [a, b, c] = [0, 1, 2].map(|_| r.floats(n));
-        let (mean, w) = (r.floats(3), r.floats(6));
+        let mut r = Rng::new(n);
+        let [a, b, c] = [0, 1, 2].map(|_| r.singles(n));
+        let (mean, w) = (r.singles(3), r.singles(6));
         let expected: Vec<f32> = (0..n as usize)
             .flat_map(|i| {
                 let row = [a[i] - mean[0], b[i] - mean[1], c[i] - mean[2]];
@@ -116,8 +116,8 @@ fn a_network_on_gathered_pictures() {
     let y = rows.g.add(Op::Conv2d(Conv2d { padding: [1, 1], ..Conv2d::default() }), &[x, w]).unwrap();
     let y = rows.g.add(Op::Reduce { op: ReduceOp::Mean, axes: vec![2, 3], keep: false }, &[y]).unwrap();
     let class = rows.g.add(Op::ArgMax { axis: 1 }, &[y]).unwrap();
-    let mut r = Random(1);
-    let (pixels, weights) = (r.floats(5 * 2 * 36), r.floats(4 * 2 * 9));
+    let mut r = Rng::new(1);
+    let (pixels, weights) = (r.singles(5 * 2 * 36), r.singles(4 * 2 * 9));
     let ids: Vec<i32> = (0..23).map(|i| i * 3 % 5).collect();
     let expected: Vec<i64> = ids
         .iter()
@@ -160,7 +160,7 @@ fn steps_for_each_row() {
     let region = Region { params: vec![sum, slice], results: vec![next, next] };
     let steps = Op::Steps(Steps { region, count: 2, carried: 1, axis: 1, back: false });
     let steps = rows.g.add(steps, &[a, x]).unwrap();
-    let data: Vec<Vec<f32>> = (0..2).map(|i| Random(i).floats(1000)).collect();
+    let data: Vec<Vec<f32>> = (0..2).map(|i| Rng::new(i).singles(1000)).collect();
     let bound = [("a", bytes(&data[0])), ("b", bytes(&data[1]))];
     let once: Vec<f32> = data[0].iter().map(|a| a * a + a).collect();
     let twice: Vec<f32> = once.iter().zip(&data[1]).map(|(x, b)| x * b + x).collect();

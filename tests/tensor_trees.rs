@@ -8,14 +8,14 @@ use quearn_stage::graph::*;
 use tensor_harness::*;
 
 /// A random tree: at most `leaves` leaves, and `depth` splits on any way.
-fn tree(r: &mut Random, features: u64, leaves: u64, depth: u64, nan_left: bool) -> Tree {
-    fn grow(r: &mut Random, shape: (u64, u64), features: u64, nan_left: bool, writer: &mut TreeWriter) {
+fn tree(r: &mut Rng, features: u64, leaves: u64, depth: u64, nan_left: bool) -> Tree {
+    fn grow(r: &mut Rng, shape: (u64, u64), features: u64, nan_left: bool, writer: &mut TreeWriter) {
         let (leaves, depth) = shape;
         if leaves < 2 || depth == 0 || r.int(0, 19) == 0 {
-            return writer.push(Step::Leaf(r.float()));
+            return writer.push(Step::Leaf(r.single()));
         }
         // Limits on a grid of which the data are, too, so that many are met exactly.
-        let split = Split::new(r.int(0, features - 1) as u32, (r.float() * 8.0).round() / 8.0);
+        let split = Split::new(r.int(0, features - 1) as u32, (r.single() * 8.0).round() / 8.0);
         writer.push(Step::Split(Split { nan_left: nan_left && r.int(0, 1) == 0, ..split }));
         let left = r.int(1, leaves - 1);
         grow(r, (left, depth - 1), features, nan_left, writer);
@@ -26,8 +26,8 @@ fn tree(r: &mut Random, features: u64, leaves: u64, depth: u64, nan_left: bool) 
     writer.finish(0).unwrap()
 }
 
-fn forest(r: &mut Random, features: u64, outputs: u32, trees: u64, shape: (u64, u64), nan_left: bool) -> Forest {
-    let base: Vec<f32> = (0..outputs).map(|_| r.float()).collect();
+fn forest(r: &mut Rng, features: u64, outputs: u32, trees: u64, shape: (u64, u64), nan_left: bool) -> Forest {
+    let base: Vec<f32> = (0..outputs).map(|_| r.single()).collect();
     (0..trees).fold(Forest::new(features as u32, base), |forest, _| {
         let mut tree = tree(r, features, shape.0, shape.1, nan_left);
         tree.output = r.int(0, u64::from(outputs) - 1) as u32;
@@ -35,12 +35,12 @@ fn forest(r: &mut Random, features: u64, outputs: u32, trees: u64, shape: (u64, 
     })
 }
 
-fn data(r: &mut Random, n: u64) -> Vec<f32> {
-    let value = |r: &mut Random| match r.int(0, 30) {
+fn data(r: &mut Rng, n: u64) -> Vec<f32> {
+    let value = |r: &mut Rng| match r.int(0, 30) {
         0 => f32::NAN,
         1 => f32::INFINITY,
         2 => -0.0,
-        _ => (r.float() * 8.0).round() / 8.0,
+        _ => (r.single() * 8.0).round() / 8.0,
     };
     (0..n).map(|_| value(r)).collect()
 }
@@ -80,7 +80,7 @@ fn all_forms_give_the_same_bits() {
     let mut seen = vec![];
     for (i, (trees, shape)) in SHAPES.into_iter().enumerate() {
         for nan_left in [false, true] {
-            let mut r = Random(i as u64 * 2 + u64::from(nan_left));
+            let mut r = Rng::new(i as u64 * 2 + u64::from(nan_left));
             let (features, outputs) = (r.int(1, 9), r.int(1, 3) as u32);
             let forest = forest(&mut r, features, outputs, trees, shape, nan_left);
             seen.push(Form::choose(&forest, Target::host().lanes().into()).0);
@@ -103,7 +103,7 @@ fn no_trees_leave_the_base() {
 /// More features than fit one block of four vectors, and few of them asked for.
 #[test]
 fn many_features() {
-    let mut r = Random(5);
+    let mut r = Rng::new(5);
     let forest = forest(&mut r, 1500, 1, 12, (80, 9), false);
     let x = data(&mut r, 1500 * 21);
     check("many features", &forest, 21, &x);

@@ -1,9 +1,12 @@
 //! Three libraries that know nothing of one another, a user's function for each step: together they become the program
 //! that somebody who knew all three would have written, loop by loop and byte by byte.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 use quearn::prelude::*;
+use session_harness::backends;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -162,13 +165,6 @@ fn session(backend: BackendKind) -> Session {
         session.bind(name, StoredTensor::from_vec(values.collect(), shape).unwrap());
     }
     session
-}
-
-fn backends() -> Vec<BackendKind> {
-    match cfg!(any(feature = "llvm", feature = "llvm19")) {
-        true => vec![BackendKind::Interp, BackendKind::Llvm],
-        false => vec![BackendKind::Interp],
-    }
 }
 
 /// The names of nodes in a text, `v` and a number, with what stands before each; and what stands behind the last.

@@ -77,9 +77,14 @@ impl TreeLstm {
             let shape = inputs.get(name).map_or(vec![], |tensor| tensor.shape().to_vec());
             s.input::<I64>(name, shape)
         };
-        let count = (0..).take_while(|level| inputs.contains_key(&left(*level))).count();
+        self.named(s, (0..).take_while(|level| inputs.contains_key(&left(*level))).count(), input)
+    }
+
+    /// As [`TreeLstm::logits`], of what `input` gives for the names of a [`plan`] with so many levels above the leaves.
+    #[track_caller]
+    pub fn named<'s>(&self, s: &'s Stage, levels: usize, input: impl Fn(&str) -> Rep<'s, Marker<I64>>) -> Values<'s> {
         let levels: Vec<_> =
-            (0..count).map(|level| Level { left: input(&left(level)), right: input(&right(level)) }).collect();
+            (0..levels).map(|level| Level { left: input(&left(level)), right: input(&right(level)) }).collect();
         self.logits(s, input(WORDS), &levels, input(ROOTS))
     }
 }
@@ -148,6 +153,34 @@ impl Trees {
     }
 }
 
+impl Trees {
+    /// How many trees there are.
+    pub fn len(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Trees that lie as they should, in parts of `count`, of which the last may have less.
+    pub(crate) fn chunks(&self, count: usize) -> impl Iterator<Item = Trees> {
+        let part = move |first: usize| {
+            let offsets = &self.offsets[first..=self.len().min(first + count)];
+            let nodes = offsets[0] as usize..offsets[offsets.len() - 1] as usize;
+            let of = |values: &[i32]| values[nodes.clone()].to_vec();
+            Trees {
+                offsets: offsets.iter().map(|at| at - offsets[0]).collect(),
+                left: of(&self.left),
+                right: of(&self.right),
+                word: of(&self.word),
+            }
+        };
+        (0..self.len()).step_by(count.max(1)).map(part)
+    }
+}
+
 /// How far the streams of seeded trees have been read.
 struct Grower {
     split: random::Stream,
@@ -177,56 +210,108 @@ impl Grower {
 }
 
 /// The inputs of the program for trees: leaves come first, then the nodes above them, level by level.
+///
+/// # Errors
+/// The trees are none.
 pub fn plan(trees: &Trees) -> Result<Tensors> {
-    let wrong = |message: String| Error::wrong("trees", message);
-    let count = trees.left.len();
-    if trees.right.len() != count || trees.word.len() != count {
-        return Err(wrong("left, right and word must have as many elements".into()));
-    }
-    // Nodes by level, and the level of each.
-    let mut heights: Vec<usize> = vec![];
-    let mut children: Vec<[usize; 2]> = vec![];
-    let mut roots = vec![];
-    for tree in trees.offsets.windows(2) {
-        let (first, end) = (heights.len(), tree[1]);
-        if tree[0] != first as i32 || end <= tree[0] || end as usize > count {
-            return Err(wrong(format!("no tree can lie at {tree:?}")));
+    Planned::of(trees)?.inputs(&extents(trees)?)
+}
+
+/// As [`plan`], with levels of these extents, so that one program serves trees of many shapes: what is behind the nodes of a
+/// level stands on the first leaf, and no root stands on it.
+///
+/// # Errors
+/// The trees are none, or have more levels, or more nodes in one.
+pub fn padded(trees: &Trees, extents: &[usize]) -> Result<Tensors> {
+    Planned::of(trees)?.inputs(extents)
+}
+
+/// How many nodes each level has, leaves first.
+///
+/// # Errors
+/// The trees are none.
+pub fn extents(trees: &Trees) -> Result<Vec<usize>> {
+    Ok(Planned::of(trees)?.levels.iter().map(Vec::len).collect())
+}
+
+/// The nodes of trees by level.
+struct Planned<'t> {
+    trees: &'t Trees,
+    /// The children of each node; of a leaf they mean nothing.
+    children: Vec<[usize; 2]>,
+    levels: Vec<Vec<usize>>,
+    roots: Vec<usize>,
+}
+
+impl Planned<'_> {
+    fn of(trees: &Trees) -> Result<Planned<'_>> {
+        let count = trees.left.len();
+        if trees.right.len() != count || trees.word.len() != count {
+            return Err(wrong("left, right and word must have as many elements".into()));
         }
-        for node in first..end as usize {
-            if trees.left[node] < 0 {
-                heights.push(0);
-                children.push([0; 2]);
-                continue;
+        let mut planned = Planned { trees, children: vec![], levels: vec![vec![]], roots: vec![] };
+        let mut heights: Vec<usize> = vec![];
+        for tree in trees.offsets.windows(2) {
+            let (first, end) = (heights.len(), tree[1]);
+            if tree[0] != first as i32 || end <= tree[0] || end as usize > count {
+                return Err(wrong(format!("no tree can lie at {tree:?}")));
             }
-            let child = |to: i32| usize::try_from(to).ok().map(|to| first + to).filter(|to| *to < node);
-            let (Some(l), Some(r)) = (child(trees.left[node]), child(trees.right[node])) else {
-                return Err(wrong(format!("node {node} does not come after its children")));
-            };
-            heights.push(1 + heights[l].max(heights[r]));
-            children.push([l, r]);
+            for node in first..end as usize {
+                let [left, right] = planned.node(first, node)?;
+                let height = if trees.left[node] < 0 { 0 } else { 1 + heights[left].max(heights[right]) };
+                heights.push(height);
+                planned.children.push([left, right]);
+                planned.levels.resize(planned.levels.len().max(height + 1), vec![]);
+                planned.levels[height].push(node);
+            }
+            planned.roots.push(end as usize - 1);
         }
-        roots.push(end as usize - 1);
+        Ok(planned)
     }
-    let mut order: Vec<usize> = (0..heights.len()).collect();
-    order.sort_by_key(|node| heights[*node]);
-    let mut places = vec![0i64; order.len()];
-    order.iter().enumerate().for_each(|(place, node)| places[*node] = place as i64);
-    let of = |nodes: &[usize], which: usize| nodes.iter().map(|n| places[children[*n][which]]).collect::<Vec<_>>();
-    let levels: Vec<&[usize]> = order.chunk_by(|a, b| heights[*a] == heights[*b]).collect();
-    let mut inputs = Tensors::new();
-    let mut insert = |name: String, values: Vec<i64>| -> Result<()> {
-        let shape = [values.len() as u64];
-        inputs.insert(name, Tensor::from_vec(values, &shape)?);
-        Ok(())
-    };
-    let leaves = levels.first().copied().unwrap_or_default();
-    insert(WORDS.to_owned(), leaves.iter().map(|n| trees.word[*n].into()).collect())?;
-    insert(ROOTS.to_owned(), roots.iter().map(|n| places[*n]).collect())?;
-    for (level, nodes) in levels.iter().skip(1).enumerate() {
-        insert(left(level), of(nodes, 0))?;
-        insert(right(level), of(nodes, 1))?;
+
+    /// The children of a node of the tree that begins at `first`.
+    fn node(&self, first: usize, node: usize) -> Result<[usize; 2]> {
+        if self.trees.left[node] < 0 {
+            return Ok([0; 2]);
+        }
+        let child = |to: i32| usize::try_from(to).ok().map(|to| first + to).filter(|to| *to < node);
+        match (child(self.trees.left[node]), child(self.trees.right[node])) {
+            (Some(left), Some(right)) => Ok([left, right]),
+            _ => Err(wrong(format!("node {node} does not come after its children"))),
+        }
     }
-    Ok(inputs)
+
+    fn inputs(&self, extents: &[usize]) -> Result<Tensors> {
+        let sizes: Vec<usize> = self.levels.iter().map(Vec::len).collect();
+        if sizes.len() > extents.len() || sizes.iter().zip(extents).any(|(size, extent)| size > extent) {
+            return Err(wrong(format!("levels of {sizes:?} nodes do not fit into {extents:?}")));
+        }
+        let mut places = vec![0i64; self.children.len()];
+        let mut first = 0;
+        for (level, extent) in self.levels.iter().zip(extents) {
+            level.iter().zip(first..).for_each(|(node, place)| places[*node] = place);
+            first += *extent as i64;
+        }
+        let mut inputs = Tensors::new();
+        let mut insert = |name: String, mut values: Vec<i64>, extent: usize| -> Result<()> {
+            values.resize(extent, 0);
+            inputs.insert(name, Tensor::from_vec(values, &[extent as u64])?);
+            Ok(())
+        };
+        insert(WORDS.to_owned(), self.levels[0].iter().map(|n| self.trees.word[*n].into()).collect(), extents[0])?;
+        insert(ROOTS.to_owned(), self.roots.iter().map(|n| places[*n]).collect(), self.roots.len())?;
+        for (level, &extent) in extents.iter().enumerate().skip(1) {
+            let nodes = self.levels.get(level).map_or(&[][..], Vec::as_slice);
+            let of = |which: usize| nodes.iter().map(|n| places[self.children[*n][which]]).collect();
+            insert(left(level - 1), of(0), extent)?;
+            insert(right(level - 1), of(1), extent)?;
+        }
+        Ok(inputs)
+    }
+}
+
+fn wrong(message: String) -> Error {
+    Error::wrong("trees", message)
 }
 
 #[cfg(test)]
@@ -251,6 +336,20 @@ mod tests {
     }
 
     #[test]
+    fn levels_can_have_room() {
+        let trees = trees(&[0, 5, 6], &[-1, -1, 0, -1, 2, -1], &[-1, -1, 1, -1, 3, -1]);
+        assert_eq!(extents(&trees).unwrap(), [4, 1, 1]);
+        let plan = padded(&trees, &[6, 2, 1, 1]).unwrap();
+        let values = |name: &str| plan[name].as_slice::<i64>().unwrap().to_vec();
+        assert_eq!(values("words"), [0, 1, 3, 5, 0, 0]);
+        assert_eq!([values("left.0"), values("right.0")], [[0, 0], [1, 0]]);
+        assert_eq!([values("left.1"), values("right.1"), values("left.2")], [[6], [2], [0]]);
+        assert_eq!(values("roots"), [8, 3]);
+        let small = padded(&trees, &[6, 0, 1]).unwrap_err().to_string();
+        assert_eq!(small, "trees: levels of [4, 1, 1] nodes do not fit into [6, 0, 1]");
+    }
+
+    #[test]
     fn trees_that_are_none_are_refused() {
         let problem = |trees: &Trees| plan(trees).unwrap_err().to_string();
         let loops = problem(&trees(&[0, 2], &[-1, 1], &[-1, 0]));
@@ -262,7 +361,10 @@ mod tests {
     #[test]
     fn seeded_trees_are_trees() {
         let trees = Trees::seeded("test", 20, 50);
-        assert_eq!(trees.offsets.len(), 21);
+        assert_eq!(trees.len(), 20);
+        let parts: Vec<Trees> = trees.chunks(8).collect();
+        assert_eq!(parts.iter().map(Trees::len).collect::<Vec<_>>(), [8, 8, 4]);
+        assert_eq!(plan(&parts[2]).unwrap()["roots"].shape(), [4]);
         assert_eq!(plan(&trees).unwrap()["roots"].shape(), [20]);
     }
 }

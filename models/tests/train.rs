@@ -57,6 +57,44 @@ fn killed_training_is_resumed_to_the_same_bits() {
     assert!(message.contains("it is of another network or optimiser"), "{message}");
 }
 
+/// Trains a model; gives what its report has under `name`.
+fn learned(arguments: &[&str], name: &str) -> f64 {
+    let root = tempfile::tempdir().unwrap();
+    let [curve, json] = ["curve.svg", "run.json"].map(|name| root.path().join(name));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quearn-models"));
+    command
+        .args(["train", "--threads", "2", "--model"])
+        .args(arguments)
+        .arg("--checkpoint")
+        .arg(root.path().join("kept"));
+    let output = command.arg("--curve").arg(&curve).arg("--json").arg(&json).output().expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    assert!(fs::read_to_string(&curve).unwrap().starts_with("<svg"));
+    assert!(!tensors(&root.path().join("kept")).is_empty());
+    let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    report[name].as_f64().unwrap_or_else(|| panic!("no {name}: {report}"))
+}
+
+#[test]
+fn trees_are_told_apart_by_a_rule_that_goes_up_them() {
+    let accuracy = learned(&["treelstm", "--epochs", "15"], "test_accuracy");
+    assert!(accuracy > 0.85, "{accuracy}");
+}
+
+#[test]
+fn transcripts_are_read_off_spectrograms() {
+    let errors = learned(&["deepspeech2", "--epochs", "7"], "token_error_rate");
+    assert!(errors < 0.25, "{errors}");
+}
+
+#[test]
+fn planted_values_are_found_in_the_result_of_a_query() {
+    for (model, most) in [("linear_regression", 0.02), ("logistic_regression", 0.03), ("k_means", 0.05)] {
+        let off = learned(&[model, "--epochs", "100", "--lr", "0.2"], "from_planted");
+        assert!(off < most, "{model}: {off}");
+    }
+}
+
 #[test]
 fn mistakes_are_reported() {
     let root = tempfile::tempdir().unwrap();
@@ -69,8 +107,12 @@ fn mistakes_are_reported() {
     assert!(fails(&["train"]).contains("scripts/digits makes this file"));
     let batch = fails(&["train", "--data", "seeded", "--batch", "5000"]);
     assert!(batch.contains("5000 rows of 1440"), "{batch}");
+    let batch = fails(&["train", "--model", "k_means", "--batch", "5"]);
+    assert!(batch.contains("k_means takes all rows in each step"), "{batch}");
     let model = fails(&["train", "--data", "seeded", "--model", "lstm_lm"]);
-    assert!(model.contains("lstm_lm takes no digits; these do: lenet, mlp"), "{model}");
+    assert!(model.contains("invalid value 'lstm_lm'") && model.contains("deepspeech2"), "{model}");
+    let data = fails(&["train", "--data", "digits", "--model", "treelstm"]);
+    assert!(data.contains("treelstm takes no digits, only seeded data"), "{data}");
     let bench = fails(&["train-bench", "--data", root.path().to_str().unwrap()]);
     assert!(bench.contains("lenet.losses.json"), "{bench}");
 }

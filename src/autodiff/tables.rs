@@ -125,12 +125,27 @@ impl Walk<'_, '_> {
             return Ok(adjoint);
         }
         let row = self.e.node(Op::Column(name_in(leaf.scope, ROW)), &[leaf.table])?;
-        if self.e.nullable(row) {
-            return Err(Error::no_rule(self.e.graph, leaf.table, "a gradient by a column of its right side"));
-        }
+        let (row, adjoint) =
+            if self.e.nullable(row) { self.partners(leaf.table, row, adjoint)? } else { (row, adjoint) };
         let zero = self.e.number_like(wrt, 0.0)?;
         let zeros = self.e.full(zero, wrt)?;
         self.e.node(Op::ScatterAdd, &[zeros, row, adjoint])
+    }
+
+    /// Numbers of rows, and adjoints, without those of rows that a left join has found no partner for.
+    fn partners(&mut self, table: Node, row: Node, adjoint: Node) -> Result<(Node, Node), Error> {
+        let names = ["row", ADJOINT].map(str::to_owned);
+        let both = self.e.node(Op::Project { names: names.to_vec() }, &[table, row, adjoint])?;
+        let row = self.e.node(Op::Column(names[0].clone()), &[both])?;
+        let alone = self.e.unary(UnaryOp::IsNull, row)?;
+        let found = self.e.unary(UnaryOp::Not, alone)?;
+        let found = self.e.node(Op::Filter, &[both, found])?;
+        let [row, adjoint] = [
+            self.e.node(Op::Column(names[0].clone()), &[found])?,
+            self.e.node(Op::Column(names[1].clone()), &[found])?,
+        ];
+        let none = self.e.node(Op::Const(Literal::i64(0)), &[])?;
+        Ok((self.e.binary(BinaryOp::Coalesce, row, none)?, adjoint))
     }
 
     /// Hands the adjoint of a column of groups on to what was aggregated.

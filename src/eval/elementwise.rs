@@ -1,7 +1,7 @@
 //! Elementwise operations on tensors: broadcasting, and one datum after the other.
 
 use super::scalar::Outcome;
-use super::text::{Pattern, substring};
+use super::text::{Pattern, clean, hash, substring};
 use super::value::{Datum, EvalTensor};
 use super::{cast, scalar};
 use quearn_stage::graph::{Elem, Op, Scalar, philox};
@@ -24,6 +24,8 @@ pub fn evaluate(op: &Op, operands: &[&EvalTensor], to: Elem) -> EvalTensor {
         Op::Substring { start, len } => {
             map(operands, to, |d| on_text(&d[0], |text| Datum::str(substring(text, *start, *len))))
         }
+        Op::Clean(how) => map(operands, to, |d| on_text(&d[0], |text| Datum::str(clean(text, *how)))),
+        Op::Hash => map(operands, to, |d| on_text(&d[0], |text| Datum::Int(hash(text).into()))),
         Op::Random(scalar) => map(operands, to, |d| random(d, *scalar)),
         other => unreachable!("{} is not elementwise", other.name()),
     }

@@ -1,4 +1,6 @@
-//! LIKE and SUBSTRING.
+//! LIKE, SUBSTRING, cleaning, hashing.
+
+use quearn_stage::graph::Clean;
 
 /// One step of a LIKE pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +52,30 @@ fn advance(step: Step, text: &[char], reach: &[bool]) -> Vec<bool> {
         Step::One => (0..reach.len()).map(|i| i > 0 && reach[i - 1]).collect(),
         Step::Char(c) => (0..reach.len()).map(|i| i > 0 && reach[i - 1] && text[i - 1] == c).collect(),
     }
+}
+
+/// A text without what is not wanted.
+pub fn clean(text: &str, how: Clean) -> String {
+    let mut text = text.to_owned();
+    if how.lower {
+        text = text.to_ascii_lowercase();
+    }
+    if how.punctuation {
+        text.retain(|c| !c.is_ascii_punctuation());
+    }
+    if how.spaces {
+        let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
+        text = text.split(is_space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    }
+    text
+}
+
+/// FNV-1a in 64 bits, without the highest bit.
+pub fn hash(text: &str) -> i64 {
+    let hash = text
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
+    (hash & (u64::MAX >> 1)) as i64
 }
 
 /// `len` characters from the 1-based position `start`.

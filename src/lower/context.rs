@@ -8,14 +8,14 @@ use super::moves::{self, Count, Move, MoveKind};
 use super::once::{Memo, Requests};
 use super::parameter::{Parameter, Parameters};
 use super::relational::aggregate::group_join::GroupJoin;
-use super::relational::dictionary::Table as DictTable;
+use super::relational::dictionary::{CleanDict, Table as DictTable};
 use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
 use crate::data::Catalog;
 pub use crate::data::{Fact, Form};
 use crate::estimate::Estimator;
-use quearn_stage::graph::{AggregateOp, Dim, Graph, Node, Op};
+use quearn_stage::graph::{AggregateOp, Clean, Dim, Graph, Node, Op};
 use quearn_stage::low::{Builder, FuncId, ModuleBuilder, Ty, V};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -90,6 +90,10 @@ pub struct Cx<'g> {
     pub(super) needed: Needed,
     /// Expressions tabulated over a dictionary.
     pub(super) tabulated: Memo<Node, DictTable>,
+    /// Dictionaries without what is not wanted.
+    pub(super) cleaned: Memo<(u32, Clean), CleanDict>,
+    /// Where workers write texts that expressions make; of the function that prepares, and of the main function.
+    pub(super) rooms: Memo<bool, Slot>,
     /// Text constants: their place in the frame.
     pub(super) texts: Memo<String, i64>,
     /// Pipeline breakers that were lowered.
@@ -134,6 +138,8 @@ impl<'g> Cx<'g> {
             readers: readers(graph),
             needed: Needed::of(graph),
             tabulated: Memo::default(),
+            cleaned: Memo::default(),
+            rooms: Memo::default(),
             texts: Memo::default(),
             materialised: Memo::default(),
             singles: Memo::default(),

@@ -42,7 +42,7 @@ fn is_relational(op: &Op) -> bool {
     use Op::*;
     let scalar = matches!(op, Const(_) | Unary(_) | Binary(_) | Compare(_) | Select | Cast(_) | Like(_) | If);
     let table = matches!(op, Scan { .. } | Filter | Project { .. } | Product | Join { .. } | Aggregate { .. });
-    scalar || table || matches!(op, Substring { .. } | Sort(_) | Limit { .. } | Column(_) | Single)
+    scalar || table || matches!(op, Substring { .. } | Clean(_) | Hash | Sort(_) | Limit { .. } | Column(_) | Single)
 }
 
 fn column_type(graph: &Graph, node: Node) -> Option<Scalar> {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 /// Does the operation work on one element at a time, with broadcasting?
 pub fn is_elementwise(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_))
-        || matches!(op, Op::Like(_) | Op::Substring { .. } | Op::If)
+        || matches!(op, Op::Like(_) | Op::Substring { .. } | Op::Clean(_) | Op::Hash | Op::If)
 }
 
 /// The parts of a predicate that all must be true.

@@ -6,6 +6,7 @@
 //! | `rebuild` | the only place where a change is applied |
 //! | `options` | a switch per rule, by name |
 //! | `report` | which rule fired how often; what went wrong |
+//! | `scatter_rows` | sums scattered over the rows of a table as joins, before the rules |
 //! | `narrow_weights` | what a user asks for that changes results |
 //! | `known` | what rules may know of the tables |
 //! | `rows` | an expression over the rows of one table as one over the rows of another |
@@ -39,6 +40,7 @@ mod rebuild;
 mod relational;
 mod report;
 mod rows;
+mod scatter_rows;
 mod tensor;
 mod users;
 
@@ -242,6 +244,12 @@ pub fn rewrite_for(
 ) -> Result<(Graph, RewriteReport), RewriteError> {
     let mut report = RewriteReport::default();
     let mut current = rebuild(graph, &Patch::new(graph)).map_err(|e| RewriteError::rule("rebuild", e))?;
+    // Not one of the rules: it makes new rows, and what they replace is still read.
+    let (scattered, sums) = scatter_rows::scatter_rows(&current).map_err(|e| RewriteError::rule("scatter_rows", e))?;
+    if sums > 0 {
+        current = scattered;
+        report.count("scatter_rows", sums);
+    }
     for round in 0..MAX_ROUNDS {
         let mut fired = 0;
         for rule in RULES.iter().filter(|rule| rule.required || options.is_on(rule.name)) {

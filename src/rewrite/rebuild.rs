@@ -4,7 +4,7 @@
 //! one in its attributes (`Reshape`, `Broadcast`, `Param`).
 
 use super::patch::Patch;
-use quearn_stage::graph::{Dim, Graph, GraphError, Node, Op, Region, Ty};
+use quearn_stage::graph::{Dim, Graph, GraphError, Node, Op, Ty};
 use std::collections::HashMap;
 
 /// The graph after the patch.
@@ -95,18 +95,10 @@ impl<'a> Rebuild<'a> {
         let (op, inputs) = self.parts(node);
         let new = |n: &Node| self.copied(*n).ok_or_else(|| wrong(op, format!("{n} depends on its own replacement")));
         let inputs = inputs.iter().map(new).collect::<Result<Vec<_>, _>>()?;
-        let op = match op {
-            Op::Reshape(dims) => Op::Reshape(dims.iter().map(|dim| self.dim(dim)).collect()),
-            Op::Broadcast(dims) => Op::Broadcast(dims.iter().map(|dim| self.dim(dim)).collect()),
-            Op::Param { region, index, ty } => Op::Param { region: *region, index: *index, ty: self.ty(ty) },
-            op => match op.region() {
-                Some(region) => op.with_region(Region {
-                    params: region.params.iter().map(new).collect::<Result<_, _>>()?,
-                    results: region.results.iter().map(new).collect::<Result<_, _>>()?,
-                }),
-                None => op.clone(),
-            },
-        };
+        for inner in op.region().into_iter().flat_map(|region| region.params.iter().chain(&region.results)) {
+            new(inner)?;
+        }
+        let op = op.moved(|n| self.copied(n).unwrap_or(n), |dim| self.dim(dim));
         let made = self.result.add(op, &inputs)?;
         self.done.insert(node, made);
         Ok(())
@@ -123,13 +115,7 @@ impl<'a> Rebuild<'a> {
     }
 
     fn ty(&self, ty: &Ty) -> Ty {
-        match ty {
-            Ty::Tensor { elem, shape } => {
-                Ty::Tensor { elem: *elem, shape: shape.iter().map(|dim| self.dim(dim)).collect() }
-            }
-            Ty::Table { fields, rows } => Ty::Table { fields: fields.clone(), rows: self.dim(rows) },
-            Ty::Tuple(items) => Ty::Tuple(items.iter().map(|item| self.ty(item)).collect()),
-        }
+        ty.moved(&|dim| self.dim(dim))
     }
 
     fn output(&mut self, name: &str, old: Node) -> Result<(), GraphError> {

@@ -68,9 +68,10 @@ impl RewriteReport {
         self.fired.get(name).copied().unwrap_or(0)
     }
 
-    /// The rules that fired, in their order, and how often.
+    /// The rules that fired, in their order, and how often; before them the pass `scatter_rows`.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
-        RULES.iter().map(|rule| (rule.name, self.fired(rule.name))).filter(|(_, count)| *count > 0)
+        let names = std::iter::once("scatter_rows").chain(RULES.iter().map(|rule| rule.name));
+        names.map(|name| (name, self.fired(name))).filter(|(_, count)| *count > 0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::maker::{Class, Col, Maker, Rel};
 use quearn_stage::graph::infer::binary_result;
-use quearn_stage::graph::{BinaryOp, CompareOp, Literal, Node, Op, Scalar, UnaryOp};
+use quearn_stage::graph::{BinaryOp, Clean, CompareOp, Literal, Node, Op, Scalar, UnaryOp};
 
 const PATTERNS: [&str; 7] = ["%", "a%", "%special%requests%", "_b%", "100\\%", "%\\_%", "abc"];
 
@@ -119,7 +119,13 @@ impl Maker {
     }
 
     fn int_expr(&mut self, rel: &Rel, depth: usize) -> Node {
-        match self.rng.below(12) {
+        match self.rng.below(13) {
+            12 => {
+                let text = self.expr(rel, Class::Str, depth, true);
+                let hash = self.add(Op::Hash, &[text]);
+                let buckets = self.add(Op::Const(Literal::i64(10)), &[]);
+                self.add(Op::Binary(BinaryOp::Rem), &[hash, buckets])
+            }
             0 => {
                 let op = *self.rng.pick(&[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Relu]);
                 let a = self.expr(rel, Class::Int, depth, true);
@@ -246,6 +252,11 @@ impl Maker {
 
     fn string_expr(&mut self, rel: &Rel, depth: usize) -> Node {
         let a = self.expr(rel, Class::Str, depth, true);
+        if self.rng.within(0, 2) == 0 {
+            let mut is_on = || self.rng.percent(50);
+            let how = Clean { lower: is_on(), punctuation: is_on(), spaces: is_on() };
+            return self.add(Op::Clean(how), &[a]);
+        }
         let (start, len) = (self.rng.within(1, 3) as u32, self.rng.within(0, 4) as u32);
         self.add(Op::Substring { start, len }, &[a])
     }

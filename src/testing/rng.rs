@@ -29,6 +29,31 @@ impl Rng {
         lo + self.below((hi - lo + 1) as usize) as i64
     }
 
+    /// A number of an inclusive range of natural numbers.
+    pub fn int(&mut self, lo: u64, hi: u64) -> u64 {
+        lo + self.bits() % (hi - lo + 1)
+    }
+
+    /// Uniform in -1..1.
+    pub fn float(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    /// So many numbers, uniform in -1..1.
+    pub fn floats(&mut self, count: usize) -> Vec<f64> {
+        (0..count).map(|_| self.float()).collect()
+    }
+
+    /// As [`Rng::float`] in single precision.
+    pub fn single(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// As [`Rng::floats`] in single precision.
+    pub fn singles(&mut self, count: u64) -> Vec<f32> {
+        (0..count).map(|_| self.single()).collect()
+    }
+
     /// True in that many of 100 cases.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent

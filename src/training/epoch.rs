@@ -73,13 +73,8 @@ impl Body<'_> {
         if self.made.contains_key(&node) {
             return Ok(());
         }
-        let op = self.graph.op(node);
-        let new = |nodes: &[Node]| nodes.iter().map(|node| self.made[node]).collect::<Vec<Node>>();
-        let op = match op.region() {
-            Some(region) => op.with_region(Region { params: new(&region.params), results: new(&region.results) }),
-            None => op.clone(),
-        };
-        let inputs = new(self.graph.inputs(node));
+        let op = self.graph.op(node).moved(|node| self.made[&node], Dim::clone);
+        let inputs: Vec<Node> = self.graph.inputs(node).iter().map(|node| self.made[node]).collect();
         let made = self.result.add(op, &inputs)?;
         self.made.insert(node, made);
         Ok(())

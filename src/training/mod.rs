@@ -12,6 +12,8 @@
 //! | [`history`] | losses and scores as tables and as a picture |
 //! | `checkpoint` | checkpoints as files |
 //! | `epoch` | several steps as one program |
+//! | `recompute` | activations within a budget: kept, or computed again |
+//! | `liveness` | how much is live at once |
 //! | `diagnosis` | where a loss that is not finite comes from |
 //!
 //! Invariant: what a step does follows from the state, the inputs and the seed; neither the number of threads nor a
@@ -23,17 +25,20 @@ mod diagnosis;
 pub mod draw;
 mod epoch;
 pub mod history;
+mod liveness;
 pub mod norm;
 pub mod optimizer;
 pub mod plan;
+mod recompute;
 pub mod schedule;
 pub mod trainer;
 
 pub use clip::Clip;
-pub use draw::{Draw, steps_in_epoch};
+pub use draw::{Draw, Last, steps_in_epoch};
 pub use history::History;
 pub use norm::batch_norm;
 pub use optimizer::{Adagrad, Adam, AdamW, Moment, Next, Optimizer, Parameter, RmsProp, Sgd, Slot};
 pub use plan::{Kept, Plan, Recipe};
+pub use recompute::Activations;
 pub use schedule::Schedule;
 pub use trainer::{Fit, Score, Step, Trainer, Watch};

@@ -3,6 +3,7 @@
 use super::clip::Clip;
 use super::epoch::repeated;
 use super::optimizer::{Moment, Optimizer, Parameter};
+use super::recompute::{Activations, Parts, within};
 use super::schedule::Schedule;
 use crate::autodiff::gradients;
 use crate::error::Result;
@@ -57,6 +58,9 @@ pub struct Plan {
     pub(super) graph: Graph,
     pub(super) kept: Vec<Kept>,
     pub(super) in_run: u64,
+    /// The step as it was written, in which nothing is computed again, and the ends of its parts.
+    whole: Option<(Graph, Parts)>,
+    activations: Option<Activations>,
 }
 
 impl Plan {
@@ -70,9 +74,12 @@ impl Plan {
     pub fn new<T: Float>(recipe: Recipe, loss: impl for<'s> FnOnce(&'s Stage) -> Rep<'s, Tensor<T>>) -> Result<Plan> {
         let s = Stage::for_training();
         let loss = loss(&s);
-        let mut plan = Plan { recipe, graph: Graph::default(), kept: vec![], in_run: 1 };
-        plan.write(&s, loss);
+        let mut plan =
+            Plan { recipe, graph: Graph::default(), kept: vec![], in_run: 1, whole: None, activations: None };
+        let last = plan.write(&s, loss);
+        let parts = loss.node().zip(last).map(|(loss, gradient)| Parts { loss, gradient: gradient.max(loss) });
         plan.graph = s.finish()?;
+        plan.whole = parts.map(|parts| (plan.graph.clone(), parts));
         plan.kept = kept(&plan.graph, &plan.kept);
         Ok(plan)
     }
@@ -89,6 +96,26 @@ impl Plan {
         Plan { in_run: count.max(1), ..self }
     }
 
+    /// The same with at most so many bytes of activations: of what the forward pass computes and the backward pass reads, some is
+    /// not kept but computed again, with the same numbers, so that the step takes less memory and more time. What is computed again
+    /// follows from an estimate of what is live at once, which [`Plan::activations`] tells; what walks over time, tables and
+    /// foreign functions make is kept always. Weights are updated as soon as their gradients are there, not after all gradients.
+    ///
+    /// # Errors
+    /// They cannot be that few: the message says how few they can be.
+    pub fn activations_within(mut self, bytes: u64) -> Result<Plan> {
+        let weights = self.weights().map(|kept| kept.name.as_str()).collect();
+        let Some((whole, parts)) = &self.whole else { return Ok(self) };
+        let (graph, activations) = within(whole, *parts, &weights, bytes)?;
+        (self.graph, self.activations) = (graph, Some(activations));
+        Ok(self)
+    }
+
+    /// What a step keeps of its activations; nothing if no budget was given.
+    pub fn activations(&self) -> Option<Activations> {
+        self.activations
+    }
+
     /// A step as a graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -102,8 +129,9 @@ impl Plan {
         }
     }
 
+    /// Writes what follows the loss; gives the last gradient.
     #[track_caller]
-    fn write<'s, T: Float>(&mut self, s: &'s Stage, loss: Rep<'s, Tensor<T>>) {
+    fn write<'s, T: Float>(&mut self, s: &'s Stage, loss: Rep<'s, Tensor<T>>) -> Option<Node> {
         let scalar = Vec::<u64>::new;
         let done = s.state::<I64>(STEP, scalar());
         let finite: Rep<'s, Tensor<Bool>> = loss.abs().lt(s.number::<T>(f64::INFINITY));
@@ -117,6 +145,7 @@ impl Plan {
         if let Some(clip) = self.recipe.clip {
             gradients = clip.apply(&gradients);
         }
+        let last = gradients.iter().filter_map(|gradient| gradient.node()).max();
         for ((name, &value), gradient) in names.iter().zip(&weights).zip(gradients) {
             let slots: Vec<_> =
                 self.slots(name).iter().map(|slot| s.state::<T>(slot.name.clone(), value.shape())).collect();
@@ -127,6 +156,7 @@ impl Plan {
         }
         self.kept.push(Kept { name: STEP.to_owned(), scalar: Scalar::I64, shape: vec![], initial: Some(0.0) });
         s.output(LOSS, loss.cast::<F64>());
+        last
     }
 
     /// What the optimiser keeps for a weight; shapes are filled in later.

@@ -105,6 +105,8 @@ fn scalar_op() -> impl Strategy<Value = Op> {
         scalar().prop_map(Op::Cast),
         name().prop_map(Op::Like),
         any::<(u32, u32)>().prop_map(|(start, len)| Op::Substring { start, len }),
+        any::<[bool; 3]>().prop_map(|[lower, punctuation, spaces]| Op::Clean(Clean { lower, punctuation, spaces })),
+        Just(Op::Hash),
     ]
 }
 

@@ -172,6 +172,8 @@ fn cast_and_text() {
         "[rows(v0)] i8? = scalar.cast v6 to i8",
         "[rows(v0)] bool? = scalar.like v2 \"a%\\\\_\"",
         "[rows(v0)] string? = scalar.substring v2 from 1 len 2",
+        "[rows(v0)] string? = scalar.clean v2 lower 1 punctuation 0 spaces 1",
+        "[rows(v0)] i64? = scalar.hash v2",
     ]);
     refuses(&[
         ("scalar.cast v2 to i64", "column \"b\" (string?) cannot be converted to i64"),
@@ -182,6 +184,8 @@ fn cast_and_text() {
         ("scalar.like v1 \"a\"", "column \"a\" must be a string, found [rows(v0)] i64"),
         ("scalar.like v2 \"a\\\\\"", "the pattern \"a\\\\\" ends in a lone escape"),
         ("scalar.substring v2 from 0 len 2", "positions count from 1, found 0"),
+        ("scalar.hash v1", "column \"a\" must be a string, found [rows(v0)] i64"),
+        ("scalar.clean v1 lower 0 punctuation 0 spaces 0", "column \"a\" must be a string, found [rows(v0)] i64"),
     ]);
 }
 

@@ -2,37 +2,15 @@
 
 #![allow(dead_code, reason = "each test file uses a part of the harness")]
 
+#[path = "../session_harness/mod.rs"]
+mod session_harness;
+
 use quearn::autodiff::gradients;
 use quearn::eval::{EvalTensor, Inputs, evaluate};
 use quearn::prelude::*;
+pub use quearn::testing::Rng;
 use quearn_stage::graph::Dim;
-
-/// A deterministic stream of numbers (SplitMix64).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in `lo..=hi`.
-    pub fn int(&mut self, lo: u64, hi: u64) -> u64 {
-        lo + self.bits() % (hi - lo + 1)
-    }
-
-    /// Uniform in -1..1.
-    pub fn float(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
-    pub fn floats(&mut self, n: usize) -> Vec<f64> {
-        (0..n).map(|_| self.float()).collect()
-    }
-}
+pub use session_harness::backends;
 
 pub type Floats<'s> = Rep<'s, Tensor<F64>>;
 
@@ -86,7 +64,7 @@ impl Check<'_> {
 
     /// Holds first derivatives (and second ones of smooth functions) of the weighted sum of all results against differences.
     pub fn run(self, function: impl for<'s> Fn(&'s Stage, &[Floats<'s>]) -> Floats<'s>) {
-        let mut random = Random(self.seed);
+        let mut random = Rng::new(self.seed);
         let [low, high] = self.range;
         let values: Vec<Vec<f64>> = self
             .shapes
@@ -201,14 +179,6 @@ pub fn near(what: &str, found: &EvalTensor, want: &EvalTensor) {
         let same = f == w || f.is_nan() && w.is_nan() || (f - w).abs() <= 1e-9 * (1.0 + w.abs());
         assert!(same, "{what}: element {i} is {f}, expected {w}");
     }
-}
-
-pub fn backends() -> Vec<BackendKind> {
-    let mut kinds = vec![BackendKind::Interp];
-    if cfg!(any(feature = "llvm", feature = "llvm19")) {
-        kinds.push(BackendKind::Llvm);
-    }
-    kinds
 }
 
 /// A sum of all elements in which each has a weight of its own.

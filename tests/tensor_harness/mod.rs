@@ -1,42 +1,16 @@
 //! Runs lowered tensor programs without a session: binds memory by hand, prepares, runs.
 
-#![allow(dead_code, reason = "each test file uses a part of the harness")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of the harness")]
 
 use quearn::lower::frame::Bind;
 use quearn::lower::relational::tensors::Operands;
 use quearn::lower::{Cx, Lowered, tensor};
+pub use quearn::testing::Rng;
 use quearn_backends::runtime::{Run, RunConfig, thread_pool};
 use quearn_backends::{Backend, Code, CompileOptions, abi};
 use quearn_stage::graph::{Dim, Elem, Graph, Node, Op, Scalar, Ty};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// A deterministic stream of numbers (SplitMix64).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in `lo..=hi`.
-    pub fn int(&mut self, lo: u64, hi: u64) -> u64 {
-        lo + self.bits() % (hi - lo + 1)
-    }
-
-    /// Uniform in -1..1.
-    pub fn float(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    pub fn floats(&mut self, n: u64) -> Vec<f32> {
-        (0..n).map(|_| self.float()).collect()
-    }
-}
 
 /// The bytes of a plain vector.
 pub fn bytes<T: Copy>(values: &[T]) -> Vec<u8> {

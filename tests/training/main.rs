@@ -3,6 +3,7 @@
 mod history;
 mod optimizers;
 mod random;
+mod recompute;
 mod schedules;
 mod state;
 mod trainer;

@@ -4,7 +4,7 @@ use super::{close, named, scalar, sessions, tensor};
 use arrow::array::{ArrayRef, Float32Array, RecordBatch};
 use quearn::prelude::*;
 use quearn::training::{
-    Adam, AdamW, Clip, Draw, Fit, Plan, Recipe, Schedule, Sgd, Trainer, batch_norm, norm::Running, steps_in_epoch,
+    Adam, AdamW, Clip, Draw, Fit, Last, Plan, Recipe, Schedule, Sgd, Trainer, batch_norm, norm::Running, steps_in_epoch,
 };
 use quearn::{Error, Tensors};
 use std::ops::ControlFlow;
@@ -41,7 +41,7 @@ fn loss(s: &Stage) -> Rep<'_, Tensor<F32>> {
 }
 
 fn recipe() -> Recipe {
-    let schedule = Schedule::Cosine { steps: 300, least: 1e-3 };
+    let schedule = Schedule::Cosine { steps: 350, least: 1e-3 };
     Recipe { schedule, clip: Some(Clip::Norm(5.0)), seed: 7, ..Recipe::new(Adam::default(), 0.05) }
 }
 
@@ -74,13 +74,13 @@ fn learns_and_keeps_a_history() {
     let session = session();
     let mut trainer = started(&session);
     fit(&mut trainer, 50, None);
-    assert_eq!(trainer.steps(), 300);
+    assert_eq!(trainer.steps(), 350);
     let steps = &trainer.history.steps;
     let mean =
         |part: &[quearn::training::history::Stepped]| part.iter().map(|s| s.loss).sum::<f64>() / part.len() as f64;
     assert!(mean(&steps[..5]) > 0.4 && mean(&steps[280..]) < 0.2, "{:?}", steps.last());
     assert_eq!(steps[0].rate, 0.05);
-    assert!(steps[299].rate < 2e-3);
+    assert!(steps[349].rate < 2e-3);
 
     // The history is a table that programs query.
     let mut session = self::session();
@@ -88,7 +88,7 @@ fn learns_and_keeps_a_history() {
     let fields = table.fields();
     session.add_table(table);
     let s = Stage::new();
-    s.output("late", s.scan("steps", fields).filter(|r| r.i64("step").gt(290)).group_by([]).agg(|_| [count("n")]));
+    s.output("late", s.scan("steps", fields).filter(|r| r.i64("step").gt(340)).group_by([]).agg(|_| [count("n")]));
     let outputs = session.run(&s.finish().unwrap()).unwrap();
     assert!(outputs.to_string().contains("10"), "{outputs}");
 }
@@ -99,9 +99,9 @@ fn several_steps_in_a_run() {
     for session in sessions() {
         let mut single = started(&session);
         fit(&mut single, 3, None);
-        let mut whole = Plan::new(recipe(), loss).unwrap().steps_in_run(6).start(&session, &weights()).unwrap();
+        let mut whole = Plan::new(recipe(), loss).unwrap().steps_in_run(7).start(&session, &weights()).unwrap();
         fit(&mut whole, 3, None);
-        assert_eq!(whole.steps(), 18);
+        assert_eq!(whole.steps(), 21);
         for (name, tensor) in single.weights().unwrap() {
             let other = whole.weights().unwrap();
             let floats =
@@ -110,7 +110,7 @@ fn several_steps_in_a_run() {
             close(&found, &expected, 1e-4);
         }
         let odd = Fit::new(1, 5);
-        assert!(whole.fit(&data(), odd).unwrap_err().to_string().contains("no whole number of runs of 6"));
+        assert!(whole.fit(&data(), odd).unwrap_err().to_string().contains("no whole number of runs of 7"));
     }
     let session = session();
     let plan = Plan::new(Recipe::new(Sgd::default(), 1.0), falling).unwrap().steps_in_run(4);
@@ -147,26 +147,55 @@ fn orders_follow_from_the_seed() {
         assert_eq!(*firsts, all[0].0);
         close(losses, &all[0].1, 1e-4);
     }
+}
 
+/// The rows of ten that a number of steps draw, on all sessions.
+fn drawn(batch: u64, last: Last, steps: usize) -> quearn::Result<Vec<i64>> {
     let s = Stage::for_training();
     let step = s.state::<I64>(STEP, Vec::<u64>::new());
     s.update(step, step + 1);
-    s.output("rows", Draw::new(&s, 10, 3).rows(s.iota(10)));
-    let session = self::session();
-    let program = session.compile(&s.finish().unwrap()).unwrap();
-    let mut state = program.state(&named([(STEP, scalar(0i64))])).unwrap();
-    let mut epochs: Vec<Vec<i64>> = vec![vec![]; 3];
-    for step in 0..9 {
-        let outputs = program.advance(&session, &mut state, &named([(SEED, scalar(1i64))])).unwrap();
-        epochs[step / 3].extend(outputs.tensor("rows").unwrap().as_slice::<i64>().unwrap());
+    s.output("rows", Draw::with(&s, 10, batch, last).rows(s.iota(10)));
+    let graph = s.finish()?;
+    let mut all = vec![];
+    for session in sessions() {
+        let program = session.compile(&graph)?;
+        let mut state = program.state(&named([(STEP, scalar(0i64))]))?;
+        let mut rows = vec![];
+        for _ in 0..steps {
+            let outputs = program.advance(&session, &mut state, &named([(SEED, scalar(1i64))]))?;
+            rows.extend(outputs.tensor("rows")?.as_slice::<i64>()?);
+        }
+        all.push(rows);
     }
-    for epoch in &mut epochs {
-        assert!(epoch.iter().all(|row| (0..10).contains(row)));
-        let order = epoch.clone();
-        epoch.sort_unstable();
-        epoch.dedup();
-        assert_eq!(epoch.len(), 9, "{order:?}");
+    assert!(all.iter().all(|rows| *rows == all[0]), "{all:?}");
+    Ok(all.remove(0))
+}
+
+/// Each part has `size` of ten rows, none twice, and is in another order than the others.
+fn orders(rows: &[i64], size: usize) {
+    for (i, part) in rows.chunks(size).enumerate() {
+        let mut sorted = part.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert!(sorted.len() == size && sorted.iter().all(|row| (0..10).contains(row)), "epoch {i}: {part:?}");
+        assert!(rows.chunks(size).skip(i + 1).all(|other| other != part), "epoch {i}: {rows:?}");
     }
+}
+
+#[test]
+fn rows_that_are_left_wait_for_the_next_epoch_or_are_dropped() {
+    orders(&drawn(3, Last::Drop, 9).unwrap(), 9);
+    for (batch, steps) in [(3, 10), (4, 5), (7, 10), (10, 3), (5, 6)] {
+        let carried = drawn(batch, Last::Carry, steps).unwrap();
+        orders(&carried, 10);
+        if 10 % batch == 0 {
+            assert_eq!(carried, drawn(batch, Last::Drop, steps).unwrap());
+        }
+    }
+    assert_eq!([Last::Carry, Last::Drop].map(|last| last.steps(10, 3)), [4, 3]);
+    assert_eq!([steps_in_epoch(10, 5), steps_in_epoch(10, 0), steps_in_epoch(0, 3)], [2, 0, 0]);
+    let error = drawn(11, Last::Carry, 1).unwrap_err().to_string();
+    assert!(error.contains("out of range"), "{error}");
 }
 
 #[test]
@@ -182,7 +211,7 @@ fn resumed_training_ends_in_the_same_bits() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     let mut second = started(&session);
     second.resume(folder.path()).unwrap();
-    assert_eq!(second.steps(), 18);
+    assert_eq!(second.steps(), 21);
     fit(&mut second, 6, None);
     assert_eq!(second.weights().unwrap(), whole.weights().unwrap());
     assert_eq!(second.history, whole.history);
@@ -230,7 +259,7 @@ fn bad_checkpoints() {
     assert!(fails(&mut trainer).contains("it is damaged"));
     std::fs::write(&text, good_text.replace("\"version\":1", "\"version\":2")).unwrap();
     assert!(fails(&mut trainer).contains("it has version 2, expected 1"));
-    std::fs::write(&text, good_text.replace("\"step\":6", "\"step\":5")).unwrap();
+    std::fs::write(&text, good_text.replace("\"step\":7", "\"step\":5")).unwrap();
     assert!(fails(&mut trainer).contains("it is not of step 5"));
 
     assert_eq!(trainer.weights().unwrap(), before);

@@ -1,7 +1,6 @@
 //! `pipelines ablation`: what each rewrite is worth to each pipeline, time and bytes with and without it, in turn.
 
-use super::machine::Machine;
-use super::pipelines::pipeline;
+use super::pipelines::{Timing, pipeline};
 use super::progress::Bars;
 use quearn::moved::MoveKind;
 use quearn::rewrite::RULES;
@@ -9,7 +8,6 @@ use quearn::{Level, Outputs, Program, Session};
 use quearn_models::Result;
 use quearn_models::pipelines::{PIPELINES, Pipeline, Results};
 use quearn_tpch::times::{elapsed_ms, median};
-use std::num::NonZeroUsize;
 use std::time::Instant;
 
 /// `pipelines ablation`.
@@ -18,14 +16,8 @@ pub struct Ablation {
     /// All of them if none is named.
     #[arg(value_parser = pipeline())]
     pipelines: Vec<&'static Pipeline>,
-    /// Scale: 1 for the sizes at which the peers are measured.
-    #[arg(long, default_value = "1", value_parser = super::scale)]
-    scale: f64,
     #[command(flatten)]
-    machine: Machine,
-    /// Timed runs of each program, after the first.
-    #[arg(long, default_value = "5")]
-    runs: NonZeroUsize,
+    timing: Timing,
 }
 
 /// A program with some rewrites, and the session that it runs in.
@@ -73,24 +65,24 @@ impl Ablation {
 
     fn rows(&self, pipeline: &'static Pipeline) -> Result<()> {
         let bars = Bars::new();
-        let data = pipeline.data(self.scale, &bars.steps())?;
+        let data = pipeline.data(self.timing.scale, &bars.steps())?;
         bars.clear();
         let session = |rule| -> Result<Session> {
-            let mut session = self.machine.session_without(rule)?;
+            let mut session = self.timing.machine.session_without(rule)?;
             data.clone().bind(&mut session);
             Ok(session)
         };
-        let graph = pipeline.graph(self.scale)?;
+        let graph = pipeline.graph(self.timing.scale)?;
         let base = session(None)?;
         let rewritten = base.explain(&graph, Level::Rewritten)?;
-        let mut with = Variant::new(base, pipeline, self.scale)?;
+        let mut with = Variant::new(base, pipeline, self.timing.scale)?;
         for rule in RULES.iter().filter(|rule| !rule.required) {
             let other = session(Some(rule.name))?;
             if other.explain(&graph, Level::Rewritten)? == rewritten {
                 continue;
             }
             // Without pruning, a program reads columns that are not loaded.
-            let mut without = match Variant::new(other, pipeline, self.scale) {
+            let mut without = match Variant::new(other, pipeline, self.timing.scale) {
                 Ok(without) => without,
                 Err(error) => {
                     super::print(format!("| {} | {} | – | {error} | | | |\n", pipeline.name, rule.name))?;
@@ -98,11 +90,12 @@ impl Ablation {
                 }
             };
             with.runs_ms.clear();
-            for _ in 0..self.runs.get() {
+            for _ in 0..self.timing.runs.get() {
                 with.run()?;
                 without.run()?;
             }
-            pipeline.check(&pipeline.answer(&Results::from(&without.outputs), self.scale)?, self.scale)?;
+            pipeline
+                .check(&pipeline.answer(&Results::from(&without.outputs), self.timing.scale)?, self.timing.scale)?;
             let (ours, theirs) = (with.median_ms(), without.median_ms());
             let (name, rule, times) = (pipeline.name, rule.name, theirs / ours);
             let [some, all] = [with.moved_mb(), without.moved_mb()];

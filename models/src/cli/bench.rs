@@ -1,13 +1,12 @@
 //! `bench`: times of a network.
 
 use super::machine::Machine;
-use super::measure::{Measured, Runs, measure_beside};
+use super::measure::{Measured, Runs, Timed, measure_beside};
 use super::network::{Case, Which};
 use super::unwritten;
 use quearn::{Program, Session};
 use quearn_models::check::Difference;
 use quearn_models::{Error, Result};
-use quearn_tpch::host;
 use quearn_tpch::times::{elapsed_ms, rounded};
 use serde::Serialize;
 use std::fs::OpenOptions;
@@ -56,7 +55,7 @@ impl Bench {
         if let Some(path) = &self.json {
             append(path, &report)?;
         }
-        match report.ok {
+        match report.timed.ok {
             true => Ok(()),
             false => Err(Error::Failed { failed: 1, all: 1 }),
         }
@@ -77,39 +76,24 @@ impl Bench {
     }
 }
 
-/// A measurement, with the names that the measurements of other engines have.
+/// A measurement.
 #[derive(Serialize)]
 struct Report {
-    kind: &'static str,
-    ok: bool,
-    engine: &'static str,
-    version: &'static str,
-    model: &'static str,
-    batch: u64,
-    threads: usize,
-    dtype: &'static str,
+    /// Loading is that of the weights, and compilation or loading of the program; in the first run weights are packed.
+    #[serde(flatten)]
+    timed: Timed,
     /// Is the program for any number of items?
     open_batch: bool,
-    runs: usize,
-    median_ms: f64,
-    min_ms: f64,
-    max_ms: f64,
     gflops_per_s: f64,
     flops: u64,
     max_abs_err: Option<f64>,
     max_rel_err: Option<f64>,
     rms_rel_err: Option<f64>,
-    /// Reading the weights, and compilation or loading.
-    load_s: f64,
-    compile_ms: f64,
     /// Loading the compiled program, where it was saved or loaded.
     program_load_ms: Option<f64>,
     /// Compilation or loading, and the first run.
     first_ms: f64,
-    /// The first run, in which weights are packed.
-    first_call_s: f64,
     p90_ms: f64,
-    peak_rss_mib: Option<u64>,
 }
 
 /// Times before the first run.
@@ -121,32 +105,27 @@ struct Times {
 }
 
 fn report(case: &Case, threads: usize, times: Times, measured: &Measured, off: Option<Difference>) -> Report {
-    Report {
-        kind: "inference",
+    let timed = Timed {
         ok: off.is_none_or(|off| off.max_rel <= case.kept.tolerance()),
-        engine: "quearn",
-        version: env!("CARGO_PKG_VERSION"),
-        model: case.network.name,
         batch: case.reference.batch,
         threads,
         dtype: case.kept.name(),
+        load_s: rounded((times.load_ms + measured.load_ms.unwrap_or(measured.compile_ms)) / 1e3),
+        compile_ms: rounded(measured.compile_ms),
+        first_call_s: rounded(measured.first_run_ms / 1e3),
+        ..Timed::of("inference", case.network.name, &measured.runs_ms)
+    };
+    Report {
+        timed,
         open_batch: case.is_open(),
-        runs: measured.runs_ms.len(),
-        median_ms: rounded(measured.median_ms()),
-        min_ms: rounded(measured.min_ms()),
-        max_ms: rounded(measured.max_ms()),
         gflops_per_s: rounded(case.flops() as f64 / measured.median_ms() / 1e6),
         flops: case.flops(),
         max_abs_err: off.map(|off| off.max_abs),
         max_rel_err: off.map(|off| off.max_rel),
         rms_rel_err: off.map(|off| off.rms_rel),
-        load_s: rounded((times.load_ms + measured.load_ms.unwrap_or(measured.compile_ms)) / 1e3),
-        compile_ms: rounded(measured.compile_ms),
         program_load_ms: times.program_load_ms.map(rounded),
         first_ms: rounded(measured.first_ms()),
-        first_call_s: rounded(measured.first_run_ms / 1e3),
         p90_ms: rounded(ninth_decile(&measured.runs_ms)),
-        peak_rss_mib: host::peak_rss_mb(),
     }
 }
 
@@ -158,12 +137,13 @@ fn ninth_decile(values: &[f64]) -> f64 {
 }
 
 fn line(report: &Report) -> String {
-    let batch = format!("{}{}", report.batch, if report.open_batch { " of any" } else { "" });
-    let Report { model, threads, median_ms, min_ms, max_ms, gflops_per_s, compile_ms, max_rel_err, .. } = report;
+    let batch = format!("{}{}", report.timed.batch, if report.open_batch { " of any" } else { "" });
+    let Report { gflops_per_s, max_rel_err, .. } = report;
+    let Timed { ok, model, threads, median_ms, min_ms, max_ms, compile_ms, .. } = &report.timed;
     let load = report.program_load_ms.map_or(String::new(), |ms| format!("load {ms:.1} ms  "));
-    let first_ms = report.first_call_s * 1e3;
+    let first_ms = report.timed.first_call_s * 1e3;
     let verdict = match max_rel_err {
-        Some(error) => format!("{}, relative error {error:.1e}", if report.ok { "as expected" } else { "WRONG" }),
+        Some(error) => format!("{}, relative error {error:.1e}", if *ok { "as expected" } else { "WRONG" }),
         None => "no reference".to_owned(),
     };
     format!(

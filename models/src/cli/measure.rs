@@ -3,7 +3,9 @@
 use quearn::{Outputs, Program, Session};
 use quearn_models::Result;
 use quearn_stage::graph::Graph;
-use quearn_tpch::times::{elapsed_ms, median};
+use quearn_tpch::host;
+use quearn_tpch::times::{elapsed_ms, median, rounded};
+use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
@@ -31,6 +33,67 @@ const MOST: usize = 500;
 const WARM_UP_S: f64 = 0.7;
 /// Least number of runs that are not counted.
 const WARM_UP: usize = 3;
+
+/// What measurements of networks tell, under the names that those of other engines have.
+#[derive(Serialize)]
+pub struct Timed {
+    /// What was done: `inference` or `training`.
+    pub kind: &'static str,
+    /// Are the results as expected?
+    pub ok: bool,
+    /// Quearn.
+    pub engine: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The network.
+    pub model: &'static str,
+    /// Items of a run.
+    pub batch: u64,
+    /// Threads of the session.
+    pub threads: usize,
+    /// Type of the weights.
+    pub dtype: &'static str,
+    /// How many runs were timed.
+    pub runs: usize,
+    /// The middle of the runs.
+    pub median_ms: f64,
+    /// The shortest of the runs.
+    pub min_ms: f64,
+    /// The longest of the runs.
+    pub max_ms: f64,
+    /// Seconds until the first run may begin, without compilation where that is shown apart.
+    pub load_s: f64,
+    /// Compilation.
+    pub compile_ms: f64,
+    /// Seconds of the first run.
+    pub first_call_s: f64,
+    /// The most memory that the process has had.
+    pub peak_rss_mib: Option<u64>,
+}
+
+impl Timed {
+    /// Of these runs; what else there is to tell is filled in by the caller.
+    pub fn of(kind: &'static str, model: &'static str, runs_ms: &[f64]) -> Timed {
+        Timed {
+            kind,
+            ok: true,
+            engine: "quearn",
+            version: env!("CARGO_PKG_VERSION"),
+            model,
+            batch: 0,
+            threads: 0,
+            dtype: "f32",
+            runs: runs_ms.len(),
+            median_ms: rounded(median(runs_ms).unwrap_or(f64::NAN)),
+            min_ms: rounded(runs_ms.iter().copied().fold(f64::INFINITY, f64::min)),
+            max_ms: rounded(runs_ms.iter().copied().fold(0.0, f64::max)),
+            load_s: 0.0,
+            compile_ms: 0.0,
+            first_call_s: 0.0,
+            peak_rss_mib: host::peak_rss_mb(),
+        }
+    }
+}
 
 /// What was measured, and what came out.
 pub struct Measured {
@@ -60,11 +123,6 @@ impl Measured {
     /// The shortest of the further runs.
     pub fn min_ms(&self) -> f64 {
         self.runs_ms.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    /// The longest of the further runs.
-    pub fn max_ms(&self) -> f64 {
-        self.runs_ms.iter().copied().fold(0.0, f64::max)
     }
 }
 

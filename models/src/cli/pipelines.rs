@@ -63,17 +63,25 @@ struct Check {
 struct Bench {
     #[arg(required = true, value_parser = pipeline())]
     pipelines: Vec<&'static Pipeline>,
-    /// Scale: 1 for the sizes at which the peers are measured.
-    #[arg(long, default_value = "1", value_parser = super::scale)]
-    scale: f64,
     #[command(flatten)]
-    machine: Machine,
-    /// Timed runs, after the first.
-    #[arg(long, default_value = "5")]
-    runs: NonZeroUsize,
+    timing: Timing,
     /// File for the measurements and answers, a line each.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// How pipelines are measured.
+#[derive(clap::Args)]
+pub struct Timing {
+    /// Scale: 1 for the sizes at which the peers are measured.
+    #[arg(long, default_value = "1", value_parser = super::scale)]
+    pub scale: f64,
+    /// The session.
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Timed runs of each program, after the first.
+    #[arg(long, default_value = "5")]
+    pub runs: NonZeroUsize,
 }
 
 #[derive(clap::Args)]
@@ -153,7 +161,7 @@ impl Bench {
     fn run(&self) -> Result<()> {
         let mut reports: Vec<Report> = vec![];
         for pipeline in &self.pipelines {
-            let report = Case::set_up(pipeline, self.scale, &self.machine)?.measure(self.runs)?;
+            let report = Case::set_up(pipeline, self.timing.scale, &self.timing.machine)?.measure(self.timing.runs)?;
             super::print(report.line())?;
             reports.push(report);
             if let Some(path) = &self.json {

@@ -2,19 +2,15 @@
 
 use super::machine::Machine;
 use super::{bench, print, unwritten};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
-use quearn::training::{
-    Adagrad, Adam, AdamW, Clip, Draw, Fit, Optimizer, Plan, Recipe, RmsProp, Schedule, Sgd, Step, Trainer,
-    steps_in_epoch,
-};
-use quearn::{Session, Tensors};
-use quearn_models::training::digits::{self, Digits};
-use quearn_models::training::{TASKS, Task, Whole, initial};
-use quearn_models::{Error, Result};
-use quearn_stage::graph::Graph;
-use quearn_stage::rep::{F32, I64, Rep, Stage, Tensor};
+use quearn::Tensors;
+use quearn::training::{Adagrad, Adam, AdamW, Clip, Fit, Optimizer, Recipe, RmsProp, Schedule, Sgd, Step, Trainer};
+use quearn_models::Result;
+use quearn_models::training::lesson::{Data, Lesson, Problem, Settings};
+use quearn_models::training::{LESSONS, TASKS, Task};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
@@ -26,24 +22,30 @@ pub fn task() -> impl TypedValueParser<Value = &'static Task> {
         .try_map(|name| Task::find(&name).ok_or("no network has this name"))
 }
 
+fn lesson() -> impl TypedValueParser<Value = &'static Lesson> {
+    let value = |lesson: &'static Lesson| PossibleValue::new(lesson.name).help(lesson.about);
+    PossibleValuesParser::new(LESSONS.iter().map(value))
+        .try_map(|name| LESSONS.iter().find(|lesson| lesson.name == name).ok_or("no network has this name"))
+}
+
 /// `train`.
 #[derive(clap::Args)]
 pub struct Train {
-    /// The network: lenet or mlp for digits.
-    #[arg(long, value_parser = task(), default_value = "lenet")]
-    model: &'static Task,
-    /// What it is trained on.
-    #[arg(long, value_enum, default_value_t)]
-    data: Data,
-    /// Times that all rows are gone through.
-    #[arg(long, default_value = "40")]
-    epochs: NonZeroU64,
-    /// Rows of a step.
-    #[arg(long, default_value = "32")]
-    batch: NonZeroU64,
-    /// Learning rate.
-    #[arg(long, default_value = "0.002")]
-    lr: f64,
+    /// What is trained.
+    #[arg(long, value_parser = lesson(), default_value = "lenet")]
+    model: &'static Lesson,
+    /// What it is trained on; by default digits where it takes some.
+    #[arg(long, value_enum)]
+    data: Option<Data>,
+    /// Times that all rows are gone through; by default as suits the model.
+    #[arg(long)]
+    epochs: Option<NonZeroU64>,
+    /// Rows of a step; by default as suits the model.
+    #[arg(long)]
+    batch: Option<NonZeroU64>,
+    /// Learning rate; by default as suits the model.
+    #[arg(long)]
+    lr: Option<f64>,
     /// What follows from gradients.
     #[arg(long, value_enum, default_value_t)]
     optimizer: Choice,
@@ -59,6 +61,9 @@ pub struct Train {
     /// Limit for the norm of all gradients.
     #[arg(long)]
     clip_norm: Option<f64>,
+    /// Bytes of activations that a step has at most; what does not fit in is computed again.
+    #[arg(long, value_name = "BYTES")]
+    activations: Option<u64>,
     /// What random numbers begin with.
     #[arg(long, default_value = "0")]
     seed: i64,
@@ -79,16 +84,6 @@ pub struct Train {
     json: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
-}
-
-/// Data to train on.
-#[derive(Clone, Copy, clap::ValueEnum, Default)]
-enum Data {
-    /// Handwritten digits that `scripts/digits` gets.
-    #[default]
-    Digits,
-    /// Seeded pictures like them.
-    Seeded,
 }
 
 /// Optimisers, with PyTorch's defaults.
@@ -146,88 +141,73 @@ struct Report {
     rows_per_s: f64,
     compile_ms: f64,
     loss: f64,
-    test_accuracy: f64,
+    /// Where a budget was given: bytes of activations by an estimate, with all of them kept too, and how many are computed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activations: Option<[u64; 3]>,
+    /// What was learned, under the name of its measure.
+    #[serde(flatten)]
+    measured: BTreeMap<&'static str, f64>,
 }
 
 impl Train {
     /// Trains the network, and tells what came of it.
     pub fn run(self) -> Result<()> {
-        let [train, test] = self.digits()?.split();
-        let Some(form) = self.model.digits else {
-            let able: Vec<&str> = TASKS.iter().filter(|task| task.digits.is_some()).map(|task| task.name).collect();
-            let message = format!("{} takes no digits; these do: {}", self.model.name, able.join(", "));
-            return Err(Error::wrong("--model", message));
-        };
-        let (train, test) = (train.tensors(self.model.input, form)?, test.tensors(self.model.input, form)?);
-        let (rows, batch) = (train["target"].len() as u64, self.batch.get());
-        if batch > rows {
-            return Err(Error::wrong("--batch", format!("{batch} rows of {rows}")));
+        let settings = Settings { data: self.data, batch: self.batch.map(NonZeroU64::get), seed: self.seed };
+        let problem = self.model.begin(&settings)?;
+        let mut session = self.machine.session()?;
+        problem.tables().iter().for_each(|table| session.add_table(table.clone()));
+        let mut plan = problem.plan(self.recipe(&*problem))?.steps_in_run(self.steps_in_run.get());
+        if let Some(bytes) = self.activations {
+            plan = plan.activations_within(bytes)?;
         }
-        let session = self.machine.session()?;
-        let plan = self.plan(&train)?;
-        let weights = initial::weights(plan.weights(), self.seed)?;
+        let activations = plan.activations();
+        let weights = problem.weights(&session, &plan, self.seed)?;
         let mut trainer = plan.start(&session, &weights)?;
         if let (true, Some(folder)) = (self.resume, &self.checkpoint) {
             trainer.resume(folder)?;
         }
         let before = trainer.steps();
-        let tester = self.tester(&test)?;
-        let seconds = self.fit(&mut trainer, &train, &tester, &test)?;
-        let accuracy = accuracy(&session, &tester, &test, trainer.weights()?)?;
+        let seconds = self.fit(&mut trainer, &*problem)?;
+        let measured = problem.measured(&session, trainer.weights()?)?;
         let report = Report {
             kind: "train",
             model: self.model.name,
-            rows,
-            batch,
-            epochs: trainer.steps() / steps_in_epoch(rows, batch),
+            rows: problem.rows(),
+            batch: problem.batch(),
+            epochs: trainer.steps() / problem.steps().max(1),
             steps: trainer.steps(),
             threads: session.options().threads,
             seconds,
-            rows_per_s: ((trainer.steps() - before) * batch) as f64 / seconds.max(1e-9),
+            rows_per_s: ((trainer.steps() - before) * problem.batch()) as f64 / seconds.max(1e-9),
             compile_ms: trainer.compile_ms(),
             loss: trainer.history.steps.last().map_or(f64::NAN, |step| step.loss),
-            test_accuracy: accuracy,
+            activations: activations.map(|found| [found.bytes, found.all, found.again as u64]),
+            measured: [(self.model.measure.name(), measured)].into(),
         };
-        self.write(&trainer, &report)
+        self.write(&trainer, &report, &self.model.measure.text(measured))
     }
 
-    fn digits(&self) -> Result<Digits> {
-        match self.data {
-            Data::Digits => Digits::read(&digits::file()),
-            Data::Seeded => Ok(Digits::seeded(1800, self.seed)),
-        }
+    fn epochs(&self) -> u64 {
+        self.epochs.map_or(self.model.usual.epochs, NonZeroU64::get)
     }
 
-    fn plan(&self, data: &Tensors) -> Result<Plan> {
-        let (rows, batch) = (data["target"].len() as u64, self.batch.get());
-        let steps = self.epochs.get() * steps_in_epoch(rows, batch);
+    fn recipe(&self, problem: &dyn Problem) -> Recipe {
+        let steps = self.epochs() * problem.steps();
         let schedule = match self.schedule {
             Course::Constant => Schedule::Constant,
             Course::Cosine => Schedule::Cosine { steps, least: 0.0 },
             Course::OneCycle => Schedule::one_cycle(steps),
         };
         let optimizer = self.optimizer.optimizer(self.weight_decay);
-        let clip = self.clip_norm.map(Clip::Norm);
-        let recipe = Recipe { optimizer, rate: self.lr, schedule, clip, seed: self.seed };
-        let shape = data[self.model.input].shape();
-        Ok(Plan::new(recipe, drawn_loss(self.model, shape, rows, batch))?.steps_in_run(self.steps_in_run.get()))
+        let rate = self.lr.unwrap_or(self.model.usual.rate);
+        Recipe { optimizer, rate, schedule, clip: self.clip_norm.map(Clip::Norm), seed: self.seed }
     }
 
-    /// The program that tells how many of the test's rows are told right.
-    fn tester(&self, test: &Tensors) -> Result<Graph> {
-        let s = Stage::new();
-        let logits = self.model.logits(&s, test[self.model.input].shape(), &Whole);
-        let right = logits.arg_max(1).eq(s.input("target", [test["target"].len() as u64]));
-        s.output("accuracy", right.cast::<F32>().mean([0]));
-        Ok(s.finish().map_err(quearn::Error::from)?)
-    }
-
-    fn fit(&self, trainer: &mut Trainer<'_>, train: &Tensors, tester: &Graph, test: &Tensors) -> Result<f64> {
+    fn fit(&self, trainer: &mut Trainer<'_>, problem: &dyn Problem) -> Result<f64> {
         let session = trainer.session();
-        let steps = steps_in_epoch(train["target"].len() as u64, self.batch.get());
-        let all = self.epochs.get() * steps;
-        let bar = bar(all, trainer.steps());
-        let batch = self.batch.get() as f64;
+        let (measure, steps) = (self.model.measure, problem.steps());
+        let bar = bar(self.epochs() * steps, trainer.steps());
+        let batch = problem.batch() as f64;
         let mut watch = |step: &Step| {
             bar.set_position(step.step);
             bar.set_message(format!("loss {:.4}  {:.0} rows/s", step.loss, bar.per_sec() * batch));
@@ -235,65 +215,40 @@ impl Train {
         };
         let mut failure = None;
         let mut score = |weights: &Tensors| {
-            Ok(accuracy(session, tester, test, weights.clone()).unwrap_or_else(|error| {
+            Ok(problem.measured(session, weights.clone()).map(|value| measure.score(value)).unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 0.0
             }))
         };
         let fit = Fit {
-            epochs: self.epochs.get(),
+            epochs: self.epochs(),
             steps,
             score: Some(&mut score),
             patience: self.patience,
             checkpoint: self.checkpoint.clone(),
             watch: Some(&mut watch),
         };
-        let seconds = trainer.fit(train, fit);
+        let seconds = trainer.fit(problem.inputs(), fit);
         bar.finish_and_clear();
         failure.map_or(Ok(()), Err)?;
         Ok(seconds?)
     }
 
-    fn write(&self, trainer: &Trainer<'_>, report: &Report) -> Result<()> {
+    fn write(&self, trainer: &Trainer<'_>, report: &Report, learned: &str) -> Result<()> {
         if let Some(path) = &self.curve {
             fs::write(path, trainer.history.curve()).map_err(|e| unwritten(path, e))?;
         }
         if let Some(path) = &self.json {
             bench::append(path, report)?;
         }
-        let Report {
-            model,
-            rows,
-            batch,
-            epochs,
-            steps,
-            threads,
-            seconds,
-            rows_per_s,
-            compile_ms,
-            loss,
-            test_accuracy,
-            ..
-        } = report;
+        let Report { model, rows, batch, epochs, steps, threads, seconds, rows_per_s, compile_ms, loss, .. } = report;
+        let activations = report.activations.map_or(String::new(), |[bytes, all, again]| {
+            format!("  activations {bytes} of {all} bytes, {again} values computed again")
+        });
         print(format!(
             "{model} on {rows} rows, batch {batch}, threads {threads}: {epochs} epochs, {steps} steps in {seconds:.2} s \
-             ({rows_per_s:.0} rows/s, compile {compile_ms:.0} ms)  loss {loss:.4}  test accuracy {:.2} %\n",
-            test_accuracy * 100.0
+             ({rows_per_s:.0} rows/s, compile {compile_ms:.0} ms)  loss {loss:.4}  {learned}{activations}\n",
         ))
-    }
-}
-
-/// The loss on rows that the program draws.
-fn drawn_loss(
-    task: &'static Task,
-    shape: &[u64],
-    rows: u64,
-    batch: u64,
-) -> impl for<'s> FnOnce(&'s Stage) -> Rep<'s, Tensor<F32>> {
-    move |s| {
-        let draw = Draw::new(s, rows, batch);
-        let target = draw.rows(s.input::<I64>("target", [rows]));
-        task.logits(s, shape, &draw).cross_entropy(target)
     }
 }
 
@@ -302,11 +257,4 @@ fn bar(steps: u64, done: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos:>6} of {len} steps  {msg}  {eta} left");
     let bar = ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.with_position(done)
-}
-
-/// The part of a test's rows that a network with these weights tells right.
-fn accuracy(session: &Session, tester: &Graph, test: &Tensors, weights: Tensors) -> Result<f64> {
-    let given: Tensors = weights.into_iter().chain(test.clone()).collect();
-    let outputs = session.compile(tester)?.run_with(session, &given)?;
-    Ok(outputs.tensor("accuracy")?.as_slice::<f32>()?.first().copied().map_or(0.0, f64::from))
 }

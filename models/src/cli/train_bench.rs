@@ -1,6 +1,7 @@
 //! `train-bench`: times of a step of training, and its losses beside those of other systems.
 
 use super::machine::Machine;
+use super::measure::Timed;
 use super::train::task;
 use super::{bench, print, profile};
 use quearn::Tensors;
@@ -9,8 +10,7 @@ use quearn::training::{Adam, Optimizer, Plan, Recipe, Sgd, Trainer};
 use quearn_models::training::{Task, Whole};
 use quearn_models::{Error, Result};
 use quearn_stage::rep::{F32, I64, Rep, Stage, Tensor};
-use quearn_tpch::host;
-use quearn_tpch::times::{elapsed_ms, median, rounded};
+use quearn_tpch::times::{elapsed_ms, rounded};
 use serde::{Deserialize, Serialize};
 use std::env;
 use std::fs;
@@ -58,28 +58,14 @@ struct Expected {
     abs_f32_minus_f64: Vec<f64>,
 }
 
-/// A measurement, with the names that the measurements of other engines have.
+/// A measurement.
 #[derive(Serialize)]
 struct Report {
-    kind: &'static str,
-    ok: bool,
-    engine: &'static str,
-    version: &'static str,
-    model: &'static str,
-    batch: u64,
-    threads: usize,
-    dtype: &'static str,
-    runs: usize,
-    median_ms: f64,
-    min_ms: f64,
-    max_ms: f64,
+    #[serde(flatten)]
+    timed: Timed,
     flops: Option<u64>,
     gflops_per_s: Option<f64>,
     max_abs_loss_dev_20: f64,
-    load_s: f64,
-    compile_ms: f64,
-    first_call_s: f64,
-    peak_rss_mib: Option<u64>,
 }
 
 impl TrainBench {
@@ -102,28 +88,21 @@ impl TrainBench {
             losses.push(trainer.step(&batches[step % BATCHES])?.loss);
         }
         let times = self.times(&mut trainer, &batches)?;
-        let median_ms = median(&times).unwrap_or(f64::NAN);
         let flops = expected.forward_flops.map(|flops| 3 * flops);
-        let report = Report {
-            kind: "training",
+        let timed = Timed {
             ok: expected.holds(&losses),
-            engine: "quearn",
-            version: env!("CARGO_PKG_VERSION"),
-            model: self.model.name,
             batch: expected.batch,
             threads: session.options().threads,
-            dtype: "f32",
-            runs: times.len(),
-            median_ms: rounded(median_ms),
-            min_ms: rounded(times.iter().copied().fold(f64::INFINITY, f64::min)),
-            max_ms: rounded(times.iter().copied().fold(0.0, f64::max)),
-            flops,
-            gflops_per_s: flops.map(|flops| rounded(flops as f64 / median_ms / 1e6)),
-            max_abs_loss_dev_20: expected.deviation(&losses),
             load_s: rounded(load_ms / 1e3),
             compile_ms: rounded(trainer.compile_ms()),
             first_call_s: rounded(first_ms / 1e3),
-            peak_rss_mib: host::peak_rss_mb(),
+            ..Timed::of("training", self.model.name, &times)
+        };
+        let report = Report {
+            flops,
+            gflops_per_s: flops.map(|flops| rounded(flops as f64 / timed.median_ms / 1e6)),
+            max_abs_loss_dev_20: expected.deviation(&losses),
+            timed,
         };
         if self.profile {
             print(profile::text(&trainer.profile(&batches[0])?))?;
@@ -149,18 +128,18 @@ impl TrainBench {
     }
 
     fn tell(&self, report: &Report) -> Result<()> {
-        let Report { model, batch, threads, median_ms, min_ms, max_ms, gflops_per_s, compile_ms, .. } = report;
+        let Timed { ok, model, batch, threads, median_ms, min_ms, max_ms, compile_ms, .. } = &report.timed;
         print(format!(
             "{model} batch {batch} threads {threads}: median {median_ms:.3} ms/step  min {min_ms:.3}  max {max_ms:.3}  {:.1} \
              GFLOP/s  compile {compile_ms:.0} ms  losses {} (off by {:.1e})\n",
-            gflops_per_s.unwrap_or(0.0),
-            if report.ok { "as expected" } else { "WRONG" },
+            report.gflops_per_s.unwrap_or(0.0),
+            if *ok { "as expected" } else { "WRONG" },
             report.max_abs_loss_dev_20,
         ))?;
         if let Some(path) = &self.json {
             bench::append(path, report)?;
         }
-        match report.ok {
+        match *ok {
             true => Ok(()),
             false => Err(Error::Failed { failed: 1, all: 1 }),
         }

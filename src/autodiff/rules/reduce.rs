@@ -58,7 +58,11 @@ pub(super) fn extreme(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
     r.give(x, part)
 }
 
-/// Products: of all others, for an element. Where elements are zero the others are multiplied without them.
+/// Products: of all others, for an element.
+///
+/// Elements that are zero are taken out of the product, and what is left has a slope everywhere. Of the others one may be zero:
+/// then it is a factor beside it, as a sum of the only one, so that this slope has a slope, too. With more of them the slope is
+/// zero, and its own slope as well; only third derivatives would be of products of two zeros, which are taken as constant.
 pub(super) fn product(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
     let Op::Reduce { axes, .. } = &call.op else { return Ok(()) };
     let x = call.inputs[0];
@@ -69,11 +73,16 @@ pub(super) fn product(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
     let zeros = r.e.reduce(ReduceOp::Sum, marks, axes, true)?;
     let without = r.e.select(is_zero, one, x)?;
     let rest = r.e.reduce(ReduceOp::Prod, without, axes, true)?;
-    // With one zero the product of the others is its slope, and that of all others is zero.
-    let others = r.e.sub(zeros, marks)?;
-    let none = r.e.compare(CompareOp::Eq, others, zero)?;
     let slope = r.e.div(rest, without)?;
-    let slope = r.e.only(none, slope)?;
+    // Of the other elements: how many are zero, and their sum.
+    let others = r.e.sub(zeros, marks)?;
+    let mine = r.e.only(is_zero, x)?;
+    let sum = r.e.reduce(ReduceOp::Sum, mine, axes, true)?;
+    let sum = r.e.sub(sum, mine)?;
+    let (none, single) = (r.e.compare(CompareOp::Eq, others, zero)?, r.e.compare(CompareOp::Eq, others, one)?);
+    let factor = r.e.only(single, sum)?;
+    let factor = r.e.select(none, one, factor)?;
+    let slope = r.e.mul(slope, factor)?;
     let part = r.e.mul(adjoint, slope)?;
     r.give(x, part)
 }

@@ -7,8 +7,8 @@ use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::frame::{Bind, Part, Slot};
 use quearn_stage::graph::fails::can_fail;
-use quearn_stage::graph::{BinaryOp, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
-use quearn_stage::low::{Builder, Prim, Ty, V};
+use quearn_stage::graph::{BinaryOp, Clean, Node, Op, Scalar, Ty as GraphTy, UnaryOp};
+use quearn_stage::low::{Builder, CastOp, Prim, Ty, V};
 
 /// The dictionary of a column, numbered by the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -73,7 +73,8 @@ pub fn dependence(cx: &Cx<'_>, node: Node, resolve: &dyn Fn(Node) -> Option<(Nod
                 strict = false
             }
             Op::Select | Op::If => strict = false,
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Cast(_) | Op::Like(_) | Op::Substring { .. } => {}
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Cast(_) => {}
+            Op::Like(_) | Op::Substring { .. } | Op::Clean(_) | Op::Hash => {}
             _ => return None,
         }
         stack.extend(cx.graph.inputs(node));
@@ -120,6 +121,70 @@ impl Table {
         let own = self.valid.as_ref().map(|slot| load(slot, Ty::BOOL));
         Value { repr: Repr::Prim(value), valid: super::value::both_valid(own, code.valid), range: self.range }
     }
+}
+
+/// The entries of a dictionary, cleaned: each where the entry was, in a copy of its bytes, and as long as it is now.
+#[derive(Clone, Copy)]
+pub struct CleanDict {
+    bytes: Slot,
+    lengths: Slot,
+}
+
+impl CleanDict {
+    /// Where the text of a code begins.
+    fn place<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, code: V<'b>, dict: DictRef) -> V<'b> {
+        let offsets = dict.slot(cx, Part::DictOffsets).get(env.b, env.frame);
+        let start = env.b.load_invariant(Ty::I32, offsets.index(code, 4), 0).sext(Prim::I64);
+        self.bytes.get(env.b, env.frame).index(start, 1)
+    }
+
+    /// The text of a code.
+    pub fn get<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, code: V<'b>, dict: DictRef) -> Value<'b> {
+        let code = code.sext(Prim::I64);
+        let length = self.lengths.get(env.b, env.frame).index(code, 4);
+        let length = env.b.load_invariant(Ty::I32, length, 0).sext(Prim::I64);
+        Value::text(self.place(cx, env, code, dict), length)
+    }
+}
+
+/// Adds a step to the main function that cleans every entry of a dictionary.
+pub fn cleaned(cx: &Cx<'_>, node: Node, how: Clean, dict: DictRef) -> Result<CleanDict> {
+    // It depends on the stored column alone.
+    cx.once(&[], || {
+        let key = (dict.0, how);
+        if let Some(texts) = cx.cleaned.get(&key, cx.prepares()) {
+            return Ok(texts);
+        }
+        let texts = lower_cleaned(cx, node, how, dict);
+        cx.cleaned.insert(key, cx.prepares(), texts);
+        Ok(texts)
+    })
+}
+
+fn lower_cleaned(cx: &Cx<'_>, node: Node, how: Clean, dict: DictRef) -> CleanDict {
+    let texts = CleanDict { bytes: cx.frame.slot(Ty::PTR), lengths: cx.frame.slot(Ty::PTR) };
+    let (table, column) = cx.dictionary_column(dict.0);
+    let column = cx.catalog.table(&table).and_then(|t| t.column(&column).ok());
+    let entries = column.and_then(Column::dictionary).map_or(0.0, |dict| dict.len() as f64);
+    let func = cx.task_over("clean", entries, |b, frame, worker, lo, hi| {
+        let env = Env::new(b, frame, worker);
+        b.for_(lo, hi, |i| {
+            let to = texts.place(cx, &env, i, dict);
+            let len = super::expr::text::cleaned(b, dict.text(cx, b, frame, i.sext(Prim::I32)), to, how);
+            b.store(texts.lengths.get(b, frame).index(i, 4), 0, len.cast(CastOp::Trunc, Prim::I32));
+        });
+    });
+    let operator = format!("{} over a dictionary", cx.describe(node));
+    cx.step(move |cx, b, frame| {
+        let len = dict.len(cx, b, frame);
+        let end = dict.slot(cx, Part::DictOffsets).get(b, frame).index(len, 4);
+        let bytes = b.load_invariant(Ty::I32, end, 0).sext(Prim::I64);
+        texts.bytes.set(b, frame, cx.alloc(b, frame, bytes + 1, &operator));
+        // Rows that are NULL read entry 0, even if there is none.
+        texts.lengths.set(b, frame, cx.alloc(b, frame, (len + 1) * 4, &operator));
+        b.par_for(func, frame, len, b.i64(1 << 12));
+    });
+    texts
 }
 
 /// Adds a step to the main function that evaluates `node` for every entry of the dictionary, in place of `on.column`.

@@ -433,7 +433,8 @@ fn unary(op: UnaryOp, x: V<'_>) -> V<'_> {
         UnaryOp::Sqrt => x.un(UnOp::Sqrt),
         UnaryOp::Tanh => math::tanh(x),
         UnaryOp::Sigmoid => math::sigmoid(x),
-        UnaryOp::Relu => x.max(math::like(x, 0.0)),
+        // The comparison is false for NaN, which stays.
+        UnaryOp::Relu => x.lt(math::like(x, 0.0)).select(math::like(x, 0.0), x),
         UnaryOp::Erf => math::erf(x),
         UnaryOp::Sin => math::sin(x),
         UnaryOp::Cos => math::cos(x),

@@ -10,7 +10,7 @@ use super::steps::{self, Open};
 use super::target::Target;
 use super::updates;
 use crate::lower::error::LowerError;
-use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar};
+use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar, UnaryOp};
 use std::collections::{HashMap, HashSet};
 
 pub(super) type Result<T> = std::result::Result<T, LowerError>;
@@ -332,6 +332,13 @@ impl<'g> Planner<'_, 'g> {
                     let spec = spec.permuted(perm);
                     self.plan.homes.insert(node, spec);
                 }
+                Ok(())
+            }
+            // The value itself.
+            Op::Unary(UnaryOp::Detach) if self.plan.home(self.inputs(node)[0]).is_some() => {
+                check_elem(self.graph(), node)?;
+                let spec = self.plan.home(self.inputs(node)[0]).cloned();
+                self.plan.homes.extend(spec.map(|spec| (node, spec)));
                 Ok(())
             }
             Op::Slice { axis, start, step, count } => self.sliced(node, *axis, *start, *step, *count),

@@ -105,6 +105,7 @@ fn fails_itself(graph: &Graph, node: Node) -> bool {
     };
     match graph.op(node) {
         Op::Unary(UnaryOp::Neg | UnaryOp::Abs) => result.is_none_or(Scalar::is_int),
+        Op::Clean(_) | Op::Hash => false,
         Op::Unary(_) | Op::Like(_) | Op::Substring { .. } | Op::Const(_) | Op::Input { .. } | Op::Param { .. } => false,
         Op::Binary(op) => fails((|| Some(binary_fails(graph, *op, inputs[1], (scalar(0)?, scalar(1)?), result?)))()),
         Op::Compare(_) => promoted(&[0, 1], (|| compare_as(scalar(0)?, scalar(1)?))()),

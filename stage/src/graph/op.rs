@@ -49,7 +49,7 @@ kinds! {
         Tanh = "tanh",
         /// Float 1 / (1 + e^-x).
         Sigmoid = "sigmoid",
-        /// max(x, 0) of a number.
+        /// max(x, 0) of a number; NaN stays NaN.
         Relu = "relu",
         /// Float error function.
         Erf = "erf",
@@ -299,6 +299,18 @@ pub struct Steps {
     pub back: bool,
 }
 
+/// How a string is cleaned. Letters, marks and spaces are those of ASCII; all other characters stay, so no string becomes longer.
+/// Marks go before spaces are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Clean {
+    /// Upper-case letters become lower-case ones.
+    pub lower: bool,
+    /// Punctuation marks go: what is printed and no letter, digit or space.
+    pub punctuation: bool,
+    /// Spaces, tabs and ends of lines go at both ends, and one space stands for several in between.
+    pub spaces: bool,
+}
+
 /// An operation with its attributes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Op {
@@ -325,6 +337,11 @@ pub enum Op {
         /// Most characters.
         len: u32,
     },
+    /// `(a)`: a string without what is not wanted.
+    Clean(Clean),
+    /// `(a)`: a number for a string, an i64: FNV-1a of its UTF-8 bytes in 64 bits (draft-eastlake-fnv, offset basis
+    /// 14695981039346656037, prime 1099511628211) without the highest bit, so from 0 to 2^63 - 1.
+    Hash,
     /// `(seed, stream, counter)`: random bits that are a function of three i64, see [`super::philox`]; as f32 or f64 uniform
     /// in 0..1 (without 1), as i64 uniform from 0 to 2^63 - 1.
     Random(Scalar),
@@ -525,6 +542,8 @@ impl Op {
             Op::Cast(_) => "scalar.cast",
             Op::Like(_) => "scalar.like",
             Op::Substring { .. } => "scalar.substring",
+            Op::Clean(_) => "scalar.clean",
+            Op::Hash => "scalar.hash",
             Op::Random(_) => "scalar.random",
             Op::Scan { .. } => "rel.scan",
             Op::Filter => "rel.filter",
@@ -572,6 +591,23 @@ impl Op {
         match self {
             Op::Loop(region) | Op::Steps(Steps { region, .. }) => Some(region),
             _ => None,
+        }
+    }
+
+    /// The same operation in another place: of the nodes that it names itself, those of the function inside, and of the dimensions
+    /// in its attributes others stand for them.
+    pub fn moved(&self, node: impl Fn(Node) -> Node, dim: impl Fn(&Dim) -> Dim) -> Op {
+        match self {
+            Op::Reshape(shape) => Op::Reshape(shape.iter().map(dim).collect()),
+            Op::Broadcast(shape) => Op::Broadcast(shape.iter().map(dim).collect()),
+            Op::Param { region, index, ty } => Op::Param { region: *region, index: *index, ty: ty.moved(&dim) },
+            op => match op.region() {
+                Some(region) => op.with_region(Region {
+                    params: region.params.iter().map(|n| node(*n)).collect(),
+                    results: region.results.iter().map(|n| node(*n)).collect(),
+                }),
+                None => op.clone(),
+            },
         }
     }
 

@@ -13,7 +13,7 @@
 //! a region stand in braces behind the loop that owns it.
 
 use super::verify::{free_regions, region_id};
-use super::{Dim, Graph, JoinKind, Node, Op, Region, Ty};
+use super::{Clean, Dim, Graph, JoinKind, Node, Op, Region, Ty};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::{self, Display};
 
@@ -162,6 +162,10 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Const(literal) => format!(" {literal}"),
         Op::Cast(to) | Op::Random(to) => format!(" to {to}"),
         Op::Like(text) | Op::Column(text) | Op::Scan { table: text, .. } => format!(" {text:?}"),
+        Op::Clean(Clean { lower, punctuation, spaces }) => {
+            let [lower, punctuation, spaces] = [lower, punctuation, spaces].map(|is_on| u8::from(*is_on));
+            format!(" lower {lower} punctuation {punctuation} spaces {spaces}")
+        }
         Op::Substring { start, len } => format!(" from {start} len {len}"),
         Op::Project { names } => format!(" as {names:?}"),
         Op::Union { names } => format!(" of {names:?}"),
@@ -213,6 +217,8 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Filter | Op::Product | Op::MatMul => {
             String::new()
         }
-        Op::RowNumber | Op::Gather | Op::ScatterAdd | Op::Stack | Op::Single | Op::If | Op::Loop(_) => String::new(),
+        Op::RowNumber | Op::Gather | Op::ScatterAdd | Op::Stack | Op::Single | Op::If | Op::Loop(_) | Op::Hash => {
+            String::new()
+        }
     }
 }

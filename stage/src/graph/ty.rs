@@ -163,6 +163,15 @@ pub enum Ty {
 }
 
 impl Ty {
+    /// The same type with other dimensions.
+    pub fn moved(&self, dim: &dyn Fn(&Dim) -> Dim) -> Ty {
+        match self {
+            Ty::Tensor { elem, shape } => Ty::Tensor { elem: *elem, shape: shape.iter().map(dim).collect() },
+            Ty::Table { fields, rows } => Ty::Table { fields: fields.clone(), rows: dim(rows) },
+            Ty::Tuple(items) => Ty::Tuple(items.iter().map(|item| item.moved(dim)).collect()),
+        }
+    }
+
     /// A scalar (rank 0) type.
     pub fn scalar(elem: Elem) -> Ty {
         Ty::Tensor { elem, shape: vec![] }

@@ -7,10 +7,11 @@
 use super::constant::IntoRep;
 use super::group::{avg, max, min};
 use super::marker::{
-    Arith, Bool, Comparable, Date, DateLike, Dyn, ElementMarker, F64, FloatLike, I64, ScalarMarker, Table, Tensor,
+    Arith, Bool, Comparable, Date, DateLike, Dyn, ElementMarker, F64, FloatLike, I64, ScalarMarker, Str, Table, Tensor,
+    TextLike,
 };
 use super::stage::Rep;
-use crate::graph::{BinaryOp, CompareOp, Dim, Literal, Op, Scalar, UnaryOp};
+use crate::graph::{BinaryOp, Clean, CompareOp, Dim, Literal, Op, Scalar, UnaryOp};
 
 /// Modulus and factor of a Lehmer generator: products of a remainder and the factor fit 64 bits.
 const HASH: [i64; 2] = [2_147_483_647, 48_271];
@@ -110,6 +111,45 @@ impl<'s, T: Arith> Rep<'s, T> {
         let spread =
             rest(own.binary::<Dyn, Dyn>(BinaryOp::Add, number(1)).binary(BinaryOp::Mul, number(factor)), modulus);
         rest(spread, i64::from(buckets)).retag()
+    }
+}
+
+impl<'s, T: TextLike> Rep<'s, T> {
+    /// This text without what is not wanted: see [`Clean`]. It is done once for each entry of a dictionary where a column has
+    /// one, else row by row into memory that the run keeps. NULL for NULL.
+    ///
+    /// ```
+    /// use quearn_stage::graph::{Clean, Field, Scalar};
+    /// use quearn_stage::rep::Stage;
+    ///
+    /// let s = Stage::new();
+    /// let reviews = s.scan("reviews", [Field::new("text", Scalar::String)]);
+    /// let clean = Clean { lower: true, punctuation: true, spaces: true };
+    /// s.output("words", reviews.with("text", |r| r.str("text").cleaned(clean).retag()));
+    /// # s.finish()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn cleaned(self, how: Clean) -> Rep<'s, T::With<Str>> {
+        self.stage().make(Op::Clean(how), &[self.dyn_()])
+    }
+
+    /// A number for this text, from 0 to 2^63 - 1: FNV-1a of its bytes in UTF-8, see [`Op::Hash`]. The same on any machine and in
+    /// any version. NULL for NULL.
+    #[track_caller]
+    pub fn hash(self) -> Rep<'s, T::With<I64>> {
+        self.stage().make(Op::Hash, &[self.dyn_()])
+    }
+
+    /// A number from 0 up to (and without) `buckets` that depends on a text: the remainder of its [`Rep::hash`]. NULL for NULL.
+    #[track_caller]
+    pub fn bucket(self, buckets: u32) -> Rep<'s, T::With<I64>> {
+        let stage = self.stage();
+        if buckets == 0 {
+            return stage.fail("bucket", "needs a bucket");
+        }
+        let count = stage.make::<Dyn>(Op::Const(Literal::i64(buckets.into())), &[]);
+        self.hash().binary(BinaryOp::Rem, count)
     }
 }
 

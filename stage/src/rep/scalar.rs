@@ -256,7 +256,7 @@ impl<'s, T: Arith> Rep<'s, T> {
         self.unary(UnaryOp::Abs)
     }
 
-    /// max(x, 0).
+    /// max(x, 0); NaN stays NaN.
     #[track_caller]
     pub fn relu(self) -> Rep<'s, T> {
         self.unary(UnaryOp::Relu)

@@ -236,7 +236,8 @@ fn float_unary<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node, op: UnaryOp, x: V<'b>
         UnaryOp::Floor => UnOp::Floor,
         UnaryOp::Ceil => UnOp::Ceil,
         UnaryOp::Round => UnOp::Round,
-        UnaryOp::Relu => return Ok(x.max(constant(0.0))),
+        // The comparison is false for NaN, which stays.
+        UnaryOp::Relu => return Ok(x.lt(constant(0.0)).select(constant(0.0), x)),
         UnaryOp::Sigmoid => return Ok(constant(1.0) / (constant(1.0) + (-x).un(UnOp::Exp))),
         UnaryOp::Tanh => return Ok(tanh(env, x)),
         UnaryOp::Erf => return Ok(erf(x)),

@@ -144,6 +144,14 @@ fn compute<'b>(cx: &Cx<'_>, env: &Env<'b>, node: Node) -> Result<Value<'b>> {
             Ok(Value::prim(matches).with_valid(text.valid))
         }
         Op::Substring { start, len } => Ok(text::substring(env.b, text::as_text(cx, env, input(0)?), *start, *len)),
+        Op::Clean(how) => match input(0)? {
+            value @ Value { repr: Repr::Code { code, dict }, .. } => {
+                let texts = dictionary::cleaned(cx, node, *how, dict)?;
+                Ok(texts.get(cx, env, code, dict).with_valid(value.valid))
+            }
+            text => Ok(text::clean(cx, env, text, *how, &cx.describe(node))),
+        },
+        Op::Hash => Ok(text::hash(env.b, text::as_text(cx, env, input(0)?))),
         Op::Single => column::single(cx, env, inputs[0]),
         Op::Input { name, .. } if is_scalar_input(cx.graph, node) => {
             given(cx, env, name, result).ok_or_else(|| unsupported("an input of this type"))

@@ -1,9 +1,10 @@
-//! Text: comparisons, LIKE and substrings, expanded in place for the pattern at hand.
+//! Text: comparisons, LIKE, substrings, cleaning and hashing, expanded in place for the pattern at hand.
 
 use super::super::env::Env;
-use super::super::value::{Repr, Value};
+use super::super::value::{Range, Repr, Value};
 use crate::lower::context::Cx;
-use quearn_stage::graph::CompareOp;
+use crate::lower::frame::{Slot, workers};
+use quearn_stage::graph::{Clean, CompareOp};
 use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
 
 /// A code as its text; text as it is.
@@ -332,6 +333,113 @@ pub fn substring<'b>(b: &'b Builder, text: Value<'b>, start: u32, len: u32) -> V
     let from = skip(b.i64(0), start.saturating_sub(1));
     let to = skip(from, len);
     Value::text(ptr.index(from, 1), to - from).with_valid(text.valid)
+}
+
+/// The address of texts that an expression makes: one block for each worker, a new one where it is full. Texts stay for the run.
+pub struct Room<'b> {
+    b: &'b Builder,
+    /// Address of the block's rest, and how many bytes that has.
+    cell: V<'b>,
+    /// Where the next text begins; there are as many bytes as was asked for.
+    pub ptr: V<'b>,
+}
+
+/// Bytes of a block, at least.
+const BLOCK: i64 = 64 << 10;
+/// A cache line for each worker.
+const CELL: i64 = 64;
+
+impl<'b> Room<'b> {
+    /// Room for so many bytes.
+    pub fn of(cx: &Cx<'_>, env: &Env<'b>, bytes: V<'b>, operator: &str) -> Room<'b> {
+        let b = env.b;
+        let cell = rooms(cx, operator).get(b, env.frame).index(env.worker, CELL);
+        b.if_(b.load(Ty::I64, cell, 8).lt(bytes), || {
+            let size = bytes.max(b.i64(BLOCK));
+            b.store(cell, 0, cx.alloc(b, env.frame, size, operator));
+            b.store(cell, 8, size);
+        });
+        Room { b, cell, ptr: b.load(Ty::PTR, cell, 0) }
+    }
+
+    /// Takes the first bytes for a text.
+    pub fn take(&self, bytes: V<'b>) -> Value<'b> {
+        self.b.store(self.cell, 0, self.ptr.index(bytes, 1));
+        self.b.store(self.cell, 8, self.b.load(Ty::I64, self.cell, 8) - bytes);
+        Value::text(self.ptr, bytes)
+    }
+}
+
+/// The cells of all workers; those of the function that prepares are others, since its texts stay longer.
+fn rooms(cx: &Cx<'_>, operator: &str) -> Slot {
+    let prepares = cx.prepares();
+    if let Some(slot) = cx.rooms.get(&prepares, prepares) {
+        return slot;
+    }
+    let slot = cx.frame.slot(Ty::PTR);
+    let operator = operator.to_owned();
+    cx.step(move |cx, b, frame| {
+        slot.set(b, frame, cx.alloc(b, frame, workers(b, frame) * CELL, &operator));
+    });
+    cx.rooms.insert(prepares, prepares, slot);
+    slot
+}
+
+/// A text without what is not wanted, in room of its own.
+pub fn clean<'b>(cx: &Cx<'_>, env: &Env<'b>, text: Value<'b>, how: Clean, operator: &str) -> Value<'b> {
+    let b = env.b;
+    let (ptr, len) = parts(text);
+    // What NULL has in its place is not looked at.
+    let len = text.valid.map_or(len, |valid| valid.select(len, b.i64(0)));
+    let room = Room::of(cx, env, len, operator);
+    room.take(cleaned(b, Value::text(ptr, len), room.ptr, how)).with_valid(text.valid)
+}
+
+/// Writes a clean text to `to`, which has room for all of it; gives its length.
+pub fn cleaned<'b>(b: &'b Builder, text: Value<'b>, to: V<'b>, how: Clean) -> V<'b> {
+    let (ptr, len) = parts(text);
+    let constant = |byte: u8| b.int(Ty::I8, byte.into());
+    let between = |c: V<'b>, first: u8, last: u8| !c.ult(constant(first)) & !constant(last).ult(c);
+    let any = |c: V<'b>, ranges: &[(u8, u8)]| {
+        ranges.iter().fold(b.bool(false), |any, &(first, last)| any | between(c, first, last))
+    };
+    // Where the next byte is read, where it is written, and whether a space is due before it.
+    let done = b.while_(
+        &[b.i64(0), b.i64(0), b.bool(false)],
+        |s| s[0].lt(len),
+        |s| {
+            let c = byte(b, ptr, s[0]);
+            let c = if how.lower { between(c, b'A', b'Z').select(c + constant(b'a' - b'A'), c) } else { c };
+            let is_mark = if how.punctuation { any(c, &MARKS) } else { b.bool(false) };
+            let is_space = if how.spaces { any(c, &SPACES) } else { b.bool(false) };
+            let stays = !is_mark & !is_space;
+            let due = s[2] & stays;
+            b.if_(due, || b.store(to.index(s[1], 1), 0, constant(b' ')));
+            let at = s[1] + due.zext(Prim::I64);
+            b.if_(stays, || b.store(to.index(at, 1), 0, c));
+            // None is due before the first byte.
+            let waits = (s[2] | is_space & s[1].ne(b.i64(0))) & !stays;
+            vec![s[0] + 1, at + stays.zext(Prim::I64), waits]
+        },
+    );
+    done[1]
+}
+
+/// Punctuation marks and spaces of ASCII.
+const MARKS: [(u8, u8); 4] = [(b'!', b'/'), (b':', b'@'), (b'[', b'`'), (b'{', b'~')];
+const SPACES: [(u8, u8); 2] = [(b'\t', b'\r'), (b' ', b' ')];
+
+/// FNV-1a in 64 bits, without the highest bit.
+pub fn hash<'b>(b: &'b Builder, text: Value<'b>) -> Value<'b> {
+    let (ptr, len) = parts(text);
+    let len = text.valid.map_or(len, |valid| valid.select(len, b.i64(0)));
+    let [basis, prime] = [0xCBF2_9CE4_8422_2325u64, 0x0000_0100_0000_01B3].map(|word| b.i64(word as i64));
+    let hashed = b.while_(
+        &[b.i64(0), basis],
+        |s| s[0].lt(len),
+        |s| vec![s[0] + 1, (s[1] ^ byte(b, ptr, s[0]).zext(Prim::I64)) * prime],
+    );
+    Value::int(hashed[1] & i64::MAX, Range::new(0, i64::MAX.into())).with_valid(text.valid)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(super) fn infer(graph: &Graph, node: Node, op: &Op, inputs: &[Node]) -> Resu
     }
     match op {
         Op::Const(_) | Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) => scalar::infer(&cx),
-        Op::Like(_) | Op::Substring { .. } | Op::Random(_) => scalar::infer(&cx),
+        Op::Like(_) | Op::Substring { .. } | Op::Clean(_) | Op::Hash | Op::Random(_) => scalar::infer(&cx),
         Op::Scan { .. } | Op::Filter | Op::Project { .. } | Op::Product | Op::Join { .. } => table::infer(&cx),
         Op::Union { .. } => table::infer(&cx),
         Op::Aggregate { .. } | Op::Sort(_) | Op::Limit { .. } | Op::Column(_) | Op::RowNumber => table::infer(&cx),

@@ -132,6 +132,8 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
             cx.check(*start >= 1, || "positions count from 1, found 0".to_owned())?;
             of_string(cx, Scalar::String)
         }
+        Op::Clean(_) => of_string(cx, Scalar::String),
+        Op::Hash => of_string(cx, Scalar::I64),
         Op::Random(to) => random(cx, *to),
         _ => cx.error("is not of the scalar family"),
     }

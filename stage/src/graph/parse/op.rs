@@ -5,7 +5,7 @@ use super::ty;
 use crate::graph::foreign::{Part, Signature};
 use crate::graph::forest::{Bits, TreeWriter};
 use crate::graph::{
-    Aggregate, AggregateOp, BinaryOp, CompareOp, Conv2d, Forest, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp,
+    Aggregate, AggregateOp, BinaryOp, Clean, CompareOp, Conv2d, Forest, JoinKind, Node, Op, Pool2d, PoolKind, ReduceOp,
     Region, SortKey, Split, Step, Steps, Tree, Ty, UnaryOp,
 };
 use std::collections::HashMap;
@@ -43,6 +43,12 @@ fn scalar(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
             Op::Random(ty::scalar(cursor)?)
         }
         "like" => Op::Like(cursor.string()?),
+        "hash" => Op::Hash,
+        "clean" => Op::Clean(Clean {
+            lower: switch(cursor, "lower")?,
+            punctuation: switch(cursor, "punctuation")?,
+            spaces: switch(cursor, "spaces")?,
+        }),
         "substring" => Op::Substring { start: named(cursor, "from")?, len: named(cursor, "len")? },
         _ => {
             let unary = kind(UnaryOp::ALL, UnaryOp::name, name).map(Op::Unary);
@@ -50,6 +56,15 @@ fn scalar(name: &str, cursor: &mut Cursor) -> Result<Option<Op>, String> {
             return Ok(unary.or_else(binary).or_else(|| kind(CompareOp::ALL, CompareOp::name, name).map(Op::Compare)));
         }
     }))
+}
+
+/// A word, and 1 or 0 behind it.
+fn switch(cursor: &mut Cursor, word: &str) -> Result<bool, String> {
+    match named::<u8>(cursor, word)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(format!("expected 0 or 1, found {other}")),
+    }
 }
 
 /// A word and the number behind it.
