@@ -6,6 +6,7 @@
 //! written in place, into slices of its result.
 
 use super::attention::Attention;
+use super::blocked::Blocked;
 use super::contract::Contract;
 use super::depthwise::Depthwise;
 use super::foreign::Call;
@@ -115,6 +116,8 @@ pub enum Kind {
     },
     /// A convolution or matrix product.
     Gemm(Box<Gemm>),
+    /// A matrix product whose operands are packed block by block.
+    Blocked(Box<Blocked>),
     /// Parts of a product that sums over the rows of the program.
     Contract(Box<Contract>),
     /// Their sum.

@@ -266,6 +266,7 @@ impl Stage {
         match &self.kind {
             Kind::Map { root, out, nest } => nest.emit(ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
             Kind::Gemm(gemm) => gemm.emit(ev, lo, hi),
+            Kind::Blocked(product) => product.emit(ev, lo, hi),
             Kind::Contract(product) => product.emit(ev, lo, hi),
             Kind::ContractSum(product) => product.emit_sum(ev, lo, hi),
             Kind::Depthwise(conv) => conv.emit(ev, lo, hi),
@@ -293,6 +294,10 @@ impl Stage {
             Kind::Map { nest: n, .. } => nest(n, n.elements()),
             Kind::Gemm(gemm) => {
                 let (n, flops) = gemm.work(plan.target, size);
+                (n, (FLOPS_A_CALL / flops.max(1)).max(1))
+            }
+            Kind::Blocked(product) => {
+                let (n, flops) = product.work(plan.target, one, size);
                 (n, (FLOPS_A_CALL / flops.max(1)).max(1))
             }
             Kind::Contract(_) => (one * contract::PARTS, 1),
@@ -329,6 +334,7 @@ impl Stage {
             Kind::Steps(walk) => return walk.stages.iter().flat_map(Stage::outputs).collect(),
             Kind::Map { out, .. } => out.buffer,
             Kind::Gemm(gemm) => gemm.out.buffer,
+            Kind::Blocked(product) => product.out.buffer,
             Kind::Contract(product) => product.parts,
             Kind::ContractSum(product) => product.out.buffer,
             Kind::Depthwise(conv) => conv.out.buffer,
