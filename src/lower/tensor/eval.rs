@@ -332,11 +332,16 @@ impl<'a, 'b> Eval<'a, 'b> {
         self.store_as(root, out, at, result);
     }
 
-    /// Evaluates `root` into `out`: its own memory, or a copy.
-    pub fn fill(&self, root: Node, out: &Spec, at: &At<'b>) {
-        let copied = self.plan.home(root).is_some_and(|home| home != out);
-        let value = if copied { self.eval(root, at) } else { self.computed(root, at) };
-        self.store_as(root, out, at, value);
+    /// Evaluates nodes into memory, that of their own or a copy. All are read before any is written: a result may lie where
+    /// an operand of another one does.
+    pub fn fill(&self, results: &[(Node, Spec)], at: &At<'b>) {
+        let mut values: Vec<(Node, V<'b>)> = vec![];
+        for (root, out) in results {
+            let ev = self.knowing(values.iter().copied());
+            let copied = self.plan.home(*root).is_some_and(|home| home != out);
+            values.push((*root, if copied { ev.eval(*root, at) } else { ev.computed(*root, at) }));
+        }
+        results.iter().zip(values).for_each(|((root, out), (_, value))| self.store_as(*root, out, at, value));
     }
 
     /// Stores a value of `node`, whose type may be wider in memory than in the graph.

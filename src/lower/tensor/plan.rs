@@ -105,13 +105,11 @@ pub struct Stage {
 /// What a stage does.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Evaluates a node at every index.
+    /// Evaluates nodes of one shape at every index.
     Map {
-        /// Node.
-        root: Node,
-        /// Where the result goes.
-        out: Spec,
-        /// How the result is visited.
+        /// Nodes, and where they go. Inputs come before users.
+        results: Vec<(Node, Spec)>,
+        /// How the results are visited.
         nest: Nest,
     },
     /// A convolution or matrix product.
@@ -156,7 +154,13 @@ impl Stage {
     /// Evaluates a node at every index.
     pub fn map(root: Node, out: Spec) -> Stage {
         let nest = Nest::new(&out, &[], Vectors::Innermost);
-        Stage { name: "map".into(), nodes: vec![root], kind: Kind::Map { root, out, nest } }
+        Stage::maps(vec![(root, out)], nest)
+    }
+
+    /// Evaluates nodes of one shape at every index, each of which reads the others, if at all, at the same index.
+    pub fn maps(results: Vec<(Node, Spec)>, nest: Nest) -> Stage {
+        let nodes = results.iter().map(|(root, _)| *root).collect();
+        Stage { name: "map".into(), nodes, kind: Kind::Map { results, nest } }
     }
 }
 

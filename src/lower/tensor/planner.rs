@@ -1,6 +1,7 @@
 //! Makes the [`Plan`]: goes through the nodes in order, decides what is materialised, and appends stages.
 
 use super::attention;
+use super::nest::{Nest, Vectors};
 use super::places::Layout;
 use super::plan::{Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
 use super::products::PackKey;
@@ -510,8 +511,11 @@ impl<'g> Planner<'_, 'g> {
         self.plan.homes.insert(root, out);
     }
 
-    /// Copies results that are not where they are wanted.
+    /// Computes or copies results that are not where they are wanted. Those that read the same tensors element by element,
+    /// such as a weight and what its optimiser keeps, do so once.
     pub(super) fn outputs(&mut self) -> Result<()> {
+        let mut groups: Vec<Vec<(Node, Spec)>> = vec![];
+        let mut read: HashMap<Node, usize> = HashMap::new();
         for &(node, index) in self.request.roots {
             let Some(index) = index else {
                 self.stored(node)?;
@@ -523,9 +527,41 @@ impl<'g> Planner<'_, 'g> {
             if !at_home {
                 check_elem(self.graph(), node)?;
                 let out = self.output_spec(node, index)?;
-                self.plan.stages.push(Stage::map(node, out));
+                let operands = self.operands_like(node).unwrap_or_default();
+                let group = operands.iter().find_map(|operand| read.get(operand).copied());
+                let group = group.unwrap_or(groups.len());
+                for operand in operands {
+                    read.entry(operand).or_insert(group);
+                }
+                groups.resize_with(groups.len().max(group + 1), Vec::new);
+                groups[group].push((node, out));
             }
         }
+        for mut results in groups {
+            results.sort_by_key(|(node, _)| *node);
+            let Some((_, out)) = results.first() else { continue };
+            let nest = Nest::new(out, &[], Vectors::Innermost);
+            self.plan.stages.push(Stage::maps(results, nest));
+        }
         Ok(())
+    }
+
+    /// The tensors of the node's shape that it is computed from element by element; none if it reads others but for
+    /// broadcast ones.
+    fn operands_like(&self, root: Node) -> Option<Vec<Node>> {
+        let shape = |node: Node| shape_of(self.graph(), node);
+        let (mut found, mut stack) = (vec![], vec![root]);
+        while let Some(node) = stack.pop() {
+            if self.plan.home(node).is_some() {
+                if shape(node) == shape(root) {
+                    found.push(node);
+                }
+            } else if is_elementwise(self.graph().op(node)) {
+                stack.extend(self.inputs(node));
+            } else if !matches!(self.graph().op(node), Op::Const(_)) {
+                return None;
+            }
+        }
+        Some(found)
     }
 }
