@@ -88,6 +88,9 @@ const OPEN_GROUP: u64 = 16;
 /// Bytes that are fetched ahead in a panel that is read once: about what comes from memory in its latency.
 const NEAR: i64 = 2048;
 
+/// Steps of the inner dimension that are long enough for what the epilogue reads to be fetched meanwhile.
+const FETCHED_FROM: i64 = 64;
+
 /// Heights of tiles that there are, of at most `most` rows, where the number of rows is not known now: all low ones, and
 /// some of the others.
 fn is_height(height: u64, most: u64) -> bool {
@@ -339,11 +342,29 @@ impl Gemm {
             a_invariant: ev.env.invariant(self.a.buffer),
             b_invariant: ev.env.invariant(right),
         };
+        if steps >= FETCHED_FROM {
+            self.fetch_operands(ev, place, rows);
+        }
         let sums = kernel.run(ev.b, place.at.a, place.at.b, reads);
         for (row, sums) in sums.chunks(kernel.vectors).enumerate() {
             let (y, x) = (row as u64 / rows[1], row as u64 % rows[1]);
             let coords = place.at.stepped(&self.rows, [y, x]);
             self.store_row(ev, place, &coords, sums);
+        }
+    }
+
+    /// Fetches what the epilogue of a tile will read, as far as it is one element for each of the result's.
+    fn fetch_operands<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, rows: [u64; 2]) {
+        let lanes = i64::from(self.lanes(ev));
+        for operand in ev.plan.operands_like(self.root, self.node) {
+            for (y, x) in (0..rows[0]).flat_map(|y| (0..rows[1]).map(move |x| (y, x))) {
+                let coords = place.at.stepped(&self.rows, [y, x]);
+                for v in 0..self.tile.vectors as i64 {
+                    let mut coords = coords.clone();
+                    coords[self.col_axis] = coords[self.col_axis].plus(v * lanes);
+                    ev.b.prefetch_far(ev.address(operand, &coords));
+                }
+            }
         }
     }
 

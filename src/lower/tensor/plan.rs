@@ -199,6 +199,23 @@ impl<'g> Plan<'g> {
         self.homes.get(&node)
     }
 
+    /// What is read in memory, element by element and of the shape of `root`, when `root` is computed from `node`.
+    pub fn operands_like(&self, root: Node, node: Node) -> Vec<&Spec> {
+        let (mut found, mut seen) = (vec![], HashSet::from([root]));
+        let mut stack = if root == node { vec![] } else { self.graph.inputs(root).to_vec() };
+        while let Some(next) = stack.pop() {
+            if next == node || !seen.insert(next) {
+                continue;
+            }
+            match self.home(next) {
+                Some(spec) if self.shape(next) == self.shape(root) => found.push(spec),
+                None if is_elementwise(self.graph.op(next)) => stack.extend(self.graph.inputs(next)),
+                _ => {}
+            }
+        }
+        found
+    }
+
     /// Type of the elements of a node.
     pub fn scalar(&self, node: Node) -> Scalar {
         scalar_of(self.graph, node)

@@ -11,7 +11,7 @@ use super::steps::{self, Open};
 use super::target::Target;
 use super::updates;
 use crate::lower::error::LowerError;
-use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar};
+use quearn_stage::graph::{self, BinaryOp, Graph, Node, Op, Region, Scalar};
 use std::collections::{HashMap, HashSet};
 
 pub(super) type Result<T> = std::result::Result<T, LowerError>;
@@ -426,10 +426,23 @@ impl<'g> Planner<'_, 'g> {
         check_elem(self.graph(), node)?;
         let users = self.users.get(&node).map_or(0, Vec::len);
         let weights = self.constant.contains(&node) && !self.is_literal(node);
-        if users > 1 || weights {
+        if users > 1 && !self.is_read_as_fast(node) || weights {
             self.stored(node)?;
         }
         Ok(())
+    }
+
+    /// Is the node a tensor in memory but for one operation with a number, so that reading it would save nothing?
+    fn is_read_as_fast(&self, node: Node) -> bool {
+        let cheap = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
+        let Op::Binary(op) = self.graph().op(node) else { return false };
+        let inputs = self.inputs(node);
+        let stored =
+            |x: &Node| self.plan.home(*x).is_some() && shape_of(self.graph(), *x) == shape_of(self.graph(), node);
+        cheap.contains(op)
+            && self.scalar(node).is_float()
+            && inputs.iter().any(stored)
+            && inputs.iter().any(|x| matches!(self.graph().op(*x), Op::Const(_)))
     }
 
     /// A loop whose region works element by element: it is run for each element on its own.
