@@ -253,6 +253,19 @@ impl Blocked {
         b.for_(block.count, b.i64(self.steps() as i64), |step| each(step, &|_, _| b.zero(ty)));
     }
 
+    /// Fetches some lines of what will be packed next: they are far apart in memory.
+    fn fetch_right<'b>(&self, ev: &Eval<'_, 'b>, block: &Block<'_, 'b>, steps: Span<'b>, column: V<'b>) {
+        let Some(spec) = ev.plan.home(self.operands[1]) else { return };
+        let lanes = i64::from(ev.plan.target.lanes_of(self.prim));
+        ev.b.for_(steps.lo, steps.hi, |step| {
+            for v in 0..self.tile.vectors as i64 {
+                let column = Coord::from(column).plus(v * lanes);
+                let coords = self.coords(ev, 1, block, [(block.first + step).into(), column]);
+                ev.b.prefetch_far(ev.address(spec, &coords));
+            }
+        });
+    }
+
     fn row_bytes(&self, target: Target) -> i64 {
         self.width(target) as i64 * self.unit()
     }
@@ -285,7 +298,13 @@ impl Blocked {
             self.tile(ev, block, left, [row, column], height, masks);
         };
         let (whole, rest) = (b.i64((self.rows / self.height()) as i64), self.rows % self.height());
-        b.for_(tiles.lo, tiles.hi.min(whole), |i| tile(i, self.height()));
+        let share = divide(b.i64(self.steps() as i64) + (tiles.hi - tiles.lo) - 1, tiles.hi - tiles.lo).0;
+        b.for_(tiles.lo, tiles.hi.min(whole), |i| {
+            let first = (i - tiles.lo) * share;
+            let steps = Span { lo: first, hi: (first + share).min(block.count) };
+            self.fetch_right(ev, block, steps, column + self.width(ev.plan.target) as i64);
+            tile(i, self.height());
+        });
         if rest > 0 {
             b.if_(whole.lt(tiles.hi), || tile(whole, rest));
         }
