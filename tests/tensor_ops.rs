@@ -199,6 +199,36 @@ fn reductions_of_an_unknown_number_of_rows() {
 }
 
 #[test]
+fn long_axes_are_dealt_out_in_parts() {
+    for (rows, cols) in [(3001, 5), (701, 70), (3, 9001)] {
+        let mut m = Maker::new(rows);
+        let [x, y] = [0, 1].map(|_| m.tensor(Scalar::F32, &dims(&[rows, cols]), 0, false));
+        let sum = m.add(Op::Binary(BinaryOp::Add), &[x, y]);
+        let turned = m.add(Op::Transpose(vec![1, 0]), &[sum]);
+        let negated = m.add(Op::Unary(UnaryOp::Neg), &[turned]);
+        let mut outputs = vec![sum, negated, m.add(Op::Softmax { axis: 0 }, &[x]), m.add(Op::ArgMax { axis: 1 }, &[x])];
+        for axis in 0..2 {
+            outputs.push(m.add(Op::Reduce { op: ReduceOp::Mean, axes: vec![axis], keep: false }, &[sum]));
+        }
+        m.check(&format!("{rows} x {cols}"), &outputs, &[]);
+    }
+}
+
+#[test]
+fn results_of_the_same_tensors() {
+    let mut m = Maker::new(8);
+    let [x, y] = [0, 1].map(|_| m.tensor(Scalar::F32, &dims(&[7, 7]), 0, false));
+    let bias = m.tensor(Scalar::F32, &dims(&[7]), 0, false);
+    let sum = m.add(Op::Binary(BinaryOp::Add), &[x, bias]);
+    let product = m.add(Op::Binary(BinaryOp::Mul), &[sum, y]);
+    // The same element and, through a transpose, another one.
+    let turned = m.add(Op::Transpose(vec![1, 0]), &[sum]);
+    let difference = m.add(Op::Binary(BinaryOp::Sub), &[turned, x]);
+    let half = m.add(Op::Cast(Scalar::F64), &[y]);
+    m.check("results", &[product, sum, difference, half, product], &[]);
+}
+
+#[test]
 fn softmax_and_arg_max_along_every_axis() {
     for axis in 0..3 {
         let mut m = Maker::new(axis as u64);
