@@ -65,6 +65,20 @@ fn taking_turns() {
     assert!(turning.iter().any(|name| name == "a" || name == "b"), "each needs the other: {turning:?}");
 }
 
+/// Each needs the present value of the other at the same place: both are computed before either is written.
+#[test]
+fn together() {
+    let s = Stage::new();
+    let (a, b) = (s.state::<F32>("a", [5, 7]), s.state::<F32>("b", [5, 7]));
+    let next = a + b * 0.5;
+    s.update(a, next);
+    s.update(b, a * 2.0 - next);
+    let graph = s.finish().unwrap();
+    let values = |from: i32| -> Vec<f32> { (from..from + 35).map(|i| i as f32).collect() };
+    let initial = named([("a", tensor(&values(0), &[5, 7])), ("b", tensor(&values(100), &[5, 7]))]);
+    check(&graph, &initial, &Tensors::new(), 4);
+}
+
 /// Products, whose tiles overlap at the edges, with the update behind them; one whose operand is the state itself.
 #[test]
 fn products() {

@@ -46,7 +46,8 @@ fn slope(e: &mut Emit<'_>, op: UnaryOp, x: Node, y: Node, adjoint: Node) -> Resu
             e.mul(adjoint, slope)?
         }
         Relu => {
-            let above = sign(e, CompareOp::Gt, x)?;
+            // The result is above 0 where `x` is, and is kept anyway.
+            let above = sign(e, CompareOp::Gt, y)?;
             e.only(above, adjoint)?
         }
         Abs => {

@@ -10,6 +10,9 @@ use super::scatter::Scatter;
 use super::spec::{Size, Spec};
 use quearn_stage::graph::{self, Node, Pool2d};
 
+/// Elements along an axis whose extent is not known now, about.
+const MANY: u64 = 4096;
+
 impl Planner<'_, '_> {
     pub(super) fn reduce(
         &mut self,
@@ -39,7 +42,8 @@ impl Planner<'_, '_> {
         let mut axes = axes.to_vec();
         axes.sort_by_key(|&i| (unit == Some(i), i));
         let out = self.destination(root, true)?;
-        let nest = Nest::new(&out, &[], vector.is_none().into());
+        let each = axes.iter().map(|&i| sizes[i].now().unwrap_or(MANY)).product();
+        let nest = Nest::of_folds(&out, &[], vector.is_none().into(), each);
         let reduce = Reduce { node, root, x, op, axes, kept, sizes, vector, out: out.clone(), nest };
         self.finish(node, root, out, "reduce", Kind::Reduce(Box::new(reduce)));
         Ok(())

@@ -9,9 +9,13 @@ use quearn_stage::low::V;
 const CHUNK: u64 = 4096;
 /// Elements that a work item should at least have.
 const GRAIN: u64 = 2048;
+/// Elements beyond which a work item is cut.
+const MOST: u64 = 4 * GRAIN;
+/// The shortest chunk: whole cache lines of any type, and some of them.
+const LEAST_CHUNK: u64 = 64;
 
-/// How the elements of a tensor are visited: some outer axes (and chunks of a long innermost one) make work items,
-/// the others are loops, the innermost one in vectors.
+/// How the elements of a tensor are visited: some outer axes (blocks of the last of them, and chunks of a long innermost
+/// one) make work items, the others are loops, the innermost one in vectors.
 #[derive(Clone, Debug)]
 pub struct Nest {
     sizes: Vec<Size>,
@@ -21,7 +25,10 @@ pub struct Nest {
     loops: Vec<usize>,
     /// The vector axis.
     inner: Option<usize>,
-    chunked: bool,
+    /// Elements of a chunk, if the vector axis is cut into chunks.
+    chunk: Option<u64>,
+    /// Indices of a block, if the outermost of the loops is cut into blocks.
+    block: Option<u64>,
 }
 
 /// Along which axis a body works on vectors of elements.
@@ -44,6 +51,11 @@ impl From<bool> for Vectors {
 impl Nest {
     /// The nest over `out`; `fixed` axes are left at 0, for the body to run over.
     pub fn new(out: &Spec, fixed: &[usize], vectors: Vectors) -> Nest {
+        Nest::of_folds(out, fixed, vectors, 1)
+    }
+
+    /// The same where the body reads `each` elements for one of `out`.
+    pub fn of_folds(out: &Spec, fixed: &[usize], vectors: Vectors, each: u64) -> Nest {
         let sizes: Vec<Size> = out.axes.iter().map(|a| a.size.clone()).collect();
         let mut order: Vec<usize> = out.physical_order();
         order.retain(|i| !fixed.contains(i) && sizes[*i] != Size::Now(1));
@@ -52,31 +64,42 @@ impl Nest {
             Vectors::Innermost => order.pop(),
             Vectors::Along(axis) => order.iter().position(|&i| i == axis).map(|at| order.remove(at)),
         };
-        let chunked = inner.is_some_and(|i| sizes[i].now().is_none_or(|n| n > 2 * CHUNK));
+        let each = fixed.iter().map(|&i| sizes[i].now().unwrap_or(1)).product::<u64>().max(1) * each.max(1);
+        let chunk = (CHUNK / each).next_power_of_two().clamp(LEAST_CHUNK, CHUNK);
+        let chunk = inner.is_some_and(|i| sizes[i].now().is_none_or(|n| n > 2 * chunk)).then_some(chunk);
         let length = inner.map_or(1, |i| sizes[i].now().unwrap_or(CHUNK).min(CHUNK));
-        let mut covered = length * fixed.iter().map(|&i| sizes[i].now().unwrap_or(1)).product::<u64>().max(1);
-        let mut loops = vec![];
-        while let Some(&last) = order.last() {
-            let Some(n) = sizes[last].now().filter(|_| !chunked && covered < GRAIN) else { break };
+        let mut covered = length * each;
+        let (mut loops, mut block) = (vec![], None);
+        while let (Some(&last), None) = (order.last(), block) {
+            let Some(n) = sizes[last].now().filter(|_| chunk.is_none() && covered < GRAIN) else { break };
+            block = (covered * n > MOST).then(|| GRAIN.div_ceil(covered));
             covered *= n;
             loops.insert(0, last);
             order.pop();
         }
-        Nest { sizes, items: order, loops, inner, chunked }
+        Nest { sizes, items: order, loops, inner, chunk, block }
     }
 
     /// Number of work items.
     pub fn work<'b>(&self, one: V<'b>, size: &dyn Fn(&Size) -> V<'b>) -> V<'b> {
         let n = self.items.iter().fold(one, |n, &i| n * size(&self.sizes[i]));
-        match self.inner.filter(|_| self.chunked) {
-            Some(i) => n * ((size(&self.sizes[i]) + (CHUNK as i64 - 1)) / CHUNK as i64),
+        match self.cut() {
+            Some((axis, part)) => n * ((size(&self.sizes[axis]) + (part as i64 - 1)) / part as i64),
             None => n,
         }
     }
 
+    /// The axis that is cut, and the length of its parts: there is at most one.
+    fn cut(&self) -> Option<(usize, u64)> {
+        self.inner.zip(self.chunk).or(self.loops.first().copied().zip(self.block))
+    }
+
     /// Elements of a work item, about.
     pub fn elements(&self) -> u64 {
-        let known = |i: &usize| self.sizes[*i].now().unwrap_or(CHUNK).min(CHUNK);
+        let known = |i: &usize| match self.cut() {
+            Some((axis, part)) if axis == *i => part,
+            _ => self.sizes[*i].now().unwrap_or(CHUNK).min(CHUNK),
+        };
         self.loops.iter().chain(&self.inner).map(known).product()
     }
 
@@ -87,16 +110,13 @@ impl Nest {
         b.for_(lo, hi, |t| {
             let mut coords = vec![Coord::from(zero); self.sizes.len()];
             let mut rest = t;
-            let mut range = None;
-            if let Some(i) = self.inner {
-                let n = ev.env.size(&self.sizes[i]);
-                range = Some((zero, n));
-                if self.chunked {
-                    let (quotient, chunk) = divide(rest, (n + (CHUNK as i64 - 1)) / CHUNK as i64);
-                    rest = quotient;
-                    let from = chunk * CHUNK as i64;
-                    range = Some((from, n.min(from + CHUNK as i64)));
-                }
+            let mut part = None;
+            if let Some((axis, length)) = self.cut() {
+                let (n, length) = (ev.env.size(&self.sizes[axis]), length as i64);
+                let (quotient, index) = divide(rest, (n + (length - 1)) / length);
+                rest = quotient;
+                let from = index * length;
+                part = Some((axis, from, n.min(from + length)));
             }
             for (place, &i) in self.items.iter().enumerate().rev() {
                 if place == 0 {
@@ -107,7 +127,7 @@ impl Nest {
                     rest = quotient;
                 }
             }
-            self.enter(ev, 0, coords, range, body);
+            self.enter(ev, 0, coords, part, body);
         });
     }
 
@@ -116,23 +136,27 @@ impl Nest {
         ev: &Eval<'_, 'b>,
         depth: usize,
         mut coords: Vec<Coord<'b>>,
-        range: Option<(V<'b>, V<'b>)>,
+        part: Option<(usize, V<'b>, V<'b>)>,
         body: &mut dyn FnMut(&At<'b>),
     ) {
+        let range = |axis: usize| match part {
+            Some((cut, lo, hi)) if cut == axis => (lo, hi),
+            _ => (ev.b.i64(0), ev.env.size(&self.sizes[axis])),
+        };
         if let Some(&axis) = self.loops.get(depth) {
-            ev.b.for_(ev.b.i64(0), ev.env.size(&self.sizes[axis]), |i| {
+            let (lo, hi) = range(axis);
+            ev.b.for_(lo, hi, |i| {
                 coords[axis] = i.into();
-                self.enter(ev, depth + 1, coords, range, body);
+                self.enter(ev, depth + 1, coords, part, body);
             });
             return;
         }
-        match (self.inner, range) {
-            (Some(axis), Some((lo, hi))) => ev.vectors(lo, hi, |i, mask| {
-                let mut coords = coords.clone();
-                coords[axis] = i.into();
-                body(&At { coords, vec: Some(axis), lanes: ev.lanes(), mask });
-            }),
-            _ => body(&At { coords, vec: None, lanes: 1, mask: None }),
-        }
+        let Some(axis) = self.inner else { return body(&At { coords, vec: None, lanes: 1, mask: None }) };
+        let (lo, hi) = range(axis);
+        ev.vectors(lo, hi, |i, mask| {
+            let mut coords = coords.clone();
+            coords[axis] = i.into();
+            body(&At { coords, vec: Some(axis), lanes: ev.lanes(), mask });
+        });
     }
 }
