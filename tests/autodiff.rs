@@ -235,15 +235,17 @@ fn back_through_time() {
             let [xs, h, w, u, b] = x[..] else { panic!("five arguments") };
             s.steps(walk(0), h, xs, |h, x| (x.matmul(w) + h.matmul(u) + b, h)).0
         });
-        check("a product that two others read, and left operands that are computed", shapes).kinked().run(move |s, x| {
-            let [xs, h, w, u, b] = x[..] else { panic!("five arguments") };
-            let (last, all) = s.steps(walk(0), h, xs, |h, x| {
-                let sum = (x * x).matmul(w) + b;
-                let next = sum.relu() * sum + (h * 0.5).matmul(u);
-                (next, sum)
-            });
-            last * all.mean([0])
-        });
+        check("a product that two others read, and left operands that are computed", shapes).kinked().run(
+            move |s, x| {
+                let [xs, h, w, u, b] = x[..] else { panic!("five arguments") };
+                let (last, all) = s.steps(walk(0), h, xs, |h, x| {
+                    let sum = (x * x).matmul(w) + b;
+                    let next = sum.relu() * sum + (h * 0.5).matmul(u);
+                    (next, sum)
+                });
+                last * all.mean([0])
+            },
+        );
         check("two values carried along axis 1", &[&[2, 3, 2], &[2, 2], &[2, 2]]).run(move |s, x| {
             let ((c, h), (cs, hs)) = s.steps(walk(1), (x[1], x[2]), x[0], |(c, h), x| {
                 let gate = (x + h).sigmoid();

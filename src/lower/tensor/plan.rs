@@ -152,7 +152,7 @@ pub enum Kind {
 impl Stage {
     /// Evaluates a node at every index.
     pub fn map(root: Node, out: Spec) -> Stage {
-        let nest = Nest::new(&out, &[], Vectors::Innermost);
+        let nest = Nest::new(&out, &[], Vectors::Innermost, 1);
         Stage { name: "map".into(), nodes: vec![root], kind: Kind::Map { root, out, nest } }
     }
 }
