@@ -150,6 +150,7 @@ fn poolings() {
         let shapes: &[&[u64]] = &[&[2, 2, 5, 6]];
         check(&name, shapes).kinked().run(move |_, x| x[0].max_pool2d(window).exp());
         check(&name, shapes).run(move |_, x| x[0].avg_pool2d(window).exp());
+        check(&name, shapes).kinked().run(move |_, x| x[0].max_unpool2d(x[0].max_pool2d(window).exp(), window));
     }
 }
 

@@ -8,6 +8,7 @@ use super::reduce::Along;
 use super::spec::{AxisSpec, BufferId, Size, Spec, row_major};
 use super::steps::{self, Open};
 use super::target::Target;
+use super::unpool;
 use super::updates;
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar};
@@ -118,7 +119,9 @@ fn is_heavy(op: &Op) -> bool {
         op,
         Op::MatMul
             | Op::Conv2d(_)
+            | Op::Conv2dFilters { .. }
             | Op::Pool2d(_)
+            | Op::MaxUnpool2d(_)
             | Op::Softmax { .. }
             | Op::Concat { .. }
             | Op::Reduce { .. }
@@ -132,8 +135,12 @@ fn is_heavy(op: &Op) -> bool {
 }
 
 /// Heavy operations whose results pass through registers one element at a time.
-fn has_epilogue(op: &Op) -> bool {
-    matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::Reduce { .. })
+fn has_epilogue(graph: &Graph, node: Node) -> bool {
+    match graph.op(node) {
+        Op::MatMul | Op::Conv2d(_) | Op::Conv2dFilters { .. } | Op::Pool2d(_) | Op::Reduce { .. } => true,
+        Op::MaxUnpool2d(pool) => unpool::is_grid(graph, pool, graph.inputs(node)[0]),
+        _ => false,
+    }
 }
 
 impl<'g> Planner<'_, 'g> {
@@ -214,7 +221,7 @@ impl<'g> Planner<'_, 'g> {
             self.analyse_image(node, op);
         }
         for &node in self.request.nodes {
-            if has_epilogue(self.graph().op(node)) && !self.is_leaf(node) && !self.bound.contains(&node) {
+            if has_epilogue(self.graph(), node) && !self.is_leaf(node) && !self.bound.contains(&node) {
                 self.grow_epilogue(node);
             }
         }
@@ -230,7 +237,7 @@ impl<'g> Planner<'_, 'g> {
     pub(super) fn analyse_image(&mut self, node: Node, op: &Op) {
         let image_input = self.inputs(node).iter().any(|i| self.images.contains(i));
         let image = match op {
-            Op::Conv2d(_) | Op::Pool2d(_) => true,
+            Op::Conv2d(_) | Op::Pool2d(_) | Op::MaxUnpool2d(_) => true,
             Op::Concat { axis } => *axis == 1 && self.rank(node) == 4 && image_input,
             op => is_elementwise(op) && self.rank(node) == 4 && image_input,
         };
@@ -475,7 +482,9 @@ impl<'g> Planner<'_, 'g> {
                 (None, Some(x)) => self.contract(node, root, x),
                 (None, None) => self.matmul(node, root),
             },
+            Op::Conv2dFilters { conv, kernel } => self.conv2d_filters(node, root, conv, *kernel),
             Op::Pool2d(pool) => self.pool2d(node, root, pool),
+            Op::MaxUnpool2d(pool) => self.max_unpool2d(node, root, pool),
             Op::Reduce { op, axes, keep } => self.reduce(node, root, *op, axes, *keep),
             Op::Softmax { axis } => self.lines(node, *axis, Along::Softmax),
             Op::ArgMax { axis } => self.lines(node, *axis, Along::ArgMax),

@@ -483,7 +483,7 @@ fn batch_loops(out: &Spec, a: &Spec, right: &Right) -> Vec<Loop> {
     };
     let b_stride = |axis: usize| match right {
         Right::Stored(spec) => stride(spec, axis),
-        Right::Packed(_) => 0,
+        Right::Packed(_) | Right::Apart(..) => 0,
     };
     let one = |i: usize| Loop { size: out.axes[i].size.clone(), a: stride(a, i), b: b_stride(i), coord: Some((i, 1)) };
     (0..rank - 2).map(one).collect()
