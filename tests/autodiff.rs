@@ -160,6 +160,7 @@ fn poolings() {
         let shapes: &[&[u64]] = &[&[2, 2, 5, 6]];
         check(&name, shapes).kinked().run(move |_, x| x[0].max_pool2d(window).exp());
         check(&name, shapes).run(move |_, x| x[0].avg_pool2d(window).exp());
+        check(&name, shapes).kinked().run(move |_, x| x[0].max_unpool2d(x[0].max_pool2d(window).exp(), window));
     }
 }
 
@@ -241,6 +242,21 @@ fn back_through_time() {
             });
             last + all.sum([0])
         });
+        check("no value of a step is read again", shapes).run(move |s, x| {
+            let [xs, h, w, u, b] = x[..] else { panic!("five arguments") };
+            s.steps(walk(0), h, xs, |h, x| (x.matmul(w) + h.matmul(u) + b, h)).0
+        });
+        check("a product that two others read, and left operands that are computed", shapes).kinked().run(
+            move |s, x| {
+                let [xs, h, w, u, b] = x[..] else { panic!("five arguments") };
+                let (last, all) = s.steps(walk(0), h, xs, |h, x| {
+                    let sum = (x * x).matmul(w) + b;
+                    let next = sum.relu() * sum + (h * 0.5).matmul(u);
+                    (next, sum)
+                });
+                last * all.mean([0])
+            },
+        );
         check("two values carried along axis 1", &[&[2, 3, 2], &[2, 2], &[2, 2]]).run(move |s, x| {
             let ((c, h), (cs, hs)) = s.steps(walk(1), (x[1], x[2]), x[0], |(c, h), x| {
                 let gate = (x + h).sigmoid();
@@ -254,6 +270,22 @@ fn back_through_time() {
             all
         });
     }
+}
+
+#[test]
+fn products_of_steps_are_not_taken_again_on_the_way_back() {
+    let graph = graph(|s| {
+        let [h, u] = [s.input::<F64>("h", [2u64, 3]), s.input::<F64>("u", [3u64, 3])];
+        let xs = s.input::<F64>("xs", [4u64, 2, 3]);
+        let walk = Walk { count: 4, axis: 0, back: false };
+        let (last, _) = s.steps(walk, h, xs, |h, x| {
+            let next = (h.matmul(u) + x).tanh();
+            (next, next)
+        });
+        s.output("g", gradients(last.sum([0, 1]), &[u])[0]);
+    });
+    // In the steps taken once more, in the steps back for the state, and behind them for the matrix.
+    assert_eq!(graph.to_string().matches("tensor.matmul").count(), 3, "{graph}");
 }
 
 #[test]

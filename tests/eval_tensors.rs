@@ -73,6 +73,24 @@ fn pools() {
 }
 
 #[test]
+fn adjoints_of_pools_and_filters() {
+    let mut p = Program::default();
+    let image = [1.0, 5.0, 5.0, 2.0, 5.0, 0.0, 3.0, f64::NAN, 4.0];
+    let x = p.tensor("x", f32s(&[1, 1, 3, 3], &image));
+    let y = p.tensor("y", f32s(&[1, 1, 2, 2], &[10.0, 20.0, 40.0, 80.0]));
+    let pool = Pool2d { kind: PoolKind::Max, kernel: [2, 2], stride: [1, 1], padding: [0, 0], ceil: false };
+    let node = p.add(Op::MaxUnpool2d(pool), &[x, y]);
+    // The first of several; none where there is a NaN.
+    assert_eq!(p.floats(node), [0.0, 30.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+
+    let mut p = Program::default();
+    let x = p.tensor("x", f32s(&[1, 1, 3, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]));
+    let y = p.tensor("y", f32s(&[1, 1, 2, 2], &[1.0, 0.0, 0.0, 10.0]));
+    let node = p.add(Op::Conv2dFilters { conv: Conv2d::default(), kernel: [2, 2] }, &[x, y]);
+    assert_eq!(p.floats(node), [51.0, 62.0, 84.0, 95.0]);
+}
+
+#[test]
 fn softmax_and_batch_norm() {
     let mut p = Program::default();
     let x = p.tensor("x", f32s(&[2, 2], &[0.0, 0.0, 1000.0, 0.0]));

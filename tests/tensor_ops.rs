@@ -372,6 +372,25 @@ fn steps_of_a_recurrent_network() {
     }
 }
 
+/// A matrix that is computed, the same at all steps, with enough rows to be packed.
+#[test]
+fn steps_with_a_computed_matrix() {
+    for (n, width) in [(17, 40), (20, 33)] {
+        let mut m = Maker::new(width);
+        let x = m.tensor(Scalar::F32, &dims(&[3, n, width]), 1, false);
+        let begin = m.tensor(Scalar::F32, &dims(&[n, width]), 1, false);
+        let w = m.tensor(Scalar::F32, &dims(&[width, width]), 1, false);
+        let small = m.add(Op::Const(Literal::float(Scalar::F32, 0.05).unwrap()), &[]);
+        let w = m.add(Op::Binary(BinaryOp::Mul), &[w, small]);
+        let across = m.add(Op::Transpose(vec![1, 0]), &[w]);
+        let out = steps_of(&mut m, (3, 0, n % 2 == 0), &[begin, begin], &[x], |m, p| {
+            let (h, c) = (cell(m, p[0], w, p[2]), cell(m, p[1], across, p[2]));
+            vec![c, h, h, c]
+        });
+        m.check(&format!("{n} x {width}"), &out, &[]);
+    }
+}
+
 /// The states change places, and nothing is collected.
 #[test]
 fn steps_that_exchange_their_states() {
@@ -385,6 +404,51 @@ fn steps_that_exchange_their_states() {
             vec![p[1], p[0], m.add(Op::Binary(BinaryOp::Add), &[p[2], one])]
         });
         m.check(&format!("{count} steps"), &out, &[]);
+    }
+}
+
+/// What poolings and convolutions have for derivatives, with what is computed from it at once, for a known number of images
+/// and for an open one.
+#[test]
+fn adjoints_of_random_pools_and_filters() {
+    for seed in 0..48 {
+        let mut m = Maker::new(700 + seed);
+        let groups = [1, 1, 1, 2, 3][m.r.int(0, 4) as usize];
+        let (n, c, o) = (m.r.int(1, 9), groups * m.r.int(1, 9), groups * m.r.int(1, 40));
+        let image = [m.r.int(6, 13), m.r.int(6, 13)];
+        let batch = |rest: &[u64]| match seed % 3 {
+            0 => named("n", rest),
+            _ => dims(&[&[n], rest].concat()),
+        };
+        let x = m.tensor(Scalar::F32, &batch(&[c, image[0], image[1]]), n, false);
+        // Several elements of a window are the largest.
+        let x = m.add(Op::Unary(UnaryOp::Round), &[x]);
+        let kernel = [m.r.int(1, 3), m.r.int(1, 3)];
+        let conv = Conv2d {
+            stride: [m.r.int(1, 2), m.r.int(1, 2)],
+            padding: [m.r.int(0, 2), m.r.int(0, 2)],
+            dilation: [m.r.int(1, 2), m.r.int(1, 2)],
+            groups,
+        };
+        let seen = |i: usize| {
+            let reach = (kernel[i] - 1) * conv.dilation[i] + 1;
+            (image[i] + 2 * conv.padding[i] - reach) / conv.stride[i] + 1
+        };
+        let y = m.tensor(Scalar::F32, &batch(&[o, seen(0), seen(1)]), n, false);
+        let filters = m.add(Op::Conv2dFilters { conv, kernel }, &[x, y]);
+        let momentum = m.tensor(Scalar::F32, &dims(&[o, c / groups, kernel[0], kernel[1]]), 1, false);
+        let moved = m.add(Op::Binary(BinaryOp::Add), &[filters, momentum]);
+
+        let grid = seed % 2 == 0;
+        let stride = if grid { kernel } else { [m.r.int(1, 3), m.r.int(1, 3)] };
+        let padding = if grid { [0, 0] } else { kernel.map(|k| m.r.int(0, k / 2)) };
+        let pool = Pool2d { kind: PoolKind::Max, kernel, stride, padding, ceil: m.r.int(0, 1) == 1 };
+        let pooled = m.add(Op::Pool2d(pool.clone()), &[x]);
+        let scale = m.add(Op::Const(Literal::float(Scalar::F32, 0.5).unwrap()), &[]);
+        let adjoint = m.add(Op::Binary(BinaryOp::Mul), &[pooled, scale]);
+        let back = m.add(Op::MaxUnpool2d(pool), &[x, adjoint]);
+        let masked = m.add(Op::Binary(BinaryOp::Mul), &[back, x]);
+        m.check(&format!("case {seed}"), &[moved, masked], &[("n", n as i64)]);
     }
 }
 

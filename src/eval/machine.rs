@@ -371,14 +371,16 @@ impl<'a> Machine<'a> {
         let mixes =
             matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::TreeEnsemble(_))
                 || matches!(op, Op::Softmax { .. } | Op::Reduce { .. } | Op::ArgMax { .. } | Op::CumSum { .. })
-                || matches!(op, Op::Foreign { .. } | Op::ScatterAdd);
+                || matches!(op, Op::Foreign { .. } | Op::ScatterAdd | Op::Conv2dFilters { .. } | Op::MaxUnpool2d(_));
         let operands = if mixes { self.whole(node)? } else { self.tensors(self.graph.inputs(node))? };
         let refs: Vec<&EvalTensor> = operands.iter().map(Rc::as_ref).collect();
         let value = match op {
             Op::Iota(count) => EvalTensor::ints(elem.scalar, &[*count as usize], 0..i128::from(*count)),
             Op::MatMul => tensor::matmul(refs[0], refs[1]),
             Op::Conv2d(conv) => tensor::conv2d(conv, refs[0], refs[1], refs.get(2).copied(), &self.shape(node)?),
+            Op::Conv2dFilters { conv, .. } => tensor::conv2d_filters(conv, refs[0], refs[1], &self.shape(node)?),
             Op::Pool2d(pool) => tensor::pool2d(pool, refs[0], &self.shape(node)?),
+            Op::MaxUnpool2d(pool) => tensor::max_unpool2d(pool, refs[0], refs[1]),
             Op::BatchNorm { eps } => tensor::batch_norm(&refs, f64::from_bits(*eps)),
             Op::Softmax { axis } => tensor::softmax(refs[0], *axis),
             Op::Concat { axis } => tensor::concat(&refs, *axis, elem),

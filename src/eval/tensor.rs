@@ -82,6 +82,58 @@ pub fn conv2d(conv: &Conv2d, x: &EvalTensor, w: &EvalTensor, bias: Option<&EvalT
     sums(scalar, to, data)
 }
 
+/// `Conv2dFilters`; `to` is the shape of the result.
+pub fn conv2d_filters(conv: &Conv2d, x: &EvalTensor, y: &EvalTensor, to: &[usize]) -> EvalTensor {
+    let (&[count, channels, height, width], &[_, out_channels, oh, ow]) = (x.shape(), y.shape()) else {
+        unreachable!("images")
+    };
+    let (image, adjoint) = (x.as_floats(), y.as_floats());
+    let filters_per_group = out_channels / conv.groups as usize;
+    let mut data = Vec::new();
+    for_each_index(to, |index| {
+        let &[o, c, i, j] = index else { unreachable!("four dimensions") };
+        let channel = o / filters_per_group * to[1] + c;
+        let [down, right] = [i * conv.dilation[0] as usize, j * conv.dilation[1] as usize];
+        let mut sum = 0.0;
+        for_each_index(&[count, oh, ow], |index| {
+            let &[n, y, x] = index else { unreachable!("three dimensions") };
+            let row = inside(y, down, conv.stride[0], conv.padding[0], height);
+            let column = inside(x, right, conv.stride[1], conv.padding[1], width);
+            if let (Some(row), Some(column)) = (row, column) {
+                let seen = image[((n * channels + channel) * height + row) * width + column];
+                sum += seen * adjoint[((n * out_channels + o) * oh + y) * ow + x];
+            }
+        });
+        data.push(sum);
+    });
+    EvalTensor::floats(x.elem().scalar, to, data)
+}
+
+/// `MaxUnpool2d`.
+pub fn max_unpool2d(pool: &Pool2d, x: &EvalTensor, y: &EvalTensor) -> EvalTensor {
+    let &[_, channels, height, width] = x.shape() else { unreachable!("images") };
+    let (image, mut adjoints) = (x.as_floats(), y.as_floats().iter());
+    let mut data = vec![0.0; image.len()];
+    for_each_index(y.shape(), |index| {
+        let &[n, c, oy, ox] = index else { unreachable!("four dimensions") };
+        let mut places = Vec::new();
+        for i in 0..pool.kernel[0] as usize {
+            let Some(row) = inside(oy, i, pool.stride[0], pool.padding[0], height) else { continue };
+            for j in 0..pool.kernel[1] as usize {
+                let Some(column) = inside(ox, j, pool.stride[1], pool.padding[1], width) else { continue };
+                places.push(((n * channels + c) * height + row) * width + column);
+            }
+        }
+        let largest = places.iter().map(|&p| image[p]).fold(f64::NEG_INFINITY, f64::max);
+        let adjoint = adjoints.next().copied().unwrap_or_default();
+        let first = places.iter().find(|p| image[**p] == largest);
+        if let (Some(&first), false) = (first, places.iter().any(|&p| image[p].is_nan())) {
+            data[first] += adjoint;
+        }
+    });
+    EvalTensor::floats(x.elem().scalar, x.shape(), data)
+}
+
 /// `Pool2d`; `to` is the shape of the result.
 pub fn pool2d(pool: &Pool2d, x: &EvalTensor, to: &[usize]) -> EvalTensor {
     let &[_, channels, height, width] = x.shape() else { unreachable!("images") };

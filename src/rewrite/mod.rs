@@ -121,6 +121,18 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(tensor::join_later),
     },
     Rule {
+        name: "join_sums",
+        reason: "zeros are not added; before parts are reshaped, since sums of parts are often what is",
+        required: false,
+        apply: Apply::Node(tensor::join_sums),
+    },
+    Rule {
+        name: "reshape_parts",
+        reason: "parts are written where they belong instead of copied there; after sums of parts have become one",
+        required: false,
+        apply: Apply::Node(tensor::reshape_parts),
+    },
+    Rule {
         name: "merge_steps",
         reason: "a network walks once for itself and for its derivatives; before anything is moved into one of the bodies",
         required: false,

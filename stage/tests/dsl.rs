@@ -105,6 +105,23 @@ fn small_network() {
     "#);
 }
 
+#[test]
+fn adjoints_of_images() {
+    let graph = program(|s| {
+        let (x, y) = (s.input::<F32>("x", ("batch", 3, 8, 8)), s.input::<F32>("y", ("batch", 3, 4, 4)));
+        s.output("unpooled", x.max_unpool2d(y, Window::square(2).stride(2)));
+        s.output("filters", x.conv2d_filters(y, [5, 5], Conv2d::default()));
+    });
+    insta::assert_snapshot!(graph, @r#"
+    v0: [batch, 3, 8, 8] f32 = tensor.input "x"
+    v1: [batch, 3, 4, 4] f32 = tensor.input "y"
+    v2: [batch, 3, 8, 8] f32 = tensor.max_unpool2d v0, v1 kernel [2, 2] stride [2, 2] padding [0, 0]
+    v3: [3, 3, 5, 5] f32 = tensor.conv2d_filters v0, v1 kernel [5, 5] stride [1, 1] padding [0, 0] dilation [1, 1] groups 1
+    return "unpooled" v2
+    return "filters" v3
+    "#);
+}
+
 /// A Rust function over staged values is an inlined function, of columns and scalars alike.
 fn discounted<'s>(price: Rep<'s, Decimal>, discount: Rep<'s, Decimal>) -> Rep<'s, Decimal> {
     price * (1 - discount)

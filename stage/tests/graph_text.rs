@@ -120,6 +120,12 @@ fn tensor_op() -> impl Strategy<Value = Op> {
         (two(), two(), two(), 0u64..3).prop_map(|(stride, padding, dilation, groups)| {
             Op::Conv2d(Conv2d { stride, padding, dilation, groups })
         }),
+        (two(), two(), two(), two(), 0u64..3).prop_map(|(kernel, stride, padding, dilation, groups)| {
+            Op::Conv2dFilters { conv: Conv2d { stride, padding, dilation, groups }, kernel }
+        }),
+        (two(), two(), two(), any::<bool>()).prop_map(|(kernel, stride, padding, ceil)| {
+            Op::MaxUnpool2d(Pool2d { kind: PoolKind::Max, kernel, stride, padding, ceil })
+        }),
         (kinds(PoolKind::ALL), two(), two(), two(), any::<bool>()).prop_map(|(kind, kernel, stride, padding, ceil)| {
             Op::Pool2d(Pool2d { kind, kernel, stride, padding, ceil })
         }),

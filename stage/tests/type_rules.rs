@@ -374,8 +374,23 @@ fn windows_round_as_pytorch_does() {
         "[n, 4, 3, 3] f32 = tensor.pool2d_avg v20 kernel [2, 2] stride [3, 3] padding [0, 0] ceil",
         "[n, 4, 2, 2] f32 = tensor.pool2d_avg v20 kernel [1, 1] stride [7, 7] padding [0, 0] ceil",
         "[n, 4, 1, 1] f32 = tensor.pool2d_avg v20 kernel [1, 1] stride [8, 8] padding [0, 0] ceil",
+        "[n, 4, 8, 8] f32 = tensor.max_unpool2d v20, v20 kernel [1, 1] stride [1, 1] padding [0, 0]",
+        "[4, 2, 1, 1] f32 = tensor.conv2d_filters v20, v20 kernel [1, 1] stride [1, 1] padding [0, 0] dilation [1, 1] groups 2",
+        "[4, 4, 3, 1] f32 = tensor.conv2d_filters v20, v20 kernel [3, 1] stride [1, 1] padding [1, 0] dilation [1, 1] groups 1",
     ]);
     refuses(&[
+        (
+            "tensor.max_unpool2d v20, v20 kernel [2, 2] stride [2, 2] padding [0, 0]",
+            "tensor \"x\" must be [n, 4, 4, 4], as a pooling of tensor \"x\" is",
+        ),
+        (
+            "tensor.conv2d_filters v20, v20 kernel [2, 2] stride [2, 2] padding [0, 0] dilation [1, 1] groups 1",
+            "tensor \"x\" must be [n, o, 4, 4], as a convolution of tensor \"x\" is",
+        ),
+        (
+            "tensor.conv2d_filters v20, v20 kernel [0, 2] stride [2, 2] padding [0, 0] dilation [1, 1] groups 1",
+            "kernel and dilation must be positive",
+        ),
         (
             "tensor.pool2d_max v20 kernel [2, 2] stride [1, 1] padding [2, 2]",
             "padding [2, 2] must be less than the kernel [2, 2]",

@@ -4,9 +4,9 @@ use super::machine::Machine;
 use super::measure::Timed;
 use super::train::task;
 use super::{bench, print, profile};
-use quearn::Tensors;
 use quearn::io::read_safetensors;
 use quearn::training::{Adam, Optimizer, Plan, Recipe, Sgd, Trainer};
+use quearn::{Level, Tensors};
 use quearn_models::training::{Task, Whole};
 use quearn_models::{Error, Result};
 use quearn_stage::rep::{F32, I64, Rep, Stage, Tensor};
@@ -34,6 +34,9 @@ pub struct TrainBench {
     /// Show where the time of a step goes, too.
     #[arg(long)]
     profile: bool,
+    /// Print the program of a step at a level instead: graph, rewritten, pipelines, low, llvm or asm.
+    #[arg(long, value_name = "LEVEL")]
+    explain: Option<Level>,
     /// File that the measurements are appended to, as one line of JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -78,6 +81,9 @@ impl TrainBench {
             (Expected::read(&file("losses.json"))?, batches(&file("data.safetensors"), self.model)?);
         let session = self.machine.session()?;
         let plan = Plan::new(expected.recipe()?, loss(self.model, &batches[0]))?;
+        if let Some(level) = self.explain {
+            return print(session.explain(plan.graph(), level)?.trim_end().to_owned() + "\n");
+        }
         let weights = read_safetensors(file("init.safetensors"))?.0;
         let mut trainer = plan.start(&session, &weights)?;
         let load_ms = elapsed_ms(start) - trainer.compile_ms();

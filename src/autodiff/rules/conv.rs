@@ -1,8 +1,7 @@
 //! Convolutions.
 //!
 //! The adjoint of the image is a convolution of the adjoint, its pixels as far apart as the windows were, with the
-//! filters turned around. That of the filters sums over all windows: the windows are laid out side by side, and it is one
-//! matrix product that is as deep as there are windows.
+//! filters turned around. That of the filters sums over all windows, and is an operator of its own.
 
 use super::{Done, place};
 use crate::autodiff::emit::{Emit, Made};
@@ -27,10 +26,35 @@ pub(super) fn conv2d(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
         r.give(x, part)?;
     }
     if r.wants(w) {
-        let part = Windows::new(r.e, conv, [x, w], adjoint).filters(r.e)?;
+        let part = filters(r.e, conv, [x, w], adjoint)?;
         r.give(w, part)?;
     }
     Ok(())
+}
+
+/// The adjoint of filters is linear in the image and in the adjoint of the result.
+pub(super) fn conv2d_filters(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
+    let Op::Conv2dFilters { conv, .. } = &call.op else { return Ok(()) };
+    let (x, y) = (call.inputs[0], call.inputs[1]);
+    let filters = r.e.full(call.tensor(), call.node)?;
+    if r.wants(x) {
+        let part = image(r.e, conv, [x, filters], y)?;
+        r.give(x, part)?;
+    }
+    if r.wants(y) {
+        let part = r.e.node(Op::Conv2d(conv.clone()), &[x, filters])?;
+        r.give(y, part)?;
+    }
+    Ok(())
+}
+
+/// The adjoint of the filters.
+fn filters(e: &mut Emit<'_>, conv: &Conv2d, [x, w]: [Node; 2], adjoint: Node) -> Made {
+    let [out, each, kh, kw] = extents(e, w);
+    if each == 1 && out == conv.groups {
+        return Windows::new(e, conv, [x, w], adjoint).of_channels(e);
+    }
+    e.node(Op::Conv2dFilters { conv: conv.clone(), kernel: [kh, kw] }, &[x, adjoint])
 }
 
 /// The known extents of a tensor of four dimensions; 1 for what is not known.
@@ -96,23 +120,6 @@ impl<'c> Windows<'c> {
         Windows { conv, x, adjoint, filter: extents(e, w), out: extents(e, adjoint) }
     }
 
-    /// The adjoint of the filters.
-    fn filters(&self, e: &mut Emit<'_>) -> Made {
-        let mut padded = self.x;
-        for i in 0..2 {
-            padded = place::pad(e, padded, 2 + i, [self.conv.padding[i]; 2])?;
-        }
-        let [out, each, kh, kw] = self.filter;
-        let mut pixels = vec![];
-        for at in (0..kh).flat_map(|y| (0..kw).map(move |x| [y, x])) {
-            pixels.push(self.pixel(e, padded, at)?);
-        }
-        if each == 1 && out == self.conv.groups {
-            return self.of_channels(e, &pixels);
-        }
-        self.product(e, &pixels)
-    }
-
     /// One pixel of each window.
     fn pixel(&self, e: &mut Emit<'_>, padded: Node, at: [u64; 2]) -> Made {
         let mut pixel = padded;
@@ -124,50 +131,19 @@ impl<'c> Windows<'c> {
     }
 
     /// A filter for each channel: a sum for each of its pixels.
-    fn of_channels(&self, e: &mut Emit<'_>, pixels: &[Node]) -> Made {
+    fn of_channels(&self, e: &mut Emit<'_>) -> Made {
+        let mut padded = self.x;
+        for i in 0..2 {
+            padded = place::pad(e, padded, 2 + i, [self.conv.padding[i]; 2])?;
+        }
+        let [_, _, kh, kw] = self.filter;
         let mut sums = vec![];
-        for &pixel in pixels {
+        for at in (0..kh).flat_map(|y| (0..kw).map(move |x| [y, x])) {
+            let pixel = self.pixel(e, padded, at)?;
             let product = e.binary(BinaryOp::Mul, pixel, self.adjoint)?;
             sums.push(e.reduce(ReduceOp::Sum, product, &[0, 2, 3], false)?);
         }
         let sums = e.node(Op::Stack, &sums)?;
         e.reshape(sums, consts(self.filter))
-    }
-
-    /// All windows side by side, multiplied by the adjoint.
-    fn product(&self, e: &mut Emit<'_>, pixels: &[Node]) -> Made {
-        let ([out, each, kh, kw], groups) = (self.filter, self.conv.groups);
-        let windows = e.concat(pixels, 1)?;
-        let windows = self.rows(e, windows, [kh * kw, groups, each])?;
-        let adjoint = self.rows(e, self.adjoint, [1, groups, out / groups])?;
-        let adjoint = e.swap_last(adjoint)?;
-        let mut product = e.matmul(adjoint, windows)?;
-        if e.shape(product).len() == 4 {
-            product = e.reduce(ReduceOp::Sum, product, &[0], false)?;
-        }
-        // [groups, out / groups, kh kw each]
-        let split = e.reshape(product, consts([out, kh * kw, each]))?;
-        let moved = e.transpose(split, vec![0, 2, 1])?;
-        e.reshape(moved, consts([out, each, kh, kw]))
-    }
-
-    /// Images of `taps * groups * each` channels as matrices [groups, windows, taps * each]; for a number of images that is
-    /// not known now, as one for each image.
-    fn rows(&self, e: &mut Emit<'_>, images: Node, [taps, groups, each]: [u64; 3]) -> Made {
-        let [count, _, height, width] = self.out;
-        let images_dim = e.shape(images)[0].clone();
-        let split = [vec![images_dim.clone()], consts([taps, groups, each, height * width])].concat();
-        let split = e.reshape(images, split)?;
-        // [images, taps, groups, each, windows]
-        match images_dim {
-            Dim::Const(_) => {
-                let moved = e.transpose(split, vec![2, 0, 4, 1, 3])?;
-                e.reshape(moved, consts([groups, count * height * width, taps * each]))
-            }
-            _ => {
-                let moved = e.transpose(split, vec![0, 2, 4, 1, 3])?;
-                e.reshape(moved, [vec![images_dim], consts([groups, height * width, taps * each])].concat())
-            }
-        }
     }
 }

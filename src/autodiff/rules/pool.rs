@@ -4,7 +4,7 @@ use super::conv::extents;
 use super::{Done, place};
 use crate::autodiff::emit::{Emit, Made};
 use crate::autodiff::reverse::{Call, Reverse};
-use quearn_stage::graph::{BinaryOp, CompareOp, Dim, Node, Op, Pool2d, ReduceOp, Scalar};
+use quearn_stage::graph::{BinaryOp, CompareOp, Dim, Node, Op, Pool2d, Scalar};
 
 /// The windows of a pooling, along axes of the image with all padding that windows reach.
 struct Windows {
@@ -23,11 +23,6 @@ impl Windows {
         let reach = |i: usize| (out[i] - 1) * pool.stride[i] + pool.kernel[i];
         let after = [0, 1].map(|i| reach(i).saturating_sub(pool.padding[i] + image[i]));
         Windows { kernel: pool.kernel, stride: pool.stride, before: pool.padding, after, image, out }
-    }
-
-    /// Do windows neither overlap nor leave gaps, and lie inside?
-    fn is_grid(&self) -> bool {
-        self.kernel == self.stride && self.before == [0, 0] && self.after == [0, 0]
     }
 
     fn padded(&self, i: usize) -> u64 {
@@ -113,73 +108,45 @@ fn copies(e: &mut Emit<'_>, windows: &Windows, x: Node, i: usize) -> Made {
 /// Maxima: the first largest element of a window has the adjoint.
 pub(super) fn max(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
     let Op::Pool2d(pool) = &call.op else { return Ok(()) };
-    let x = call.inputs[0];
-    let windows = Windows::new(r.e, pool, x, call.node);
     let adjoint = r.e.full(call.tensor(), call.node)?;
-    let part = match windows.is_grid() {
-        true => grid(r.e, &windows, x, call.node, adjoint)?,
-        false => overlapping(r.e, &windows, x, call.node, adjoint)?,
-    };
-    r.give(x, part)
+    let part = r.e.node(Op::MaxUnpool2d(pool.clone()), &[call.inputs[0], adjoint])?;
+    r.give(call.inputs[0], part)
 }
 
-/// Windows as axes of their own.
-fn grid(e: &mut Emit<'_>, windows: &Windows, x: Node, y: Node, adjoint: Node) -> Made {
-    let ([kh, kw], [oh, ow]) = (windows.kernel, windows.out);
-    let shape = e.shape(x);
-    let split = |extents: [u64; 4]| [shape[..2].to_vec(), extents.map(Dim::Const).to_vec()].concat();
-    let inside = e.slice(x, 2, 0, 1, oh * kh)?;
-    let inside = e.slice(inside, 3, 0, 1, ow * kw)?;
-    let pixels = e.reshape(inside, split([oh, kh, ow, kw]))?;
-    let (best, adjoint) = (e.reshape(y, split([oh, 1, ow, 1]))?, e.reshape(adjoint, split([oh, 1, ow, 1]))?);
-    let number = e.node(Op::Iota(kh * kw), &[])?;
-    let number = e.cast(number, e.scalar(x))?;
-    let number = e.reshape(number, [kh, 1, kw].map(Dim::Const).to_vec())?;
-    let is_best = e.compare(CompareOp::Eq, pixels, best)?;
-    let none = e.number_like(x, (kh * kw) as f64)?;
-    let number_of_best = e.select(is_best, number, none)?;
-    let first = e.reduce(ReduceOp::Min, number_of_best, &[3, 5], true)?;
-    let is_first = e.compare(CompareOp::Eq, number, first)?;
-    let chosen = e.only(is_first, adjoint)?;
-    let mut joined = shape[..2].to_vec();
-    joined.extend([oh * kh, ow * kw].map(Dim::Const));
-    let joined = e.reshape(chosen, joined)?;
-    let rows = place::pad(e, joined, 2, [0, windows.image[0] - oh * kh])?;
-    place::pad(e, rows, 3, [0, windows.image[1] - ow * kw])
+/// Of what was put to the largest elements, the adjoint is found there. Where they are does not change with the image.
+pub(super) fn max_unpool(r: &mut Reverse<'_, '_>, call: &Call) -> Done {
+    let Op::MaxUnpool2d(pool) = &call.op else { return Ok(()) };
+    let (x, y) = (call.inputs[0], call.inputs[1]);
+    let adjoint = r.e.full(call.tensor(), call.node)?;
+    let windows = Windows::new(r.e, pool, x, y);
+    let largest = r.e.node(Op::Pool2d(pool.clone()), &[x])?;
+    let part = of_first(r.e, &windows, x, largest, adjoint)?;
+    r.give(y, part)
 }
 
-/// One pixel of all windows after the other.
-fn overlapping(e: &mut Emit<'_>, windows: &Windows, x: Node, y: Node, adjoint: Node) -> Made {
-    let padded = padded(e, windows, x)?;
+/// For each window the element of `values` where `x` has its first largest element `y`.
+fn of_first(e: &mut Emit<'_>, windows: &Windows, x: Node, y: Node, values: Node) -> Made {
+    let padded = [padded(e, windows, x, f64::NEG_INFINITY)?, padded(e, windows, values, 0.0)?];
     let (mut free, mut sum) = (None, None);
-    for row in 0..windows.kernel[0] {
-        let mut line = None;
-        for column in 0..windows.kernel[1] {
-            let lines = e.slice(padded, 2, row, windows.stride[0] as i64, windows.out[0])?;
-            let pixel = e.slice(lines, 3, column, windows.stride[1] as i64, windows.out[1])?;
-            let is_best = e.compare(CompareOp::Eq, pixel, y)?;
-            let is_first = match free {
-                Some(free) => e.binary(BinaryOp::And, free, is_best)?,
-                None => is_best,
-            };
-            let other = e.compare(CompareOp::Ne, pixel, y)?;
-            free = Some(match free {
-                Some(free) => e.binary(BinaryOp::And, free, other)?,
-                None => other,
-            });
-            let chosen = e.only(is_first, adjoint)?;
-            let placed = windows.placed(e, chosen, 1, column)?;
-            line = Some(plus(e, line, placed)?);
-        }
-        if let Some(line) = line {
-            let placed = windows.placed(e, line, 0, row)?;
-            sum = Some(plus(e, sum, placed)?);
-        }
+    for (row, column) in (0..windows.kernel[0]).flat_map(|y| (0..windows.kernel[1]).map(move |x| (y, x))) {
+        let [pixel, value] = [pixel(e, windows, padded[0], row, column)?, pixel(e, windows, padded[1], row, column)?];
+        let is_best = e.compare(CompareOp::Eq, pixel, y)?;
+        let other = e.compare(CompareOp::Ne, pixel, y)?;
+        let (is_first, still_free) = match free {
+            Some(free) => (e.binary(BinaryOp::And, free, is_best)?, e.binary(BinaryOp::And, free, other)?),
+            None => (is_best, other),
+        };
+        free = Some(still_free);
+        let chosen = e.only(is_first, value)?;
+        sum = Some(plus(e, sum, chosen)?);
     }
-    match sum {
-        Some(sum) => windows.cropped(e, sum),
-        None => e.number_like(x, 0.0),
-    }
+    sum.map_or_else(|| e.number_like(x, 0.0), Ok)
+}
+
+/// One element of each window.
+fn pixel(e: &mut Emit<'_>, windows: &Windows, padded: Node, row: u64, column: u64) -> Made {
+    let lines = e.slice(padded, 2, row, windows.stride[0] as i64, windows.out[0])?;
+    e.slice(lines, 3, column, windows.stride[1] as i64, windows.out[1])
 }
 
 fn plus(e: &mut Emit<'_>, sum: Option<Node>, next: Node) -> Made {
@@ -189,8 +156,8 @@ fn plus(e: &mut Emit<'_>, sum: Option<Node>, next: Node) -> Made {
     }
 }
 
-/// The image with minus infinity wherever windows reach.
-fn padded(e: &mut Emit<'_>, windows: &Windows, x: Node) -> Made {
+/// The image with a number wherever windows reach beyond it.
+fn padded(e: &mut Emit<'_>, windows: &Windows, x: Node, number: f64) -> Made {
     let mut padded = x;
     for i in 0..2 {
         let mut parts = vec![];
@@ -201,8 +168,8 @@ fn padded(e: &mut Emit<'_>, windows: &Windows, x: Node) -> Made {
             if count > 0 {
                 let mut shape = e.shape(padded);
                 shape[2 + i] = Dim::Const(count);
-                let lowest = e.number_like(x, f64::NEG_INFINITY)?;
-                parts.push(e.broadcast(lowest, shape)?);
+                let number = e.number_like(x, number)?;
+                parts.push(e.broadcast(number, shape)?);
             }
         }
         padded = e.concat(&parts, 2 + i)?;

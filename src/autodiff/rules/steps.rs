@@ -1,8 +1,9 @@
 //! Steps along an axis and loops: back through time.
 //!
-//! The steps are taken once more, in the same direction, and what is carried is collected before each of them. Steps in
-//! the other direction then compute each step again from what was collected and pass adjoints back through it: carried are
-//! the adjoints of what was carried, and the sums of those of what the steps read as a whole (weights).
+//! The steps are taken once more, in the same direction, and what the way back reads of them is collected: what is carried
+//! before each of them, and results of products. Steps in the other direction then compute the rest of each step again and
+//! pass adjoints back through it: carried are the adjoints of what was carried, and the sums of those of what the steps read
+//! as a whole (weights).
 
 use super::Done;
 use crate::autodiff::Error;
@@ -150,15 +151,6 @@ struct Walk {
     inputs: Vec<Node>,
 }
 
-/// The steps back: what is carried, then what is walked along.
-#[derive(Default)]
-struct Back {
-    inputs: Vec<Node>,
-    types: Vec<Ty>,
-    /// How many of them are carried.
-    held: usize,
-}
-
 /// What takes part in steps back.
 struct Parts {
     /// Floats that are carried, by position.
@@ -170,6 +162,32 @@ struct Parts {
     /// Matrices that are read as right operands of products only, with these: their adjoints are one product behind the
     /// steps.
     products: Vec<(Node, Vec<Node>)>,
+    /// What is walked along where the way back reads it: what is carried or walked along, and what is not worth computing
+    /// again.
+    sources: Vec<Node>,
+}
+
+/// The body of the steps back.
+struct Body {
+    /// What it is given: what is carried, the sources, and adjoints of what was collected.
+    params: Vec<Node>,
+    /// Adjoints of what is carried, sums, and what is collected.
+    results: Vec<Node>,
+    /// How many of both are carried.
+    held: usize,
+    /// Results with the adjoints of slices.
+    slices: Vec<usize>,
+    /// The operands of the products behind the steps.
+    operands: Vec<[Operand; 2]>,
+}
+
+/// An operand of a product behind the steps.
+#[derive(Clone, Copy)]
+enum Operand {
+    /// A source, by position.
+    Source(usize),
+    /// A result of the steps back.
+    Result(usize),
 }
 
 impl Parts {
@@ -189,16 +207,39 @@ impl Parts {
             walked: (*carried..walk.inputs.len()).filter(|&i| r.wants(walk.inputs[i])).collect(),
             read,
             products,
+            sources: [region.params.clone(), walk.costly(r.e)].concat(),
         }
+    }
+
+    /// How many values the steps back carry.
+    fn held(&self) -> usize {
+        self.floats.len() + self.read.len()
     }
 }
 
-impl Back {
-    /// A further operand, and the type of the parameter that stands for it.
-    fn push(&mut self, input: Node, ty: Ty) -> usize {
-        self.inputs.push(input);
-        self.types.push(ty);
-        self.inputs.len() - 1
+impl Body {
+    /// The position of a result that is collected, which may be there already.
+    fn collect(&mut self, node: Node) -> usize {
+        let found = self.results.iter().skip(self.held).position(|n| *n == node);
+        found.map(|at| at + self.held).unwrap_or_else(|| {
+            self.results.push(node);
+            self.results.len() - 1
+        })
+    }
+
+    /// The sources that are read or operands of products.
+    fn wanted(&self, read: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let source = |operand: &Operand| match operand {
+            Operand::Source(i) => Some(*i),
+            Operand::Result(_) => None,
+        };
+        self.operands.iter().flatten().filter_map(source).chain(read.iter().copied()).collect()
+    }
+
+    /// The left operand of a product.
+    fn operand(&mut self, sources: usize, node: Node) -> Operand {
+        let source = self.params[self.held..][..sources].iter().position(|n| *n == node);
+        source.map_or_else(|| Operand::Result(self.collect(node)), Operand::Source)
     }
 }
 
@@ -207,53 +248,57 @@ impl Walk {
     fn back(&self, r: &mut Reverse<'_, '_>, results: &BTreeMap<usize, Node>) -> Done {
         let Steps { region, carried, .. } = &self.steps;
         let parts = Parts::of(self, r);
-        let states = self.states(r.e)?;
-        let mut back = Back::default();
+        let mut begins = vec![];
         for &i in &parts.floats {
-            let begin = match results.get(&i) {
+            begins.push(match results.get(&i) {
                 Some(adjoint) => *adjoint,
                 None => self.zeros(r.e, region.params[i])?,
-            };
-            back.push(begin, required(r.e.graph.ty(region.params[i])));
+            });
         }
         for &node in &parts.read {
-            let zeros = self.zeros(r.e, node)?;
-            back.push(zeros, required(r.e.graph.ty(node)));
+            begins.push(self.zeros(r.e, node)?);
         }
-        back.held = back.inputs.len();
-        for (i, &param) in region.params.iter().enumerate() {
-            let whole = if i < *carried { states[i] } else { self.inputs[i] };
-            back.push(whole, r.e.graph.ty(param).clone());
+        let (ends, adjoints): (Vec<usize>, Vec<Node>) = results.range(*carried..).map(|(i, n)| (*i, *n)).unzip();
+        let whole = self.body(r.e, &parts, &ends)?;
+        let (body, read) = self.from_sources(r.e, &parts, &whole)?;
+        let sources = self.collected(r.e, &parts, &body.wanted(&read))?;
+        let walked = (0..sources.len()).filter(|i| read.contains(i)).filter_map(|i| sources[i]);
+        let inputs: Vec<Node> = begins.into_iter().chain(walked).chain(adjoints).collect();
+        let Body { params, results, held, slices, operands } = body;
+        let made = self.walk(r.e, held, Region { params, results }, &inputs, !self.steps.back)?;
+        self.give(r, &parts, &made, &slices)?;
+        let operands = operands.iter().map(|pair| {
+            pair.map(|operand| match operand {
+                Operand::Source(i) => sources[i],
+                Operand::Result(i) => made.get(i).copied(),
+            })
+        });
+        let products = parts.products.iter().flat_map(|(matrix, products)| products.iter().map(|_| *matrix));
+        for (matrix, pair) in products.zip(operands) {
+            if let [Some(left), Some(right)] = pair {
+                let part = self.product_of_all(r.e, [left, right])?;
+                r.give(matrix, part)?;
+            }
         }
-        let mut collected = vec![];
-        for (&i, &adjoint) in results.range(*carried..) {
-            let ty = required(r.e.graph.ty(region.results[i]));
-            collected.push((i, back.push(adjoint, ty)));
-        }
-        let params = new_params(r.e, &back.types)?;
-        let ends = parts.floats.iter().enumerate().map(|(at, &i)| (i, params[at]));
-        let seeds = ends.chain(collected.iter().map(|&(i, at)| (i, params[at]))).collect();
-        let results = self.body(r.e, &parts, &params, back.held, seeds)?;
-        let made = self.walk(r.e, back.held, Region { params, results }, &back.inputs, !self.steps.back)?;
-        self.give(r, &parts, &made)
+        Ok(())
     }
 
-    /// The results of the body of the steps back: adjoints of what is carried, sums, adjoints of slices, and the operands
-    /// of products that are summed up behind the steps.
-    fn body(
-        &self,
-        e: &mut Emit<'_>,
-        parts: &Parts,
-        params: &[Node],
-        held: usize,
-        seeds: Vec<(usize, Node)>,
-    ) -> Result<Vec<Node>, Error> {
+    /// A body that computes a whole step, and adjoints from those of what is carried and of the results `ends`.
+    fn body(&self, e: &mut Emit<'_>, parts: &Parts, ends: &[usize]) -> Result<Body, Error> {
         let region = &self.steps.region;
-        let arguments = region.params.iter().copied().zip(params[held..].iter().copied());
-        let body = Copied::over(e, region, arguments.collect())?;
-        let seeds: Vec<(Node, Node)> =
-            seeds.into_iter().map(|(i, adjoint)| (body.get(region.results[i]), adjoint)).collect();
-        let slices = parts.floats.iter().chain(&parts.walked).map(|&i| params[held + i]);
+        let held = parts.floats.iter().map(|&i| region.params[i]).chain(parts.read.iter().copied());
+        let given = region.params.iter().copied();
+        let adjoints = ends.iter().map(|&i| region.results[i]);
+        let mut types: Vec<Ty> = held.map(|n| required(e.graph.ty(n))).collect();
+        types.extend(given.map(|n| e.graph.ty(n).clone()));
+        types.extend(adjoints.map(|n| required(e.graph.ty(n))));
+        let params = new_params(e, &types)?;
+        let (held, rest) = params.split_at(parts.held());
+        let (given, adjoints) = rest.split_at(region.params.len());
+        let body = Copied::over(e, region, region.params.iter().copied().zip(given.iter().copied()).collect())?;
+        let seeds = parts.floats.iter().zip(held).chain(ends.iter().zip(adjoints));
+        let seeds: Vec<(Node, Node)> = seeds.map(|(&i, adjoint)| (body.get(region.results[i]), *adjoint)).collect();
+        let slices = parts.floats.iter().chain(&parts.walked).map(|&i| given[i]);
         let leaves: Vec<Node> = slices.chain(parts.read.iter().copied()).collect();
         let products: Vec<Node> = parts.products.iter().flat_map(|(_, all)| all).copied().collect();
         let taps = body.all(&products);
@@ -266,32 +311,46 @@ impl Walk {
         let (by_slice, rest) = rest.split_at(parts.walked.len());
         let (by_read, by_product) = rest.split_at(parts.read.len());
         let mut results = by_state.to_vec();
-        for (at, &part) in by_read.iter().enumerate() {
-            results.push(e.add(params[parts.floats.len() + at], part)?);
+        for (&sum, &part) in held[parts.floats.len()..].iter().zip(by_read) {
+            results.push(e.add(sum, part)?);
         }
-        results.extend(by_slice);
+        let params = [held, &body.all(&parts.sources), adjoints].concat();
+        let mut body = Body { params, results, held: held.len(), slices: vec![], operands: vec![] };
+        body.slices = by_slice.iter().map(|part| body.collect(*part)).collect();
         for (&product, &adjoint) in taps.iter().zip(by_product) {
-            results.extend([e.graph.inputs(product)[0], adjoint]);
+            let left = body.operand(parts.sources.len(), e.graph.inputs(product)[0]);
+            let right = Operand::Result(body.collect(adjoint));
+            body.operands.push([left, right]);
         }
-        Ok(results)
+        Ok(body)
     }
 
-    /// Gives everybody their share, of what the steps back have made.
-    fn give(&self, r: &mut Reverse<'_, '_>, parts: &Parts, made: &[Node]) -> Done {
+    /// The same body with parameters for the sources that it reads, and which these are.
+    fn from_sources(&self, e: &mut Emit<'_>, parts: &Parts, whole: &Body) -> Result<(Body, BTreeSet<usize>), Error> {
+        let region = Region { params: whole.params.clone(), results: whole.results.clone() };
+        let inside = inside(e.graph, &region);
+        let computed = inside.iter().filter(|n| !region.params.contains(n));
+        let used: BTreeSet<Node> =
+            computed.flat_map(|n| e.graph.dependencies(*n)).chain(region.results.iter().copied()).collect();
+        let sources = whole.held..whole.held + parts.sources.len();
+        let read: BTreeSet<usize> =
+            sources.clone().filter(|i| used.contains(&region.params[*i])).map(|i| i - whole.held).collect();
+        let kept: Vec<Node> = (0..region.params.len())
+            .filter(|i| !sources.contains(i) || read.contains(&(i - whole.held)))
+            .map(|i| region.params[i])
+            .collect();
+        let copy = Copied::of(e, &Region { params: kept.clone(), results: region.results.clone() }, &kept)?;
+        let (params, results) = (copy.all(&kept), copy.all(&region.results));
+        let Body { held, ref slices, ref operands, .. } = *whole;
+        Ok((Body { params, results, held, slices: slices.clone(), operands: operands.clone() }, read))
+    }
+
+    /// Gives what the steps begin with, read and walk along their shares of what the steps back have made.
+    fn give(&self, r: &mut Reverse<'_, '_>, parts: &Parts, made: &[Node], slices: &[usize]) -> Done {
         let begins = parts.floats.iter().map(|&i| self.inputs[i]);
-        let inputs = begins.chain(parts.read.iter().copied()).chain(parts.walked.iter().map(|&i| self.inputs[i]));
-        let inputs: Vec<Node> = inputs.collect();
-        let (shares, mut operands) = made.split_at(inputs.len());
-        inputs.into_iter().zip(shares).try_for_each(|(input, part)| r.give(input, *part))?;
-        for (matrix, products) in &parts.products {
-            for _ in products {
-                let (pair, rest) = operands.split_at(2);
-                operands = rest;
-                let part = self.product_of_all(r.e, [pair[0], pair[1]])?;
-                r.give(*matrix, part)?;
-            }
-        }
-        Ok(())
+        let held: Vec<Node> = begins.chain(parts.read.iter().copied()).collect();
+        held.into_iter().zip(made).try_for_each(|(input, part)| r.give(input, *part))?;
+        parts.walked.iter().zip(slices).try_for_each(|(&i, &at)| r.give(self.inputs[i], made[at]))
     }
 
     /// `transpose(a) b`, summed up over all steps and rows: one product that is as deep as there are rows in all.
@@ -337,20 +396,56 @@ impl Walk {
         e.full(zero, like)
     }
 
-    /// What is carried before each step.
-    fn states(&self, e: &mut Emit<'_>) -> Result<Vec<Node>, Error> {
+    /// Results of operations that are not worth doing again, and what is made of them element by element before somebody
+    /// else reads them.
+    fn costly(&self, e: &Emit<'_>) -> Vec<Node> {
+        let graph = &*e.graph;
+        let inside = inside(graph, &self.steps.region);
+        let users = |node: Node| inside.iter().filter(|user| graph.dependencies(**user).contains(&node)).count();
+        let mut found = BTreeSet::new();
+        for &node in &inside {
+            let fits = e.scalar(node).is_float() && !e.nullable(node) && e.shape(node).len() >= self.steps.axis;
+            let follows = |n: &Node| found.contains(n) && e.shape(*n) == e.shape(node) && users(*n) == 1;
+            let is_costly = match graph.op(node) {
+                Op::MatMul | Op::Conv2d(_) | Op::TreeEnsemble(_) | Op::Foreign { .. } | Op::Steps(_) => true,
+                Op::Item(_) => matches!(graph.op(graph.inputs(node)[0]), Op::Steps(_)),
+                Op::Unary(_) | Op::Binary(_) | Op::Select => graph.inputs(node).iter().any(follows),
+                _ => false,
+            };
+            if is_costly && fits && graph.ty(node).as_tensor().is_some() {
+                found.insert(node);
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// The sources at all steps: what is walked along, and those that are wanted beside it, which the steps are taken once
+    /// more to collect.
+    fn collected(&self, e: &mut Emit<'_>, parts: &Parts, wanted: &BTreeSet<usize>) -> Result<Vec<Option<Node>>, Error> {
         let Steps { region, carried, axis, back, .. } = &self.steps;
-        for &param in &region.params[..*carried] {
-            if e.shape(param).len() < *axis {
+        let mut sources: Vec<Option<Node>> = vec![None; parts.sources.len()];
+        sources[*carried..region.params.len()]
+            .iter_mut()
+            .zip(&self.inputs[*carried..])
+            .for_each(|(to, n)| *to = Some(*n));
+        let missing: Vec<usize> = wanted.iter().copied().filter(|i| sources[*i].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(sources);
+        }
+        for &i in missing.iter().filter(|i| **i < *carried) {
+            if e.shape(region.params[i]).len() < *axis {
                 let reason = format!("what it carries has no place for axis {axis}");
                 return Err(Error::no_rule(e.graph, self.node, reason));
             }
         }
         let copy = Copied::of(e, region, &region.params)?;
-        let results = [copy.all(&region.results), copy.all(&region.params[..*carried])].concat();
+        let more: Vec<Node> = missing.iter().map(|i| copy.get(parts.sources[*i])).collect();
+        let results = [copy.all(&region.results), more].concat();
         let region = Region { params: copy.all(&region.params), results };
         let all = self.walk(e, *carried, region, &self.inputs, *back)?;
-        Ok(all[self.steps.region.results.len()..].to_vec())
+        let all = all[self.steps.region.results.len()..].iter();
+        missing.iter().zip(all).for_each(|(i, whole)| sources[*i] = Some(*whole));
+        Ok(sources)
     }
 
     /// Steps with another body, and all that they give.

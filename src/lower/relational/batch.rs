@@ -41,7 +41,9 @@ pub fn is_tensor_op(op: &Op) -> bool {
         Op::Iota(_)
             | Op::MatMul
             | Op::Conv2d(_)
+            | Op::Conv2dFilters { .. }
             | Op::Pool2d(_)
+            | Op::MaxUnpool2d(_)
             | Op::BatchNorm { .. }
             | Op::Softmax { .. }
             | Op::Concat { .. }

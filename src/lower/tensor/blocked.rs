@@ -327,7 +327,7 @@ impl Blocked {
             rows: (0..height as i64).map(|row| row * self.unit()).collect(),
             vectors,
             k: vec![KAxis { extent: self.steps(), a: self.height() as i64 * self.unit() }],
-            b_row: self.row_bytes(ev.plan.target),
+            b: vec![self.row_bytes(ev.plan.target)],
         };
         let reads = Reads { ahead: None, masks: &[], a_invariant: false, b_invariant: false };
         let sums = kernel.run(b, left, block.right, reads);

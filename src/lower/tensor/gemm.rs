@@ -32,6 +32,8 @@ pub enum Right {
     Packed(BufferId),
     /// Columns adjacent in memory.
     Stored(Spec),
+    /// The same with rows at these distances, in bytes, along each axis of the inner dimension.
+    Apart(Spec, Vec<i64>),
 }
 
 /// A product with its epilogue.
@@ -208,7 +210,7 @@ impl Gemm {
     fn start<'b>(&self, ev: &Eval<'_, 'b>) -> Point<'b> {
         let right = match &self.right {
             Right::Packed(buffer) => ev.env.buffer(*buffer),
-            Right::Stored(spec) => ev.address(spec, &[]),
+            Right::Stored(spec) | Right::Apart(spec, _) => ev.address(spec, &[]),
         };
         let a = ev.address(&self.a, &[]).at(self.a_offset);
         Point { a, b: right, coords: vec![Coord::from(ev.b.i64(0)); self.out.axes.len()] }
@@ -319,19 +321,20 @@ impl Gemm {
     fn tile<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, rows: [u64; 2]) {
         let [dy, dx] = [self.rows[0].a, self.rows[1].a];
         let offsets = (0..rows[0] as i64).flat_map(|y| (0..rows[1] as i64).map(move |x| y * dy + x * dx));
+        let (k, b) = self.inner();
         let kernel = Kernel {
             prim: self.prim,
             right: self.b_elem,
             lanes: self.lanes(ev),
             rows: offsets.collect(),
             vectors: self.tile.vectors as usize,
-            k: merged(&self.k),
-            b_row: self.b_row,
+            k,
+            b,
         };
-        let stored = matches!(self.right, Right::Stored(_));
+        let stored = !matches!(self.right, Right::Packed(_));
         let right = match &self.right {
             Right::Packed(buffer) => *buffer,
-            Right::Stored(spec) => spec.buffer,
+            Right::Stored(spec) | Right::Apart(spec, _) => spec.buffer,
         };
         let steps = self.k.iter().map(|k| k.extent as i64).product::<i64>();
         let (step, far) = (self.b_panel / place.parts / steps + 1, place.parts > 1);
@@ -366,6 +369,16 @@ impl Gemm {
                 }
             }
         }
+    }
+
+    /// The inner dimension, and the bytes of B along each of its axes.
+    fn inner(&self) -> (Vec<KAxis>, Vec<i64>) {
+        let under = |axis: usize| self.k[axis + 1..].iter().map(|k| k.extent as i64).product::<i64>();
+        let steps: Vec<i64> = match &self.right {
+            Right::Apart(_, steps) => steps.clone(),
+            _ => (0..self.k.len()).map(|axis| under(axis) * self.b_row).collect(),
+        };
+        merged(&self.k, &steps)
     }
 
     fn store_row<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, coords: &[Coord<'b>], sums: &[V<'b>]) {
@@ -411,21 +424,23 @@ pub fn divide<'b>(t: V<'b>, by: V<'b>) -> (V<'b>, V<'b>) {
     (quotient, t - quotient * by)
 }
 
-/// Axes that follow each other without a gap in A become one.
-fn merged(k: &[KAxis]) -> Vec<KAxis> {
-    let mut axes: Vec<KAxis> = vec![];
-    for &axis in k.iter().filter(|k| k.extent > 1) {
+/// Axes that follow each other without a gap in A and in B become one.
+fn merged(k: &[KAxis], steps: &[i64]) -> (Vec<KAxis>, Vec<i64>) {
+    let mut axes: Vec<(KAxis, i64)> = vec![];
+    for (&axis, &step) in k.iter().zip(steps).filter(|(k, _)| k.extent > 1) {
+        let extent = axis.extent as i64;
         match axes.last_mut() {
-            Some(outer) if outer.a == axis.a * axis.extent as i64 => {
+            Some((outer, b)) if outer.a == axis.a * extent && *b == step * extent => {
                 *outer = KAxis { extent: outer.extent * axis.extent, a: axis.a };
+                *b = step;
             }
-            _ => axes.push(axis),
+            _ => axes.push((axis, step)),
         }
     }
     if axes.is_empty() {
-        axes.push(KAxis { extent: 1, a: 0 });
+        axes.push((KAxis { extent: 1, a: 0 }, 0));
     }
-    axes
+    axes.into_iter().unzip()
 }
 
 /// Addresses and coordinates while loops are entered.

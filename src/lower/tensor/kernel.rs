@@ -45,10 +45,10 @@ pub struct Kernel {
     pub rows: Vec<i64>,
     /// Vectors of columns.
     pub vectors: usize,
-    /// The inner dimension, outermost axis first. B is contiguous over all of them.
+    /// The inner dimension, outermost axis first.
     pub k: Vec<KAxis>,
-    /// Bytes from one row of B to the next.
-    pub b_row: i64,
+    /// Bytes of B from one step to the next along each of its axes.
+    pub b: Vec<i64>,
 }
 
 impl Kernel {
@@ -112,33 +112,32 @@ struct Cursor<'b> {
 }
 
 impl<'b> Loads<'_, 'b> {
-    /// `i` steps further along an axis, each over `under` steps of the inner dimension.
-    fn moved(&self, at: Cursor<'b>, i: V<'b>, a: i64, under: i64) -> Cursor<'b> {
+    /// `i` steps further along an axis.
+    fn moved(&self, at: Cursor<'b>, i: V<'b>, axis: usize) -> Cursor<'b> {
         let step = self.reads.ahead.map_or(0, |ahead| ahead.step);
         Cursor {
-            a: at.a.index(i, a),
-            panel: at.panel.index(i, under * self.kernel.b_row),
-            ahead: at.ahead.map(|ptr| ptr.index(i, under * step)),
+            a: at.a.index(i, self.kernel.k[axis].a),
+            panel: at.panel.index(i, self.kernel.b[axis]),
+            ahead: at.ahead.map(|ptr| ptr.index(i, self.kernel.steps_under(axis) * step)),
         }
     }
 
     fn axis(&self, axis: usize, at: Cursor<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
         let Some(k) = self.kernel.k.get(axis) else { return self.step(at.a, at.panel, acc) };
         if axis + 1 == self.kernel.k.len() {
-            return self.innermost(*k, at, acc);
+            return self.innermost(*k, axis, at, acc);
         }
         let (lo, hi) = (self.b.i64(0), self.b.i64(k.extent as i64));
-        let under = self.kernel.steps_under(axis);
-        self.b.for_carry(lo, hi, 1, &acc, |i, acc| self.axis(axis + 1, self.moved(at, i, k.a, under), acc.to_vec()))
+        self.b.for_carry(lo, hi, 1, &acc, |i, acc| self.axis(axis + 1, self.moved(at, i, axis), acc.to_vec()))
     }
 
-    fn innermost(&self, k: KAxis, at: Cursor<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
-        let b_row = self.kernel.b_row;
+    fn innermost(&self, k: KAxis, axis: usize, at: Cursor<'b>, acc: Vec<V<'b>>) -> Vec<V<'b>> {
+        let b_row = self.kernel.b[axis];
         let unroll = self.kernel.unroll();
         let whole = k.extent / unroll * unroll;
         let (lo, hi) = (self.b.i64(0), self.b.i64(whole as i64));
         let acc = self.b.for_carry(lo, hi, unroll as i64, &acc, |i, acc| {
-            let at = self.moved(at, i, k.a, 1);
+            let at = self.moved(at, i, axis);
             if let (Some(ptr), Some(Ahead { step, far, .. })) = (at.ahead, self.reads.ahead) {
                 let lines = (0..step * unroll as i64).step_by(LINE).map(|line| ptr.at(line));
                 lines.for_each(|line| if far { self.b.prefetch_far(line) } else { self.b.prefetch(line) });

@@ -20,6 +20,7 @@
 //! | [`winograd`] | 3 x 3 convolutions with fewer multiplications |
 //! | [`depthwise`] | convolutions with a filter for each channel |
 //! | [`scatter`] | values added at places that are known later |
+//! | `filters`, `unpool` | what convolutions and poolings by maxima have for derivatives |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
 //! | `updates` | results that go where an input lies |
 //! | [`target`] | the vector unit |
@@ -33,6 +34,7 @@ pub mod blocked;
 pub mod contract;
 pub mod depthwise;
 pub mod eval;
+mod filters;
 mod folds;
 pub mod foreign;
 pub mod gemm;
@@ -55,6 +57,7 @@ pub mod steps;
 pub mod target;
 pub mod tile;
 pub mod trees;
+mod unpool;
 mod updates;
 mod windows;
 pub mod winograd;

@@ -49,13 +49,9 @@ impl From<bool> for Vectors {
 }
 
 impl Nest {
-    /// The nest over `out`; `fixed` axes are left at 0, for the body to run over.
-    pub fn new(out: &Spec, fixed: &[usize], vectors: Vectors) -> Nest {
-        Nest::of_folds(out, fixed, vectors, 1)
-    }
-
-    /// The same where the body reads `each` elements for one of `out`.
-    pub fn of_folds(out: &Spec, fixed: &[usize], vectors: Vectors, each: u64) -> Nest {
+    /// The nest over `out`; `fixed` axes are left at 0, for the body to run over. What is done for an element is worth that of
+    /// `each`.
+    pub fn new(out: &Spec, fixed: &[usize], vectors: Vectors, each: u64) -> Nest {
         let sizes: Vec<Size> = out.axes.iter().map(|a| a.size.clone()).collect();
         let mut order: Vec<usize> = out.physical_order();
         order.retain(|i| !fixed.contains(i) && sizes[*i] != Size::Now(1));

@@ -202,7 +202,7 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    fn axes(self, sizes: &[Size], unit: i64) -> Vec<AxisSpec> {
+    pub(super) fn axes(self, sizes: &[Size], unit: i64) -> Vec<AxisSpec> {
         let (Layout::Channels(halo) | Layout::Planes(halo)) = self else { return row_major(sizes, unit) };
         let [c, h, w] = [1, 2, 3].map(|i: usize| sizes[i].now().unwrap_or(1) as i64);
         let [h, w] = [h + 2 * halo[0] as i64, w + 2 * halo[1] as i64];

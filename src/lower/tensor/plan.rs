@@ -9,6 +9,7 @@ use super::attention::Attention;
 use super::blocked::Blocked;
 use super::contract::Contract;
 use super::depthwise::Depthwise;
+use super::filters::Sum;
 use super::foreign::Call;
 use super::gemm::{Gemm, Pack};
 use super::nest::{Nest, Vectors};
@@ -19,6 +20,7 @@ use super::spec::{BufferId, Size, Spec, storage};
 use super::steps::{By, Walk};
 use super::target::Target;
 use super::trees::Trees;
+use super::unpool::Unpool;
 use super::winograd::{FilterTransform, ImageTransform, ResultTransform};
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{Dim, Graph, Node, Op, Scalar, Shape, Steps};
@@ -132,8 +134,12 @@ pub enum Kind {
     Attention(Box<Attention>),
     /// A pooling.
     Pool(Box<Pool>),
+    /// The adjoint of a pooling by maxima.
+    Unpool(Box<Unpool>),
     /// A reduction.
     Reduce(Box<Reduce>),
+    /// Sums of parts added up.
+    Sum(Box<Sum>),
     /// A softmax, running sums, or positions of maxima.
     Lines(Box<Lines>),
     /// Decision trees.
@@ -153,7 +159,7 @@ pub enum Kind {
 impl Stage {
     /// Evaluates a node at every index.
     pub fn map(root: Node, out: Spec) -> Stage {
-        let nest = Nest::new(&out, &[], Vectors::Innermost);
+        let nest = Nest::new(&out, &[], Vectors::Innermost, 1);
         Stage::maps(vec![(root, out)], nest)
     }
 
@@ -322,6 +328,7 @@ fn has_items(graph: &Graph, node: Node, dim: &Dim, itemed: &[bool]) -> Option<bo
             (_, b) => (0..2).all(whole) && (!b || shape.len() > 2),
         },
         Op::Conv2d(_) | Op::Pool2d(_) => flags[0] && !flags[1..].contains(&true),
+        Op::MaxUnpool2d(_) => !flags.contains(&false),
         Op::Softmax { axis } | Op::ArgMax { axis } | Op::CumSum { axis } | Op::Slice { axis, .. } => *axis != 0,
         Op::TreeEnsemble(_) => true,
         Op::Concat { axis } => *axis != 0 && !flags.contains(&false),

@@ -9,6 +9,7 @@ use super::reduce::Along;
 use super::spec::{AxisSpec, BufferId, Size, Spec, row_major};
 use super::steps::{self, Open};
 use super::target::Target;
+use super::unpool;
 use super::updates;
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{self, BinaryOp, Graph, Node, Op, Region, Scalar, UnaryOp};
@@ -119,7 +120,9 @@ fn is_heavy(op: &Op) -> bool {
         op,
         Op::MatMul
             | Op::Conv2d(_)
+            | Op::Conv2dFilters { .. }
             | Op::Pool2d(_)
+            | Op::MaxUnpool2d(_)
             | Op::Softmax { .. }
             | Op::Concat { .. }
             | Op::Reduce { .. }
@@ -133,8 +136,12 @@ fn is_heavy(op: &Op) -> bool {
 }
 
 /// Heavy operations whose results pass through registers one element at a time.
-fn has_epilogue(op: &Op) -> bool {
-    matches!(op, Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::Reduce { .. })
+fn has_epilogue(graph: &Graph, node: Node) -> bool {
+    match graph.op(node) {
+        Op::MatMul | Op::Conv2d(_) | Op::Conv2dFilters { .. } | Op::Pool2d(_) | Op::Reduce { .. } => true,
+        Op::MaxUnpool2d(pool) => unpool::is_grid(graph, pool, graph.inputs(node)[0]),
+        _ => false,
+    }
 }
 
 impl<'g> Planner<'_, 'g> {
@@ -215,7 +222,7 @@ impl<'g> Planner<'_, 'g> {
             self.analyse_image(node, op);
         }
         for &node in self.request.nodes {
-            if has_epilogue(self.graph().op(node)) && !self.is_leaf(node) && !self.bound.contains(&node) {
+            if has_epilogue(self.graph(), node) && !self.is_leaf(node) && !self.bound.contains(&node) {
                 self.grow_epilogue(node);
             }
         }
@@ -231,7 +238,7 @@ impl<'g> Planner<'_, 'g> {
     pub(super) fn analyse_image(&mut self, node: Node, op: &Op) {
         let image_input = self.inputs(node).iter().any(|i| self.images.contains(i));
         let image = match op {
-            Op::Conv2d(_) | Op::Pool2d(_) => true,
+            Op::Conv2d(_) | Op::Pool2d(_) | Op::MaxUnpool2d(_) => true,
             Op::Concat { axis } => *axis == 1 && self.rank(node) == 4 && image_input,
             op => is_elementwise(op) && self.rank(node) == 4 && image_input,
         };
@@ -496,7 +503,9 @@ impl<'g> Planner<'_, 'g> {
                 (None, Some(x)) => self.contract(node, root, x),
                 (None, None) => self.matmul(node, root),
             },
+            Op::Conv2dFilters { conv, kernel } => self.conv2d_filters(node, root, conv, *kernel),
             Op::Pool2d(pool) => self.pool2d(node, root, pool),
+            Op::MaxUnpool2d(pool) => self.max_unpool2d(node, root, pool),
             Op::Reduce { op, axes, keep } => self.reduce(node, root, *op, axes, *keep),
             Op::Softmax { axis } => self.lines(node, *axis, Along::Softmax),
             Op::ArgMax { axis } => self.lines(node, *axis, Along::ArgMax),
@@ -560,7 +569,7 @@ impl<'g> Planner<'_, 'g> {
         for mut results in groups {
             results.sort_by_key(|(node, _)| *node);
             let Some((_, out)) = results.first() else { continue };
-            let nest = Nest::new(out, &[], Vectors::Innermost);
+            let nest = Nest::new(out, &[], Vectors::Innermost, 1);
             self.plan.stages.push(Stage::maps(results, nest));
         }
         Ok(())

@@ -355,7 +355,7 @@ impl Planner<'_, '_> {
         // Panels of a deep right operand are read again for each tile of rows, and its lines are far apart.
         let is_deep = self.rank(w) == 2 && self.extent(w, 0) >= DEEP;
         let many = matches!(a.axes[row].size, Size::Now(count) if count >= MANY);
-        let packs = self.constant.contains(&w) || !prim.is_float() || is_deep && many;
+        let packs = self.constant.contains(&w) || !prim.is_float() || many && (is_deep || self.is_kept(node, w));
         let mut b_elem = prim;
         let (right, b_row, b_panel) = if packs && self.rank(w) == 2 {
             let outer = if is_joined { Some(1) } else { batch(&out) };
@@ -411,6 +411,12 @@ impl Planner<'_, '_> {
         let joins = follows(a) && same(a) && follows(out) && self.epilogue_operands(node, root).iter().all(fits);
         let row = Loop { size: count, a: a.axes[rank - 2].stride, b: 0, coord: Some((rank - 2, 1)) };
         joins.then_some(row)
+    }
+
+    /// Is the right operand of a product the same at all steps that the product is taken at?
+    fn is_kept(&self, node: Node, w: Node) -> bool {
+        let owner = self.owners.get(&node);
+        owner.is_some() && self.owners.get(&w) != owner
     }
 
     /// Is it this stage's turn to run through the weights backwards?
@@ -481,7 +487,7 @@ fn batch_loops(out: &Spec, a: &Spec, right: &Right) -> Vec<Loop> {
     };
     let b_stride = |axis: usize| match right {
         Right::Stored(spec) => stride(spec, axis),
-        Right::Packed(_) => 0,
+        Right::Packed(_) | Right::Apart(..) => 0,
     };
     let one = |i: usize| Loop { size: out.axes[i].size.clone(), a: stride(a, i), b: b_stride(i), coord: Some((i, 1)) };
     (0..rank - 2).map(one).collect()

@@ -42,7 +42,11 @@ type Itemed = Vec<bool>;
 
 /// Chooses what one pass covers: one image, some rows of a matrix, or everything.
 pub(super) fn schedule(graph: &Graph, nodes: &[Node], roots: &[Node]) -> (Schedule, Itemed) {
-    let images = nodes.iter().any(|n| matches!(graph.op(*n), graph::Op::Conv2d(_) | graph::Op::Pool2d(_)));
+    let is_image = |op: &graph::Op| {
+        use graph::Op;
+        matches!(op, Op::Conv2d(_) | Op::Conv2dFilters { .. } | Op::Pool2d(_) | Op::MaxUnpool2d(_))
+    };
+    let images = nodes.iter().any(|n| is_image(graph.op(*n)));
     let Some((dim, itemed)) = find_items(graph, nodes, roots) else { return whole(graph, nodes) };
     let known = dim.as_const();
     let (size, rows) = match known {

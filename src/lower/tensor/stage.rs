@@ -275,7 +275,9 @@ impl Stage {
             Kind::ResultTransform(transform) => transform.emit(ev, lo, hi),
             Kind::Attention(attention) => attention.emit(ev, lo, hi),
             Kind::Pool(pool) => pool.emit(ev, lo, hi),
+            Kind::Unpool(unpool) => unpool.emit(ev, lo, hi),
             Kind::Reduce(reduce) => reduce.emit(ev, lo, hi),
+            Kind::Sum(sum) => sum.emit(ev, lo, hi),
             Kind::Lines(lines) => lines.emit(ev, lo, hi),
             Kind::Trees(trees) => trees.emit(ev, lo, hi),
             Kind::Scatter(scatter) => scatter.emit(ev, lo, hi),
@@ -314,7 +316,9 @@ impl Stage {
                 (n, (FLOPS_A_CALL / flops.max(1)).max(1))
             }
             Kind::Pool(pool) => nest(&pool.nest, pool.elements()),
+            Kind::Unpool(unpool) => nest(&unpool.nest, unpool.elements()),
             Kind::Reduce(reduce) => nest(&reduce.nest, reduce.elements()),
+            Kind::Sum(sum) => nest(&sum.nest, sum.elements()),
             Kind::Lines(lines) => nest(&lines.nest, lines.elements()),
             Kind::Trees(trees) => {
                 let (n, instructions) = trees.work(plan.target.lanes().into(), size);
@@ -343,7 +347,9 @@ impl Stage {
             Kind::ResultTransform(t) => t.out.buffer,
             Kind::Attention(attention) => attention.mix.out.buffer,
             Kind::Pool(pool) => pool.out.buffer,
+            Kind::Unpool(unpool) => unpool.out.buffer,
             Kind::Reduce(reduce) => reduce.out.buffer,
+            Kind::Sum(sum) => sum.out.buffer,
             Kind::Lines(lines) => lines.out.buffer,
             Kind::Trees(trees) => trees.out.buffer,
             Kind::Scatter(scatter) => scatter.out.buffer,

@@ -1,5 +1,6 @@
 //! `transpose(transpose(x)) = transpose(x)`, `reshape(reshape(x)) = reshape(x)`, `relu(relu(x)) = relu(x)`,
-//! `cast(cast(x)) = cast(x)` where the inner cast loses nothing; and those that change nothing at all vanish.
+//! `cast(cast(x)) = cast(x)` where the inner cast loses nothing; and those that change nothing at all vanish. Beside a
+//! reshape, a transpose that moves axes of extent 1 only is one.
 //!
 //! Reason: loops are fused when operators are lowered, by passing closures, and not here. This rule does what closures
 //! cannot: it takes steps out of a chain, and brings operators next to each other that others match as neighbours (a
@@ -47,6 +48,12 @@ fn fused(graph: &Graph, node: Node, x: Node) -> Option<(Op, Node)> {
             Some((Op::Transpose(outer.iter().map(|&axis| first[axis]).collect()), inner))
         }
         (Op::Reshape(to), Op::Reshape(_)) => Some((Op::Reshape(to.clone() as Vec<Dim>), inner)),
+        (Op::Reshape(to), Op::Transpose(perm)) if keeps_order(graph, inner, perm) => {
+            Some((Op::Reshape(to.clone() as Vec<Dim>), inner))
+        }
+        (Op::Transpose(perm), Op::Reshape(_)) if keeps_order(graph, x, perm) => {
+            Some((Op::Reshape(graph.ty(node).as_tensor()?.1.to_vec()), inner))
+        }
         (Op::Cast(to), Op::Cast(via)) => {
             let from = graph.ty(inner).as_tensor()?.0.scalar;
             let exact = holds_all(*via, from) && !matches!(to, Scalar::Decimal { .. });
@@ -54,6 +61,12 @@ fn fused(graph: &Graph, node: Node, x: Node) -> Option<(Op, Node)> {
         }
         _ => None,
     }
+}
+
+/// Does a transpose of `x` move axes of extent 1 only?
+fn keeps_order(graph: &Graph, x: Node, perm: &[usize]) -> bool {
+    let Some((_, shape)) = graph.ty(x).as_tensor() else { return false };
+    perm.iter().filter(|axis| shape[**axis] != Dim::Const(1)).is_sorted()
 }
 
 /// Does the type `wide` hold every value of `narrow`?

@@ -3,17 +3,21 @@
 mod fold_batch_norm;
 mod fuse_elementwise;
 mod join_later;
+mod join_sums;
 mod merge_steps;
 mod pool_first;
 mod quantised_product;
+mod reshape_parts;
 mod simplify_arithmetic;
 
 pub use fold_batch_norm::fold_batch_norm;
 pub use fuse_elementwise::fuse_elementwise;
 pub use join_later::join_later;
+pub use join_sums::join_sums;
 pub use merge_steps::merge_steps;
 pub use pool_first::pool_first;
 pub use quantised_product::quantised_product;
+pub use reshape_parts::reshape_parts;
 pub use simplify_arithmetic::simplify_arithmetic;
 
 use quearn_stage::graph::literal::Value;

@@ -120,6 +120,7 @@ fn fails_itself(graph: &Graph, node: Node) -> bool {
             !matches!(shape, Some(Dim::Const(1..)))
         }
         Op::Iota(_) | Op::MatMul | Op::Conv2d(_) | Op::Pool2d(_) | Op::BatchNorm { .. } | Op::Softmax { .. } => false,
+        Op::Conv2dFilters { .. } | Op::MaxUnpool2d(_) => false,
         Op::Slice { .. } | Op::Broadcast(_) | Op::TreeEnsemble(_) | Op::Random(_) | Op::RowNumber => false,
         // Its region is among what it depends on.
         Op::Steps(_) => false,

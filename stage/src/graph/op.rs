@@ -418,8 +418,20 @@ pub enum Op {
     /// Filters of 3 x 3 may be multiplied by Winograd's algorithm, which costs a few bits, and by which an infinite or NaN
     /// pixel may make up to 3 pixels around those that see it NaN as well.
     Conv2d(Conv2d),
+    /// `(x, y)`: what filters of a convolution with these attributes and of extents `kernel` have for an adjoint: images
+    /// `x [n, c, h, w]` and an adjoint `y [n, o, oh, ow]` of its result give `[o, c / groups, kh, kw]`, for each element of a
+    /// filter the sum of `y` times what the element saw.
+    Conv2dFilters {
+        /// The convolution.
+        conv: Conv2d,
+        /// Extents of a filter.
+        kernel: [u64; 2],
+    },
     /// `(x)`: x [n, c, h, w].
     Pool2d(Pool2d),
+    /// `(x, y)`: the adjoint of `x [n, c, h, w]` of which maxima were taken, `y` that of the result: each element of `y` is added
+    /// to zeros where its window has its first largest element, and nowhere if the window has a NaN.
+    MaxUnpool2d(Pool2d),
     /// `(x, scale, bias, mean, var)`: (x - mean) / sqrt(var + eps) * scale + bias for each channel (dimension 1).
     BatchNorm {
         /// `f64::to_bits` of eps.
@@ -557,6 +569,8 @@ impl Op {
             Op::Iota(_) => "tensor.iota",
             Op::MatMul => "tensor.matmul",
             Op::Conv2d(_) => "tensor.conv2d",
+            Op::Conv2dFilters { .. } => "tensor.conv2d_filters",
+            Op::MaxUnpool2d(_) => "tensor.max_unpool2d",
             Op::BatchNorm { .. } => "tensor.batch_norm",
             Op::Softmax { .. } => "tensor.softmax",
             Op::Concat { .. } => "tensor.concat",

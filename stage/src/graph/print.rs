@@ -156,6 +156,10 @@ fn shown(ty: &Ty, node: Node) -> String {
     }
 }
 
+fn convolution(c: &super::Conv2d) -> String {
+    format!(" stride {:?} padding {:?} dilation {:?} groups {}", c.stride, c.padding, c.dilation, c.groups)
+}
+
 /// The attributes that the type does not show, each behind a space.
 fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
     match op {
@@ -189,10 +193,9 @@ fn attributes(op: &Op, rename: &impl Fn(&Dim) -> Dim) -> String {
         Op::Input { name, weight, .. } => format!(" {name:?}{}", if *weight { " weight" } else { "" }),
         Op::Iota(count) => format!(" to {count}"),
         Op::Foreign { name, signature } => format!(" {name:?} of {signature}"),
-        Op::Conv2d(c) => {
-            format!(" stride {:?} padding {:?} dilation {:?} groups {}", c.stride, c.padding, c.dilation, c.groups)
-        }
-        Op::Pool2d(p) => {
+        Op::Conv2d(c) => convolution(c),
+        Op::Conv2dFilters { conv, kernel } => format!(" kernel {kernel:?}{}", convolution(conv)),
+        Op::Pool2d(p) | Op::MaxUnpool2d(p) => {
             let ceil = if p.ceil { " ceil" } else { "" };
             format!(" kernel {:?} stride {:?} padding {:?}{ceil}", p.kernel, p.stride, p.padding)
         }

@@ -328,6 +328,21 @@ impl<'s, T: ElementMarker + FloatLike> Rep<'s, Tensor<T>> {
         self.stage().make(Op::Conv2d(conv), &inputs)
     }
 
+    /// What a convolution of images `self [n, c, h, w]` with filters of these extents adds to their adjoint where that of its
+    /// result is `adjoint [n, o, oh, ow]`: `[o, c / groups, kh, kw]`.
+    #[track_caller]
+    pub fn conv2d_filters(self, adjoint: Rep<'s, Tensor<T>>, kernel: [u64; 2], conv: Conv2d) -> Rep<'s, Tensor<T>> {
+        self.stage().make(Op::Conv2dFilters { conv, kernel }, &[self.dyn_(), adjoint.dyn_()])
+    }
+
+    /// Zeros of the shape of images `self [n, c, h, w]`, to which each element of `values`, of the shape of
+    /// [`max_pool2d`](Rep::max_pool2d) of them, is added where its window has its first largest element; nowhere if the window
+    /// has a NaN.
+    #[track_caller]
+    pub fn max_unpool2d(self, values: Rep<'s, Tensor<T>>, window: Window) -> Rep<'s, Tensor<T>> {
+        self.stage().make(Op::MaxUnpool2d(window.pool(PoolKind::Max)), &[self.dyn_(), values.dyn_()])
+    }
+
     /// The mean of each window of images [n, c, h, w]; padding does not count.
     #[track_caller]
     pub fn avg_pool2d(self, window: Window) -> Rep<'s, Tensor<T>> {

@@ -14,7 +14,9 @@ pub(super) fn infer(cx: &Cx) -> Result<Ty> {
         }
         Op::MatMul => matmul(cx),
         Op::Conv2d(conv) => conv2d(cx, conv),
+        Op::Conv2dFilters { conv, kernel } => conv2d_filters(cx, conv, *kernel),
         Op::Pool2d(pool) => pool2d(cx, pool),
+        Op::MaxUnpool2d(pool) => max_unpool2d(cx, pool),
         Op::BatchNorm { eps } => batch_norm(cx, f64::from_bits(*eps)),
         Op::Softmax { axis } => {
             cx.arity(1)?;
@@ -185,15 +187,36 @@ fn conv2d(cx: &Cx, conv: &Conv2d) -> Result<Ty> {
         check_vector(cx, 2, out)?;
     }
     check_depth(cx, scalar, &shape(cx, 1)?[1..])?;
-    cx.check(kh > 0 && kw > 0 && conv.dilation[0] > 0 && conv.dilation[1] > 0, || {
+    let [oh, ow] = windows(cx, conv, [height, width], [kh, kw])?;
+    Ok(tensor(scalar, vec![batch.clone(), Dim::Const(out), Dim::Const(oh), Dim::Const(ow)]))
+}
+
+/// How often the windows of a convolution fit along the axes of an image.
+fn windows(cx: &Cx, conv: &Conv2d, image: [u64; 2], kernel: [u64; 2]) -> Result<[u64; 2]> {
+    cx.check(kernel.iter().chain(&conv.dilation).all(|n| *n > 0), || {
         "kernel and dilation must be positive".to_owned()
     })?;
-    let extent = |axis: usize, size: u64, kernel: u64| {
-        let reach = (kernel - 1).checked_mul(conv.dilation[axis]).and_then(|r| r.checked_add(1));
-        window(cx, size, reach, conv.stride[axis], conv.padding[axis], false)
+    let extent = |axis: usize| {
+        let reach = (kernel[axis] - 1).checked_mul(conv.dilation[axis]).and_then(|r| r.checked_add(1));
+        window(cx, image[axis], reach, conv.stride[axis], conv.padding[axis], false)
     };
-    let (oh, ow) = (extent(0, height, kh)?, extent(1, width, kw)?);
-    Ok(tensor(scalar, vec![batch.clone(), Dim::Const(out), Dim::Const(oh), Dim::Const(ow)]))
+    Ok([extent(0)?, extent(1)?])
+}
+
+fn conv2d_filters(cx: &Cx, conv: &Conv2d, kernel: [u64; 2]) -> Result<Ty> {
+    cx.arity(2)?;
+    let scalar = same_float(cx)?;
+    let (batch, [channels, height, width]) = image(cx, 0, "[n, c, h, w]")?;
+    let (count, [out, oh, ow]) = image(cx, 1, "[n, o, oh, ow]")?;
+    cx.check(conv.groups > 0 && channels % conv.groups == 0 && out % conv.groups == 0, || {
+        format!("{} groups do not divide {channels} input and {out} output channels", conv.groups)
+    })?;
+    let found = windows(cx, conv, [height, width], kernel)?;
+    cx.check(count == batch && [oh, ow] == found, || {
+        let [y, x] = found;
+        format!("{} must be [{batch}, o, {y}, {x}], as a convolution of {} is", cx.operand(1), cx.operand(0))
+    })?;
+    Ok(tensor(scalar, [out, channels / conv.groups, kernel[0], kernel[1]].map(Dim::Const).to_vec()))
 }
 
 fn check_vector(cx: &Cx, operand: usize, extent: u64) -> Result<()> {
@@ -210,6 +233,11 @@ fn pool2d(cx: &Cx, pool: &Pool2d) -> Result<Ty> {
         PoolKind::Max => cx.check(scalar.is_int() || scalar.is_float(), || cx.expected(0, "an integer or float"))?,
         PoolKind::Avg => cx.check(scalar.is_float(), || cx.expected(0, "a float"))?,
     }
+    Ok(tensor(scalar, pooled(cx, pool)?))
+}
+
+/// The shape of a pooling of the first operand.
+fn pooled(cx: &Cx, pool: &Pool2d) -> Result<Shape> {
     let (batch, [channels, height, width]) = image(cx, 0, "[n, c, h, w]")?;
     // A window that sees only padding would have nothing to fold.
     let padded = (0..2).all(|axis| pool.padding[axis] < pool.kernel[axis]);
@@ -217,7 +245,18 @@ fn pool2d(cx: &Cx, pool: &Pool2d) -> Result<Ty> {
     let extent =
         |axis: usize, size| window(cx, size, Some(pool.kernel[axis]), pool.stride[axis], pool.padding[axis], pool.ceil);
     let (oh, ow) = (extent(0, height)?, extent(1, width)?);
-    Ok(tensor(scalar, vec![batch.clone(), Dim::Const(channels), Dim::Const(oh), Dim::Const(ow)]))
+    Ok(vec![batch.clone(), Dim::Const(channels), Dim::Const(oh), Dim::Const(ow)])
+}
+
+fn max_unpool2d(cx: &Cx, pool: &Pool2d) -> Result<Ty> {
+    cx.arity(2)?;
+    let scalar = same_float(cx)?;
+    cx.check(pool.kind == PoolKind::Max, || "takes windows of a pooling by maxima".to_owned())?;
+    let (expected, found) = (pooled(cx, pool)?, shape(cx, 1)?);
+    cx.check(*found == expected[..], || {
+        format!("{} must be {}, as a pooling of {} is", cx.operand(1), shown(&expected), cx.operand(0))
+    })?;
+    Ok(tensor(scalar, shape(cx, 0)?.to_vec()))
 }
 
 /// How often a window of `reach` elements fits along an axis.

@@ -159,12 +159,9 @@ fn tensor(name: &str, ty: &Ty, cursor: &mut Cursor, nodes: &HashMap<u32, Node>) 
         "input" => Op::Input { name: cursor.string()?, ty: ty.clone(), weight: cursor.eat_word("weight") },
         "iota" => Op::Iota(named(cursor, "to")?),
         "matmul" => Op::MatMul,
-        "conv2d" => Op::Conv2d(Conv2d {
-            stride: pair(cursor, "stride")?,
-            padding: pair(cursor, "padding")?,
-            dilation: pair(cursor, "dilation")?,
-            groups: named(cursor, "groups")?,
-        }),
+        "conv2d" => Op::Conv2d(convolution(cursor)?),
+        "conv2d_filters" => Op::Conv2dFilters { kernel: pair(cursor, "kernel")?, conv: convolution(cursor)? },
+        "max_unpool2d" => Op::MaxUnpool2d(pool(PoolKind::Max, cursor)?),
         "batch_norm" => Op::BatchNorm { eps: named::<f64>(cursor, "eps")?.to_bits() },
         "softmax" => Op::Softmax { axis: named(cursor, "axis")? },
         "concat" => Op::Concat { axis: named(cursor, "axis")? },
@@ -235,6 +232,15 @@ fn part(cursor: &mut Cursor) -> Result<Part, String> {
     let scalar = ty::scalar(cursor)?;
     let shape = if cursor.eat("[") { cursor.rest_of_list("]", Cursor::number)? } else { vec![] };
     Ok(Part { scalar, by_row, shape })
+}
+
+fn convolution(cursor: &mut Cursor) -> Result<Conv2d, String> {
+    Ok(Conv2d {
+        stride: pair(cursor, "stride")?,
+        padding: pair(cursor, "padding")?,
+        dilation: pair(cursor, "dilation")?,
+        groups: named(cursor, "groups")?,
+    })
 }
 
 fn pool(kind: PoolKind, cursor: &mut Cursor) -> Result<Pool2d, String> {
