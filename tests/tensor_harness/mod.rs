@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of the harness")]
 
+pub mod maker;
+
 use quearn::lower::frame::Bind;
 use quearn::lower::relational::tensors::Operands;
 use quearn::lower::{Cx, Lowered, tensor};

@@ -45,8 +45,8 @@ fn slope(e: &mut Emit<'_>, op: UnaryOp, x: Node, y: Node, adjoint: Node) -> Resu
             let slope = e.mul(y, rest)?;
             e.mul(adjoint, slope)?
         }
-        // By the result, so that nobody has to keep what it was made of.
         Relu => {
+            // The result is above 0 where `x` is, and is kept anyway.
             let above = sign(e, CompareOp::Gt, y)?;
             e.only(above, adjoint)?
         }

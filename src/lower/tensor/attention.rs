@@ -176,7 +176,7 @@ impl Planner<'_, '_> {
 
         let scored = self.product(product, scores, spec.clone(), Rows::Apart(None))?;
         let size = spec.axes[rank - 1].size.clone();
-        let nest = Nest::new(&spec, &[rank - 1], Vectors::No, 1);
+        let nest = Nest::new(&spec, &[rank - 1], Vectors::No);
         let (along, axis, out) = (Along::Softmax, rank - 1, spec.clone());
         let normalised = Lines { along, node: softmax, x: scores, axis, size, out, nest };
         self.plan.homes.insert(scores, spec.clone());

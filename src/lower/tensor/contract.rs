@@ -198,7 +198,7 @@ impl Contract {
 
     /// How the result is visited.
     pub fn nest(&self) -> Nest {
-        Nest::new(&self.out, &[], Vectors::Along(1), PARTS as u64)
+        Nest::of_folds(&self.out, &[], Vectors::Along(1), PARTS as u64)
     }
 
     /// Writes the code that sums the parts up into the result.

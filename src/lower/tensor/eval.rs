@@ -283,15 +283,14 @@ impl<'a, 'b> Eval<'a, 'b> {
 
     fn load_at(&self, spec: &Spec, address: V<'b>, at: &At<'b>, invariant: bool) -> V<'b> {
         let stride = at.vec.filter(|_| at.lanes > 1).map_or(0, |v| spec.axes[v].stride);
+        if stride == spec.elem_bytes() {
+            return self.load_line(spec, address, at, invariant);
+        }
         let Some(prim) = storage(spec.elem) else { return self.b.zero(Ty::F32) };
         if stride == 0 {
             let ty = Ty::scalar(prim);
             let one = if invariant { self.b.load_invariant(ty, address, 0) } else { self.b.load(ty, address, 0) };
             return widen(one, spec.elem).splat(at.lanes);
-        }
-        let ty = Ty::vector(prim, at.lanes);
-        if stride == spec.elem_bytes() {
-            return widen(self.read(ty, address, at.mask, invariant), spec.elem);
         }
         let lanes = self.b.iota(Ty::vector(Prim::I64, at.lanes));
         self.load_lanes(spec, address, lanes * stride, at)
@@ -304,6 +303,12 @@ impl<'a, 'b> Eval<'a, 'b> {
         let ty = Ty::vector(prim, at.lanes);
         let invariant = self.env.invariant(spec.buffer);
         widen(self.b.gather(ty, address, offsets, 1, mask, invariant), spec.elem)
+    }
+
+    /// Neighbouring elements from an address on; `invariant` if nothing writes them while the function runs.
+    pub fn load_line(&self, spec: &Spec, address: V<'b>, at: &At<'b>, invariant: bool) -> V<'b> {
+        let Some(prim) = storage(spec.elem) else { return self.b.zero(Ty::F32) };
+        widen(self.read(Ty::vector(prim, at.lanes), address, at.mask, invariant), spec.elem)
     }
 
     /// Writes elements in the compute type of `spec.elem`.
@@ -327,11 +332,16 @@ impl<'a, 'b> Eval<'a, 'b> {
         self.store_as(root, out, at, result);
     }
 
-    /// Evaluates `root` into `out`: its own memory, or a copy.
-    pub fn fill(&self, root: Node, out: &Spec, at: &At<'b>) {
-        let copied = self.plan.home(root).is_some_and(|home| home != out);
-        let value = if copied { self.eval(root, at) } else { self.computed(root, at) };
-        self.store_as(root, out, at, value);
+    /// Evaluates nodes into memory, that of their own or a copy. All are read before any is written: a result may lie where
+    /// an operand of another one does.
+    pub fn fill(&self, results: &[(Node, Spec)], at: &At<'b>) {
+        let mut values: Vec<(Node, V<'b>)> = vec![];
+        for (root, out) in results {
+            let ev = self.knowing(values.iter().copied());
+            let copied = self.plan.home(*root).is_some_and(|home| home != out);
+            values.push((*root, if copied { ev.eval(*root, at) } else { ev.computed(*root, at) }));
+        }
+        results.iter().zip(values).for_each(|((root, out), (_, value))| self.store_as(*root, out, at, value));
     }
 
     /// Stores a value of `node`, whose type may be wider in memory than in the graph.

@@ -66,7 +66,7 @@ impl Planner<'_, '_> {
         let gemm = self.filter_product(node, conv, [x, y], each, parts.clone(), prim);
         self.push(node, "filters", vec![node], Kind::Gemm(Box::new(gemm)));
         let out = self.destination(root, true)?;
-        let nest = Nest::new(&out, &[], Vectors::Along(0), parts.axes[0].size.now().unwrap_or(1));
+        let nest = Nest::of_folds(&out, &[], Vectors::Along(0), parts.axes[0].size.now().unwrap_or(1));
         let sum = Sum { node, root, parts, out: out.clone(), nest };
         self.finish(node, root, out, "sum", Kind::Sum(Box::new(sum)));
         Ok(())

@@ -10,6 +10,9 @@ use super::scatter::Scatter;
 use super::spec::{Size, Spec};
 use quearn_stage::graph::{self, Node, Pool2d};
 
+/// Elements along an axis whose extent is not known now, about.
+const MANY: u64 = 4096;
+
 impl Planner<'_, '_> {
     pub(super) fn reduce(
         &mut self,
@@ -39,8 +42,8 @@ impl Planner<'_, '_> {
         let mut axes = axes.to_vec();
         axes.sort_by_key(|&i| (unit == Some(i), i));
         let out = self.destination(root, true)?;
-        let each = axes.iter().map(|&i| sizes[i].now().unwrap_or(1)).product();
-        let nest = Nest::new(&out, &[], vector.is_none().into(), each);
+        let each = axes.iter().map(|&i| sizes[i].now().unwrap_or(MANY)).product();
+        let nest = Nest::of_folds(&out, &[], vector.is_none().into(), each);
         let reduce = Reduce { node, root, x, op, axes, kept, sizes, vector, out: out.clone(), nest };
         self.finish(node, root, out, "reduce", Kind::Reduce(Box::new(reduce)));
         Ok(())
@@ -58,7 +61,7 @@ impl Planner<'_, '_> {
             Along::ArgMax => unit.is_some_and(|unit| unit != axis),
             _ => unit != Some(axis),
         };
-        let nest = Nest::new(&out, fixed.as_slice(), in_vectors.into(), 1);
+        let nest = Nest::new(&out, fixed.as_slice(), in_vectors.into());
         let lines = Lines { along, node, x, axis, size, out: out.clone(), nest };
         self.finish(node, node, out, along.name(), Kind::Lines(Box::new(lines)));
         Ok(())
@@ -105,7 +108,7 @@ impl Planner<'_, '_> {
         let x = self.inputs(node)[0];
         let image = [self.extent(x, 2), self.extent(x, 3)];
         let out = self.destination(root, false)?;
-        let nest = Nest::new(&out, &[], Vectors::Along(1), pool.kernel.iter().product());
+        let nest = Nest::new(&out, &[], Vectors::Along(1));
         let pool = Pool { node, root, x, pool: pool.clone(), image, out: out.clone(), nest };
         self.finish(node, root, out, "pool", Kind::Pool(Box::new(pool)));
         Ok(())

@@ -90,6 +90,9 @@ const OPEN_GROUP: u64 = 16;
 /// Bytes that are fetched ahead in a panel that is read once: about what comes from memory in its latency.
 const NEAR: i64 = 2048;
 
+/// Steps of the inner dimension that are long enough for what the epilogue reads to be fetched meanwhile.
+const FETCHED_FROM: i64 = 64;
+
 /// Heights of tiles that there are, of at most `most` rows, where the number of rows is not known now: all low ones, and
 /// some of the others.
 fn is_height(height: u64, most: u64) -> bool {
@@ -342,6 +345,9 @@ impl Gemm {
             a_invariant: ev.env.invariant(self.a.buffer),
             b_invariant: ev.env.invariant(right),
         };
+        if steps >= FETCHED_FROM {
+            self.fetch_operands(ev, place, rows);
+        }
         let sums = kernel.run(ev.b, place.at.a, place.at.b, reads);
         for (row, sums) in sums.chunks(kernel.vectors).enumerate() {
             let (y, x) = (row as u64 / rows[1], row as u64 % rows[1]);
@@ -358,6 +364,21 @@ impl Gemm {
             _ => (0..self.k.len()).map(|axis| under(axis) * self.b_row).collect(),
         };
         merged(&self.k, &steps)
+    }
+
+    /// Fetches what the epilogue of a tile will read, as far as it is one element for each of the result's.
+    fn fetch_operands<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, rows: [u64; 2]) {
+        let lanes = i64::from(self.lanes(ev));
+        for operand in ev.plan.operands_like(self.root, self.node) {
+            for (y, x) in (0..rows[0]).flat_map(|y| (0..rows[1]).map(move |x| (y, x))) {
+                let coords = place.at.stepped(&self.rows, [y, x]);
+                for v in 0..self.tile.vectors as i64 {
+                    let mut coords = coords.clone();
+                    coords[self.col_axis] = coords[self.col_axis].plus(v * lanes);
+                    ev.b.prefetch_far(ev.address(operand, &coords));
+                }
+            }
+        }
     }
 
     fn store_row<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, coords: &[Coord<'b>], sums: &[V<'b>]) {
@@ -514,14 +535,21 @@ impl Pack {
         self.groups.0 * self.panels(self.lanes(vector_bytes))
     }
 
-    /// Writes the code for panels `lo..hi`. All shapes are handed in, so that one function packs all weights.
+    /// Are columns neighbours in memory, and as they are wanted in a panel?
+    fn takes_lines(&self) -> bool {
+        self.cols.1 == self.source.elem_bytes() && elements_of_step(self.prim) == 1
+    }
+
+    /// Writes the code for panels `lo..hi`. All shapes are handed in, so that one function packs all weights that lie the
+    /// same way.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         let (b, number) = (ev.b, |n: i64| ev.env.number(n));
         let lanes = self.lanes(ev.plan.target.vector_bytes);
         let missing = K_AXES.saturating_sub(self.k.len());
         let k: Vec<(u64, i64)> = std::iter::repeat_n((1, 0), missing).chain(self.k.iter().copied()).collect();
         let panels = number(self.panels(lanes) as i64);
-        let (cols, col_step) = (number(self.cols.0 as i64), number(self.cols.1));
+        let cols = number(self.cols.0 as i64);
+        let col_step = if self.takes_lines() { b.i64(self.cols.1) } else { number(self.cols.1) };
         let (group_step, vectors) = (number(self.groups.1), number(self.vectors as i64));
         let k: Vec<(V<'b>, V<'b>)> = k.iter().map(|&(n, step)| (number(n as i64), number(step))).collect();
         let [source, out] = [ev.env.buffer(self.source.buffer), ev.env.buffer(self.out)];
@@ -531,38 +559,62 @@ impl Pack {
         let rows = k[0].0 * k[1].0 * k[2].0 * steps;
         let offsets = b.iota(Ty::vector(Prim::I64, lanes)) * col_step.splat(lanes);
         let vector = i64::from(lanes) * self.elem.bytes() as i64;
+        let zero = b.i64(0);
         b.for_(lo, hi, |t| {
             let (group, panel) = divide(t, panels);
-            let from = source.index(group * group_step, 1);
             let to = out.index(t * rows * vectors, vector);
-            b.for_(b.i64(0), rows, |row| {
-                let (rest, step) = divide(row, steps);
-                let (rest, k2) = divide(rest, k[2].0);
-                let (k0, k1) = divide(rest, k[1].0);
-                let from = from.index(k0 * k[0].1 + k1 * k[1].1 + k2 * k[2].1, 1);
-                b.for_(b.i64(0), vectors, |v| {
-                    let column = (panel * vectors + v) * i64::from(lanes);
-                    let left = (cols - column).max(b.i64(0)).min(b.i64(lanes.into()));
-                    let mask = b.iota(Ty::vector(Prim::I32, lanes)).lt(left.sext(Prim::I32).splat(lanes));
-                    let from = from.index(column * col_step, 1);
-                    let element = |i: i64| {
-                        let k3 = step * each + i;
-                        let mask = if each == 1 { mask } else { mask & k3.lt(k[3].0).splat(lanes) };
-                        let at = At { coords: vec![], vec: None, lanes, mask: Some(mask) };
-                        ev.load_lanes(&self.source, from.index(k3 * k[3].1, 1), offsets, &at)
-                    };
-                    let bytes = |word: V<'b>, i: i64| {
-                        let byte = element(i) & word.same(255);
-                        word | byte.bin(BinOp::Shl, byte.same(8 * i))
-                    };
-                    let value = match each {
-                        1 => element(0),
-                        _ => (0..each).fold(b.zero(Ty::vector(self.prim, lanes)), bytes),
-                    };
-                    let value = if self.elem == self.prim { value } else { value.cast(CastOp::FpTrunc, self.elem) };
-                    b.store(to.index(row * vectors + v, vector), 0, value);
+            b.for_(zero, vectors, |v| {
+                let column = (panel * vectors + v) * i64::from(lanes);
+                let left = (cols - column).max(zero).min(b.i64(lanes.into()));
+                let mask = b.iota(Ty::vector(Prim::I32, lanes)).lt(left.sext(Prim::I32).splat(lanes));
+                let from = source.index(group * group_step, 1).index(column * col_step, 1);
+                let to = to.index(v, vector);
+                // A vector of columns all along the inner dimension.
+                b.for_(zero, k[0].0, |k0| {
+                    b.for_(zero, k[1].0, |k1| {
+                        b.for_(zero, k[2].0, |k2| {
+                            let from = from.index(k0 * k[0].1 + k1 * k[1].1 + k2 * k[2].1, 1);
+                            let row = ((k0 * k[1].0 + k1) * k[2].0 + k2) * steps;
+                            b.for_(zero, steps, |step| {
+                                let value = self.step(ev, from, [step, k[3].0, k[3].1], offsets, mask);
+                                b.store(to.index((row + step) * vectors, vector), 0, value);
+                            });
+                        });
+                    });
                 });
             });
         });
+    }
+
+    /// A vector of columns at a step of the innermost axis, which has so many elements at such distances.
+    fn step<'b>(
+        &self,
+        ev: &Eval<'_, 'b>,
+        from: V<'b>,
+        [step, count, distance]: [V<'b>; 3],
+        offsets: V<'b>,
+        mask: V<'b>,
+    ) -> V<'b> {
+        let b = ev.b;
+        let (each, lanes) = (elements_of_step(self.prim) as i64, offsets.ty().lanes);
+        let element = |i: i64| {
+            let k = step * each + i;
+            let mask = if each == 1 { mask } else { mask & k.lt(count).splat(lanes) };
+            let at = At { coords: vec![], vec: None, lanes, mask: Some(mask) };
+            let from = from.index(k * distance, 1);
+            match self.takes_lines() {
+                true => ev.load_line(&self.source, from, &at, ev.env.invariant(self.source.buffer)),
+                false => ev.load_lanes(&self.source, from, offsets, &at),
+            }
+        };
+        let bytes = |word: V<'b>, i: i64| {
+            let byte = element(i) & word.same(255);
+            word | byte.bin(BinOp::Shl, byte.same(8 * i))
+        };
+        let value = match each {
+            1 => element(0),
+            _ => (0..each).fold(b.zero(Ty::vector(self.prim, lanes)), bytes),
+        };
+        if self.elem == self.prim { value } else { value.cast(CastOp::FpTrunc, self.elem) }
     }
 }

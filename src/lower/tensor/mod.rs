@@ -11,6 +11,7 @@
 //! | `random` | random bits |
 //! | [`nest`] | loops over the elements of a tensor |
 //! | [`gemm`], [`kernel`] | convolutions and matrix products |
+//! | [`blocked`] | products whose operands are packed block by block |
 //! | [`contract`] | products that sum over the rows of a program |
 //! | [`attention`] | products, softmax and products in one stage |
 //! | [`trees`] | decision trees |
@@ -29,6 +30,7 @@
 
 pub mod arena;
 pub mod attention;
+pub mod blocked;
 pub mod contract;
 pub mod depthwise;
 pub mod eval;

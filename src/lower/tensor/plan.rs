@@ -6,6 +6,7 @@
 //! written in place, into slices of its result.
 
 use super::attention::Attention;
+use super::blocked::Blocked;
 use super::contract::Contract;
 use super::depthwise::Depthwise;
 use super::filters::Sum;
@@ -106,17 +107,17 @@ pub struct Stage {
 /// What a stage does.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Evaluates a node at every index.
+    /// Evaluates nodes of one shape at every index.
     Map {
-        /// Node.
-        root: Node,
-        /// Where the result goes.
-        out: Spec,
-        /// How the result is visited.
+        /// Nodes, and where they go. Inputs come before users.
+        results: Vec<(Node, Spec)>,
+        /// How the results are visited.
         nest: Nest,
     },
     /// A convolution or matrix product.
     Gemm(Box<Gemm>),
+    /// A matrix product whose operands are packed block by block.
+    Blocked(Box<Blocked>),
     /// Parts of a product that sums over the rows of the program.
     Contract(Box<Contract>),
     /// Their sum.
@@ -158,8 +159,14 @@ pub enum Kind {
 impl Stage {
     /// Evaluates a node at every index.
     pub fn map(root: Node, out: Spec) -> Stage {
-        let nest = Nest::new(&out, &[], Vectors::Innermost, 1);
-        Stage { name: "map".into(), nodes: vec![root], kind: Kind::Map { root, out, nest } }
+        let nest = Nest::new(&out, &[], Vectors::Innermost);
+        Stage::maps(vec![(root, out)], nest)
+    }
+
+    /// Evaluates nodes of one shape at every index, each of which reads the others, if at all, at the same index.
+    pub fn maps(results: Vec<(Node, Spec)>, nest: Nest) -> Stage {
+        let nodes = results.iter().map(|(root, _)| *root).collect();
+        Stage { name: "map".into(), nodes, kind: Kind::Map { results, nest } }
     }
 }
 
@@ -196,6 +203,23 @@ impl<'g> Plan<'g> {
     /// Where a node is in memory.
     pub fn home(&self, node: Node) -> Option<&Spec> {
         self.homes.get(&node)
+    }
+
+    /// What is read in memory, element by element and of the shape of `root`, when `root` is computed from `node`.
+    pub fn operands_like(&self, root: Node, node: Node) -> Vec<&Spec> {
+        let (mut found, mut seen) = (vec![], HashSet::from([root]));
+        let mut stack = if root == node { vec![] } else { self.graph.inputs(root).to_vec() };
+        while let Some(next) = stack.pop() {
+            if next == node || !seen.insert(next) {
+                continue;
+            }
+            match self.home(next) {
+                Some(spec) if self.shape(next) == self.shape(root) => found.push(spec),
+                None if is_elementwise(self.graph.op(next)) => stack.extend(self.graph.inputs(next)),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Type of the elements of a node.

@@ -1,6 +1,7 @@
 //! Makes the [`Plan`]: goes through the nodes in order, decides what is materialised, and appends stages.
 
 use super::attention;
+use super::nest::{Nest, Vectors};
 use super::places::Layout;
 use super::plan::{Items, Kind, Place, Plan, Stage, check_elem, is_elementwise, scalar_of, shape_of, sizes_of};
 use super::products::PackKey;
@@ -11,7 +12,7 @@ use super::target::Target;
 use super::unpool;
 use super::updates;
 use crate::lower::error::LowerError;
-use quearn_stage::graph::{self, Graph, Node, Op, Region, Scalar};
+use quearn_stage::graph::{self, BinaryOp, Graph, Node, Op, Region, Scalar};
 use std::collections::{HashMap, HashSet};
 
 pub(super) type Result<T> = std::result::Result<T, LowerError>;
@@ -432,10 +433,23 @@ impl<'g> Planner<'_, 'g> {
         check_elem(self.graph(), node)?;
         let users = self.users.get(&node).map_or(0, Vec::len);
         let weights = self.constant.contains(&node) && !self.is_literal(node);
-        if users > 1 || weights {
+        if users > 1 && !self.is_read_as_fast(node) || weights {
             self.stored(node)?;
         }
         Ok(())
+    }
+
+    /// Is the node a tensor in memory but for one operation with a number, so that reading it would save nothing?
+    fn is_read_as_fast(&self, node: Node) -> bool {
+        let cheap = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
+        let Op::Binary(op) = self.graph().op(node) else { return false };
+        let inputs = self.inputs(node);
+        let stored =
+            |x: &Node| self.plan.home(*x).is_some() && shape_of(self.graph(), *x) == shape_of(self.graph(), node);
+        cheap.contains(op)
+            && self.scalar(node).is_float()
+            && inputs.iter().any(stored)
+            && inputs.iter().any(|x| matches!(self.graph().op(*x), Op::Const(_)))
     }
 
     /// A loop whose region works element by element: it is run for each element on its own.
@@ -519,8 +533,11 @@ impl<'g> Planner<'_, 'g> {
         self.plan.homes.insert(root, out);
     }
 
-    /// Copies results that are not where they are wanted.
+    /// Computes or copies results that are not where they are wanted. Those that read the same tensors element by element,
+    /// such as a weight and what its optimiser keeps, do so once.
     pub(super) fn outputs(&mut self) -> Result<()> {
+        let mut groups: Vec<Vec<(Node, Spec)>> = vec![];
+        let mut read: HashMap<Node, usize> = HashMap::new();
         for &(node, index) in self.request.roots {
             let Some(index) = index else {
                 self.stored(node)?;
@@ -532,9 +549,41 @@ impl<'g> Planner<'_, 'g> {
             if !at_home {
                 check_elem(self.graph(), node)?;
                 let out = self.output_spec(node, index)?;
-                self.plan.stages.push(Stage::map(node, out));
+                let operands = self.operands_like(node).unwrap_or_default();
+                let group = operands.iter().find_map(|operand| read.get(operand).copied());
+                let group = group.unwrap_or(groups.len());
+                for operand in operands {
+                    read.entry(operand).or_insert(group);
+                }
+                groups.resize_with(groups.len().max(group + 1), Vec::new);
+                groups[group].push((node, out));
             }
         }
+        for mut results in groups {
+            results.sort_by_key(|(node, _)| *node);
+            let Some((_, out)) = results.first() else { continue };
+            let nest = Nest::new(out, &[], Vectors::Innermost);
+            self.plan.stages.push(Stage::maps(results, nest));
+        }
         Ok(())
+    }
+
+    /// The tensors of the node's shape that it is computed from element by element; none if it reads others but for
+    /// broadcast ones.
+    fn operands_like(&self, root: Node) -> Option<Vec<Node>> {
+        let shape = |node: Node| shape_of(self.graph(), node);
+        let (mut found, mut stack) = (vec![], vec![root]);
+        while let Some(node) = stack.pop() {
+            if self.plan.home(node).is_some() {
+                if shape(node) == shape(root) {
+                    found.push(node);
+                }
+            } else if is_elementwise(self.graph().op(node)) {
+                stack.extend(self.inputs(node));
+            } else if !matches!(self.graph().op(node), Op::Const(_)) {
+                return None;
+            }
+        }
+        Some(found)
     }
 }

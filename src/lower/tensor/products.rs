@@ -282,6 +282,10 @@ impl Planner<'_, '_> {
 
     pub(super) fn matmul(&mut self, node: Node, root: Node) -> Result<()> {
         let out = self.destination(root, true)?;
+        if let Some(product) = self.blocked(node, root, &out)? {
+            self.finish(node, root, out, "matmul", Kind::Blocked(Box::new(product)));
+            return Ok(());
+        }
         let w = self.inputs(node)[1];
         let shared = self.constant.contains(&w) && self.rank(w) == 2;
         let gemm = self.product(node, root, out.clone(), if shared { Rows::Joined } else { Rows::Apart(None) })?;
@@ -490,7 +494,7 @@ fn batch_loops(out: &Spec, a: &Spec, right: &Right) -> Vec<Loop> {
 }
 
 /// Depth from which on a right operand that is computed is worth packing.
-const DEEP: u64 = 1024;
+const DEEP: u64 = 128;
 /// Columns from which on a left operand that is read across its lines is worth a copy: each panel of columns reads it again.
 const MANY_COLUMNS: u64 = 64;
 /// Lines that do not stay in the first-level cache from one tile of rows to the next.

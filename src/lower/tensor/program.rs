@@ -305,11 +305,14 @@ impl<'g> Program<'g> {
             b.store(record, record_offset(i), value);
         }
         let (n, grain) = stage.work(&self.plan, b.i64(1), &|s| self.size(b, pass, s));
+        let share = || {
+            let workers = workers(b, pass.frame);
+            (n + workers - 1).bin(BinOp::UDiv, workers).max(b.i64(1))
+        };
         let grain = match &stage.kind {
-            Kind::Gemm(gemm) if gemm.is_bound_by_b() => {
-                let workers = workers(b, pass.frame);
-                (n + workers - 1).bin(BinOp::UDiv, workers).max(b.i64(1))
-            }
+            Kind::Gemm(gemm) if gemm.is_bound_by_b() => share(),
+            // What a call packs serves all of its items.
+            Kind::Blocked(_) => share().max(b.i64(grain as i64)),
             _ => b.i64(grain as i64),
         };
         b.par_for(compiled.func, record, n, grain);

@@ -264,8 +264,9 @@ impl Stage {
     /// Writes the code for work items `lo..hi`.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         match &self.kind {
-            Kind::Map { root, out, nest } => nest.emit(ev, lo, hi, &mut |at| ev.fill(*root, out, at)),
+            Kind::Map { results, nest } => nest.emit(ev, lo, hi, &mut |at| ev.fill(results, at)),
             Kind::Gemm(gemm) => gemm.emit(ev, lo, hi),
+            Kind::Blocked(product) => product.emit(ev, lo, hi),
             Kind::Contract(product) => product.emit(ev, lo, hi),
             Kind::ContractSum(product) => product.emit_sum(ev, lo, hi),
             Kind::Depthwise(conv) => conv.emit(ev, lo, hi),
@@ -292,9 +293,13 @@ impl Stage {
         let elements = |n: u64| (ELEMENTS_A_CALL / n.max(1)).max(1);
         let nest = |nest: &Nest, n: u64| (nest.work(one, size), elements(n));
         match &self.kind {
-            Kind::Map { nest: n, .. } => nest(n, n.elements()),
+            Kind::Map { results, nest: n } => nest(n, n.elements() * results.len() as u64),
             Kind::Gemm(gemm) => {
                 let (n, flops) = gemm.work(plan.target, size);
+                (n, (FLOPS_A_CALL / flops.max(1)).max(1))
+            }
+            Kind::Blocked(product) => {
+                let (n, flops) = product.work(plan.target, one, size);
                 (n, (FLOPS_A_CALL / flops.max(1)).max(1))
             }
             Kind::Contract(_) => (one * contract::PARTS, 1),
@@ -327,12 +332,13 @@ impl Stage {
         }
     }
 
-    /// The buffers that it writes: one, unless it is made of stages.
+    /// The buffers that it writes: one, unless it is made of stages or has several results.
     pub fn outputs(&self) -> Vec<BufferId> {
         let one = match &self.kind {
             Kind::Steps(walk) => return walk.stages.iter().flat_map(Stage::outputs).collect(),
-            Kind::Map { out, .. } => out.buffer,
+            Kind::Map { results, .. } => return results.iter().map(|(_, out)| out.buffer).collect(),
             Kind::Gemm(gemm) => gemm.out.buffer,
+            Kind::Blocked(product) => product.out.buffer,
             Kind::Contract(product) => product.parts,
             Kind::ContractSum(product) => product.out.buffer,
             Kind::Depthwise(conv) => conv.out.buffer,

@@ -90,7 +90,10 @@ impl Walk {
     pub fn is_one(&self) -> bool {
         let work = |stage: &Stage| match &stage.kind {
             Kind::Gemm(gemm) => gemm.flops(),
-            Kind::Map { out, .. } => out.axes.iter().try_fold(1, |n, axis| Some(n * axis.size.now()?)),
+            Kind::Map { results, .. } => {
+                let elements = |out: &Spec| out.axes.iter().try_fold(1, |n, axis| Some(n * axis.size.now()?));
+                results.iter().try_fold(0, |n, (_, out)| Some(n + elements(out)?))
+            }
             _ => None,
         };
         self.stages.iter().try_fold(0, |n, stage| Some(n + work(stage)?)).is_some_and(|n| n <= FEW)

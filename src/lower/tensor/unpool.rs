@@ -58,7 +58,7 @@ impl Planner<'_, '_> {
         let windows = Layout::Channels([0, 0]).axes(&self.sizes(y)?, out.elem_bytes());
         let windows = Spec { axes: windows, halo: [0, 0], ..out.clone() };
         let planes: &[usize] = if grid { &[] } else { &[2, 3] };
-        let nest = Nest::new(&windows, planes, Vectors::Along(1), pool.kernel.iter().product());
+        let nest = Nest::of_folds(&windows, planes, Vectors::Along(1), pool.kernel.iter().product());
         let extents = [x, y].map(|node| [2, 3].map(|axis: usize| self.extent(node, axis)));
         let unpool = Unpool { node, root, x, y, pool: pool.clone(), extents, grid, out: out.clone(), nest };
         self.finish(node, root, out, "unpool", Kind::Unpool(Box::new(unpool)));

@@ -26,7 +26,7 @@ pub(super) fn in_place(graph: &Graph, plan: &Plan<'_>, stages: &[Code]) -> Vec<u
         let output = BufferId(plan.buffers.iter().position(|buffer| is(&buffer.place))? as u32);
         let first = touched.iter().position(|touched| touched.contains(&output))?;
         let last = touched.iter().rposition(|touched| touched.contains(&input)).unwrap_or(0);
-        let apart = last < first || last == first && reads_just_before(plan, &plan.stages[first], input);
+        let apart = last < first || last == first && reads_just_before(plan, &plan.stages[first], [input, output]);
         apart.then_some(update.output)
     };
     Update::of(graph).iter().filter_map(may).collect()
@@ -41,13 +41,14 @@ fn touched(plan: &Plan<'_>, code: &Code) -> HashSet<BufferId> {
     code.params().into_iter().filter_map(buffer).collect()
 }
 
-/// Does the stage read an element of the input only to compute the element of the same index, once?
-fn reads_just_before(plan: &Plan<'_>, stage: &Stage, input: BufferId) -> bool {
-    let Kind::Map { root, out, .. } = &stage.kind else { return false };
-    match plan.home(*root) {
-        Some(home) if home != out => same_place(plan, home, out, input),
-        _ => is_computed_in_place(plan, *root, out, input),
-    }
+/// Does the stage read an element of the input only to compute elements of the same index, once?
+fn reads_just_before(plan: &Plan<'_>, stage: &Stage, [input, output]: [BufferId; 2]) -> bool {
+    let Kind::Map { results, .. } = &stage.kind else { return false };
+    let Some((_, next)) = results.iter().find(|(_, out)| out.buffer == output) else { return false };
+    results.iter().all(|(root, out)| match plan.home(*root) {
+        Some(home) if home != out => same_place(plan, home, next, input),
+        _ => is_computed_in_place(plan, *root, next, input),
+    })
 }
 
 fn is_computed_in_place(plan: &Plan<'_>, node: Node, out: &Spec, input: BufferId) -> bool {
