@@ -260,7 +260,7 @@ impl Walk {
         }
         let (ends, adjoints): (Vec<usize>, Vec<Node>) = results.range(*carried..).map(|(i, n)| (*i, *n)).unzip();
         let whole = self.body(r.e, &parts, &ends)?;
-        let (body, read) = self.from_sources(r.e, &parts, &whole)?;
+        let (body, read) = self.over_sources(r.e, &parts, &whole)?;
         let sources = self.collected(r.e, &parts, &body.wanted(&read))?;
         let walked = (0..sources.len()).filter(|i| read.contains(i)).filter_map(|i| sources[i]);
         let inputs: Vec<Node> = begins.into_iter().chain(walked).chain(adjoints).collect();
@@ -326,7 +326,7 @@ impl Walk {
     }
 
     /// The same body with parameters for the sources that it reads, and which these are.
-    fn from_sources(&self, e: &mut Emit<'_>, parts: &Parts, whole: &Body) -> Result<(Body, BTreeSet<usize>), Error> {
+    fn over_sources(&self, e: &mut Emit<'_>, parts: &Parts, whole: &Body) -> Result<(Body, BTreeSet<usize>), Error> {
         let region = Region { params: whole.params.clone(), results: whole.results.clone() };
         let inside = inside(e.graph, &region);
         let computed = inside.iter().filter(|n| !region.params.contains(n));
