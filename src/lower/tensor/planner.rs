@@ -446,15 +446,20 @@ impl<'g> Planner<'_, 'g> {
         Ok(())
     }
 
-    /// Is the node a tensor in memory but for one operation with a number, so that reading it would save nothing?
+    /// Is the node a tensor in memory but for one operation with a number, so that reading it would save nothing? Whoever else
+    /// reads it must not store it later: what was planned before would read it there.
     fn is_read_as_fast(&self, node: Node) -> bool {
         let cheap = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
         let Op::Binary(op) = self.graph().op(node) else { return false };
         let inputs = self.inputs(node);
         let stored =
             |x: &Node| self.plan.home(*x).is_some() && shape_of(self.graph(), *x) == shape_of(self.graph(), node);
+        let users = self.users.get(&node).map_or(&[][..], Vec::as_slice);
+        let inline = |user: &Node| is_elementwise(self.graph().op(*user));
         cheap.contains(op)
             && self.scalar(node).is_float()
+            && users.iter().all(inline)
+            && !self.is_root(node)
             && inputs.iter().any(stored)
             && inputs.iter().any(|x| matches!(self.graph().op(*x), Op::Const(_)))
     }
