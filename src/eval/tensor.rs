@@ -116,14 +116,8 @@ pub fn max_unpool2d(pool: &Pool2d, x: &EvalTensor, y: &EvalTensor) -> EvalTensor
     let mut data = vec![0.0; image.len()];
     for_each_index(y.shape(), |index| {
         let &[n, c, oy, ox] = index else { unreachable!("four dimensions") };
-        let mut places = Vec::new();
-        for i in 0..pool.kernel[0] as usize {
-            let Some(row) = inside(oy, i, pool.stride[0], pool.padding[0], height) else { continue };
-            for j in 0..pool.kernel[1] as usize {
-                let Some(column) = inside(ox, j, pool.stride[1], pool.padding[1], width) else { continue };
-                places.push(((n * channels + c) * height + row) * width + column);
-            }
-        }
+        let places = window(pool, [oy, ox], [height, width]);
+        let places: Vec<usize> = places.iter().map(|place| (n * channels + c) * height * width + place).collect();
         let largest = places.iter().map(|&p| image[p]).fold(f64::NEG_INFINITY, f64::max);
         let adjoint = adjoints.next().copied().unwrap_or_default();
         let first = places.iter().find(|p| image[**p] == largest);
@@ -132,6 +126,16 @@ pub fn max_unpool2d(pool: &Pool2d, x: &EvalTensor, y: &EvalTensor) -> EvalTensor
         }
     });
     EvalTensor::floats(x.elem().scalar, x.shape(), data)
+}
+
+/// Where the elements of a window of a pooling lie in a plane of the image, row by row.
+fn window(pool: &Pool2d, [oy, ox]: [usize; 2], [height, width]: [usize; 2]) -> Vec<usize> {
+    let rows = (0..pool.kernel[0] as usize).filter_map(|i| inside(oy, i, pool.stride[0], pool.padding[0], height));
+    let columns = |row: usize| {
+        let column = |j: usize| inside(ox, j, pool.stride[1], pool.padding[1], width);
+        (0..pool.kernel[1] as usize).filter_map(column).map(move |column| row * width + column)
+    };
+    rows.flat_map(columns).collect()
 }
 
 /// `Pool2d`; `to` is the shape of the result.
@@ -144,15 +148,10 @@ pub fn pool2d(pool: &Pool2d, x: &EvalTensor, to: &[usize]) -> EvalTensor {
     let mut result = EvalTensor::build(x.elem(), to);
     for_each_index(to, |index| {
         let &[n, c, oy, ox] = index else { unreachable!("four dimensions") };
-        let mut window = Vec::new();
-        for i in 0..pool.kernel[0] as usize {
-            let Some(row) = inside(oy, i, pool.stride[0], pool.padding[0], height) else { continue };
-            for j in 0..pool.kernel[1] as usize {
-                let Some(column) = inside(ox, j, pool.stride[1], pool.padding[1], width) else { continue };
-                window.push(x.get(((n * channels + c) * height + row) * width + column));
-            }
-        }
-        result.push(fold(op, &window, x.elem().scalar).unwrap_or_else(Datum::Fail));
+        let places = window(pool, [oy, ox], [height, width]);
+        let values: Vec<Datum> =
+            places.iter().map(|place| x.get((n * channels + c) * height * width + place)).collect();
+        result.push(fold(op, &values, x.elem().scalar).unwrap_or_else(Datum::Fail));
     });
     result
 }

@@ -257,8 +257,8 @@ pub fn rewrite_for(
     let mut report = RewriteReport::default();
     let mut current = rebuild(graph, &Patch::new(graph)).map_err(|e| RewriteError::rule("rebuild", e))?;
     // Not one of the rules: it makes new rows, and what they replace is still read.
-    let (scattered, sums) = scatter_rows::scatter_rows(&current).map_err(|e| RewriteError::rule("scatter_rows", e))?;
-    if sums > 0 {
+    let scattered = scatter_rows::scatter_rows(&current).map_err(|e| RewriteError::rule("scatter_rows", e))?;
+    if let Some((scattered, sums)) = scattered {
         current = scattered;
         report.count("scatter_rows", sums);
     }

@@ -13,23 +13,23 @@ use quearn_stage::graph::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-/// The graph with its scattered sums as joins, and how many there were.
+/// The graph with its scattered sums as joins, and how many there were, if there are any.
 ///
 /// # Errors
 /// A bug: a node breaks a type rule in its new place.
-pub(super) fn scatter_rows(graph: &Graph) -> Result<(Graph, usize), GraphError> {
-    let mut graph = graph.clone();
-    let mut count = 0;
+pub(super) fn scatter_rows(graph: &Graph) -> Result<Option<(Graph, usize)>, GraphError> {
+    let (mut made, mut count): (Option<Graph>, _) = (None, 0);
     // Each round joins one table. Sums that are made of others over the same rows are left: theirs is no scan any more.
     loop {
+        let graph = made.as_ref().unwrap_or(graph);
         let nodes = graph.reachable();
-        let Some(scan) = nodes.iter().find_map(|&node| scattered(&graph, node).map(|sum| sum.scan)) else { break };
-        let sums: Vec<Node> = nodes.into_iter().filter(|&node| is_over(&graph, node, scan)).collect();
-        let first = independent(&graph, &sums);
+        let Some(scan) = nodes.iter().find_map(|&node| scattered(graph, node).map(|sum| sum.scan)) else { break };
+        let sums: Vec<Node> = nodes.into_iter().filter(|&node| is_over(graph, node, scan)).collect();
+        let first = independent(graph, &sums);
         count += first.len();
-        graph = Move::of(&graph, scan, &first)?;
+        made = Some(Move::of(graph, scan, &first)?);
     }
-    Ok((graph, count))
+    Ok(made.map(|graph| (graph, count)))
 }
 
 /// A sum scattered over the rows of a scan.

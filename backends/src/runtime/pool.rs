@@ -1,9 +1,9 @@
 //! Memory that no run uses, kept for the next one: a page that is touched for the first time costs several times what it takes
 //! to clear it here, and threads that touch fresh pages wait for one another in the system.
 //!
-//! Memory is mapped by huge pages, which scans, hash tables and scattered writes are faster on. The smallest free range that is large enough is
-//! split, and neighbours grow together again, so that what one program leaves serves the next, whatever its sizes. Little
-//! pieces come from the heap.
+//! Memory is mapped by huge pages, which scans, hash tables and scattered writes are faster on. The smallest free range that is
+//! large enough is split, and neighbours grow together again, so that what one program leaves serves the next, whatever its
+//! sizes. Little pieces come from the heap.
 
 use crate::pages::{HUGE, Pages, page_size};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};

@@ -1,13 +1,13 @@
 //! Digits in ten classes.
 
 use super::digits::{self, Digits, Form};
-use super::lesson::{Data, Problem, Settings, batch_of, scalar};
+use super::lesson::{Data, Problem, Settings, accuracy, batch_of, scalar};
 use super::{Task, Whole};
 use crate::{Error, Result};
 use quearn::training::{Draw, Plan, Recipe, steps_in_epoch};
 use quearn::{Session, Tensors};
 use quearn_stage::graph::Graph;
-use quearn_stage::rep::{F32, I64, Stage};
+use quearn_stage::rep::I64;
 
 /// Seeded digits, those of the test among them.
 const SEEDED: usize = 1800;
@@ -32,16 +32,8 @@ pub(super) fn begin(name: &str, form: Form, settings: &Settings) -> Result<Box<d
     let [train, test] = all.split();
     let (train, test) = (train.tensors(task.input, form)?, test.tensors(task.input, form)?);
     let batch = batch_of(train["target"].len() as u64, settings)?;
-    let tester = tester(task, &test)?;
+    let tester = accuracy(&test, |s| task.logits(s, test[task.input].shape(), &Whole))?;
     Ok(Box::new(Classes { task, train, test, tester, batch }))
-}
-
-fn tester(task: &Task, test: &Tensors) -> Result<Graph> {
-    let s = Stage::new();
-    let logits = task.logits(&s, test[task.input].shape(), &Whole);
-    let right = logits.arg_max(1).eq(s.input("target", [test["target"].len() as u64]));
-    s.output("accuracy", right.cast::<F32>().mean([0]));
-    Ok(s.finish().map_err(quearn::Error::from)?)
 }
 
 impl Problem for Classes {

@@ -1,11 +1,13 @@
 //! What can be trained from the command line: data, a loss, and how much of it was learned.
 
 use super::initial;
+use crate::nn::Values;
 use crate::{Error, Result};
 use quearn::data::Table;
 use quearn::training::{Plan, Recipe};
 use quearn::{Session, Tensors};
 use quearn_stage::graph::Graph;
+use quearn_stage::rep::{F32, Stage};
 
 /// A network or model with data to train it on.
 pub struct Lesson {
@@ -155,6 +157,14 @@ pub(super) fn only_seeded(name: &str, settings: &Settings) -> Result<()> {
         Some(Data::Digits) => Err(Error::wrong("--data", format!("{name} takes no digits, only seeded data"))),
         _ => Ok(()),
     }
+}
+
+/// The program that tells which part of a test's rows is told right by their logits.
+pub(super) fn accuracy(test: &Tensors, logits: impl for<'s> FnOnce(&'s Stage) -> Values<'s>) -> Result<Graph> {
+    let s = Stage::new();
+    let right = logits(&s).arg_max(1).eq(s.input("target", [test["target"].len() as u64]));
+    s.output("accuracy", right.cast::<F32>().mean([0]));
+    Ok(s.finish().map_err(quearn::Error::from)?)
 }
 
 /// The scalar result `name` of a program as a number.

@@ -3,14 +3,14 @@
 //! Some words are good, some bad, and some turn what they stand before into its opposite. The sense of a node is the sum of its
 //! children's, unless its left child is such a word.
 
-use super::lesson::{Problem, Settings, batch_of, only_seeded, scalar};
+use super::lesson::{Problem, Settings, accuracy, batch_of, only_seeded, scalar};
 use crate::Result;
 use crate::treelstm::{self, TreeLstm, Trees};
 use quearn::data::Tensor;
 use quearn::training::{Draw, Plan, Recipe};
 use quearn::{Session, Tensors};
 use quearn_stage::graph::Graph;
-use quearn_stage::rep::{F32, I64, Stage};
+use quearn_stage::rep::I64;
 
 /// The network.
 const NETWORK: TreeLstm = TreeLstm { vocabulary: 20, width: 16, hidden: 24, classes: 3 };
@@ -48,7 +48,7 @@ pub(super) fn begin(settings: &Settings) -> Result<Box<dyn Problem>> {
     let trees = Trees::seeded(&test, COUNTS[1], NETWORK.vocabulary);
     let mut test = treelstm::plan(&trees)?;
     test.insert("target".to_owned(), target(&trees)?);
-    let tester = tester(&test)?;
+    let tester = accuracy(&test, |s| NETWORK.planned(s, &test))?;
     Ok(Box::new(Planted { train, test, tester, levels: extents.len() - 1, batches: parts.len() as u64, batch }))
 }
 
@@ -99,14 +99,6 @@ fn target(trees: &Trees) -> Result<Tensor> {
 /// Is a node a word that turns what comes behind it?
 fn turns(trees: &Trees, node: usize) -> bool {
     trees.left[node] < 0 && trees.word[node] % KINDS == KINDS - 1
-}
-
-fn tester(test: &Tensors) -> Result<Graph> {
-    let s = Stage::new();
-    let logits = NETWORK.planned(&s, test);
-    let right = logits.arg_max(1).eq(s.input("target", [test["target"].len() as u64]));
-    s.output("accuracy", right.cast::<F32>().mean([0]));
-    Ok(s.finish().map_err(quearn::Error::from)?)
 }
 
 impl Problem for Planted {

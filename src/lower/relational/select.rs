@@ -507,6 +507,12 @@ impl<'b> Block<'_, '_, 'b> {
     }
 }
 
+/// The lanes of a register of rows from `row` on that have a row before `hi`.
+pub fn lanes_before<'b>(b: &'b Builder, row: V<'b>, hi: V<'b>) -> V<'b> {
+    let left = (hi - row).min(b.i64(LANES.into())).sext(Prim::I32);
+    b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES))
+}
+
 /// A loop over registers of rows from `lo` to `hi`: its body gets the first row of a register, and the lanes that have one.
 pub fn each_register<'b>(
     b: &'b Builder,
@@ -516,8 +522,7 @@ pub fn each_register<'b>(
 ) -> Result<()> {
     let mut outcome = Ok(());
     b.for_carry(lo, hi, LANES.into(), &[], |row, _| {
-        let left = (hi - row).min(b.i64(LANES.into())).sext(Prim::I32);
-        outcome = body(row, b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES)));
+        outcome = body(row, lanes_before(b, row, hi));
         vec![]
     });
     outcome

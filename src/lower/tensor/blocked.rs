@@ -221,7 +221,7 @@ impl Blocked {
         b.for_(b.i64(0), block.count, |step| {
             each(step, &|row| {
                 let left = b.i64(self.rows as i64) - row;
-                let mask = (!whole).then(|| b.iota(Ty::vector(Prim::I32, lanes)).lt(left.sext(Prim::I32).splat(lanes)));
+                let mask = (!whole).then(|| ev.first_lanes(lanes, left));
                 let coords = self.coords(ev, 0, block, [row.into(), (block.first + step).into()]);
                 ev.eval(self.operands[0], &At { coords, vec, lanes, mask })
             });
@@ -272,13 +272,9 @@ impl Blocked {
 
     /// For each vector of a panel the lanes that are columns.
     fn masks<'b>(&self, ev: &Eval<'_, 'b>, panel: V<'b>) -> Vec<Option<V<'b>>> {
-        let (lanes, width) = (ev.plan.target.lanes_of(self.prim), self.width(ev.plan.target));
-        let iota = ev.b.iota(Ty::vector(Prim::I32, lanes));
-        let mask = |v: u64| {
-            let left = ev.b.i64((self.cols - v * u64::from(lanes)) as i64) - panel * width as i64;
-            iota.lt(left.sext(Prim::I32).splat(lanes))
-        };
-        (0..self.tile.vectors).map(|v| (!self.cols.is_multiple_of(width)).then(|| mask(v))).collect()
+        let target = ev.plan.target;
+        let column = panel * self.width(target) as i64;
+        ev.column_masks(target.lanes_of(self.prim), self.tile.vectors, self.cols, column)
     }
 
     /// Packed tiles times a packed panel.

@@ -375,8 +375,15 @@ impl<'a, 'b> Eval<'a, 'b> {
         self.first_lanes(self.lanes(), count)
     }
 
-    /// The same in vectors of so many lanes.
-    fn first_lanes(&self, lanes: u16, count: V<'b>) -> V<'b> {
+    /// For each vector of a panel of columns, from `column` on, the lanes that are columns; none where panels are whole.
+    pub fn column_masks(&self, lanes: u16, vectors: u64, cols: u64, column: V<'b>) -> Vec<Option<V<'b>>> {
+        let short = !cols.is_multiple_of(vectors * u64::from(lanes));
+        let mask = |v: u64| self.first_lanes(lanes, self.b.i64((cols - v * u64::from(lanes)) as i64) - column);
+        (0..vectors).map(|v| short.then(|| mask(v))).collect()
+    }
+
+    /// As [`Eval::lanes_below`], in vectors of so many lanes.
+    pub fn first_lanes(&self, lanes: u16, count: V<'b>) -> V<'b> {
         self.b.iota(Ty::vector(Prim::I32, lanes)).lt(count.sext(Prim::I32).splat(lanes))
     }
 

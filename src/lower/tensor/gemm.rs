@@ -359,7 +359,9 @@ impl Gemm {
     /// Fetches what the epilogue of a tile will read, as far as it is one element for each of the result's.
     fn fetch_operands<'b>(&self, ev: &Eval<'_, 'b>, place: &Columns<'b>, rows: [u64; 2]) {
         let lanes = i64::from(self.lanes(ev));
-        for operand in ev.plan.operands_like(self.root, self.node) {
+        let made_of = if self.root == self.node { &[] } else { ev.plan.graph.inputs(self.root) };
+        let operands = ev.plan.operands_like(self.root, made_of, Some(self.node)).nodes;
+        for operand in operands.into_iter().filter_map(|node| ev.plan.home(node)) {
             for (y, x) in (0..rows[0]).flat_map(|y| (0..rows[1]).map(move |x| (y, x))) {
                 let coords = place.at.stepped(&self.rows, [y, x]);
                 for v in 0..self.tile.vectors as i64 {
@@ -394,14 +396,7 @@ impl Gemm {
 
     /// For each vector of the panel the lanes that are columns.
     fn masks<'b>(&self, ev: &Eval<'_, 'b>, column: V<'b>) -> Vec<Option<V<'b>>> {
-        let lanes = self.lanes(ev);
-        let short = !self.cols.is_multiple_of(self.tile.vectors * u64::from(lanes));
-        let iota = ev.b.iota(Ty::vector(Prim::I32, lanes));
-        let mask = |v: u64| {
-            let left = ev.b.i64((self.cols - v * u64::from(lanes)) as i64) - column;
-            iota.lt(left.sext(Prim::I32).splat(lanes))
-        };
-        (0..self.tile.vectors).map(|v| short.then(|| mask(v))).collect()
+        ev.column_masks(self.lanes(ev), self.tile.vectors, self.cols, column)
     }
 
     fn bias_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &Point<'b>, masks: &[Option<V<'b>>]) -> Vec<V<'b>> {
@@ -566,7 +561,7 @@ impl Pack {
             b.for_(zero, vectors, |v| {
                 let column = (panel * vectors + v) * i64::from(lanes);
                 let left = (cols - column).max(zero).min(b.i64(lanes.into()));
-                let mask = b.iota(Ty::vector(Prim::I32, lanes)).lt(left.sext(Prim::I32).splat(lanes));
+                let mask = ev.first_lanes(lanes, left);
                 let from = source.index(group * group_step, 1).index(column * col_step, 1);
                 let to = to.index(v, vector);
                 // A vector of columns all along the inner dimension.

@@ -179,6 +179,14 @@ pub struct Items {
     pub size: Size,
 }
 
+/// What [`Plan::operands_like`] finds.
+pub struct Operands {
+    /// The tensors.
+    pub nodes: Vec<Node>,
+    /// Is something read that is not computed element by element, but for numbers and what is in memory?
+    pub others: bool,
+}
+
 /// A planned program.
 pub struct Plan<'g> {
     /// The graph.
@@ -205,21 +213,23 @@ impl<'g> Plan<'g> {
         self.homes.get(&node)
     }
 
-    /// What is read in memory, element by element and of the shape of `root`, when `root` is computed from `node`.
-    pub fn operands_like(&self, root: Node, node: Node) -> Vec<&Spec> {
-        let (mut found, mut seen) = (vec![], HashSet::from([root]));
-        let mut stack = if root == node { vec![] } else { self.graph.inputs(root).to_vec() };
+    /// What is read in memory, element by element and of the shape of `root`, when values that are made `of` some nodes are
+    /// computed; what follows from `known` is at hand.
+    pub fn operands_like(&self, root: Node, of: &[Node], known: Option<Node>) -> Operands {
+        let mut operands = Operands { nodes: vec![], others: false };
+        let (mut seen, mut stack): (HashSet<Node>, _) = (known.into_iter().collect(), of.to_vec());
         while let Some(next) = stack.pop() {
-            if next == node || !seen.insert(next) {
+            if !seen.insert(next) {
                 continue;
             }
             match self.home(next) {
-                Some(spec) if self.shape(next) == self.shape(root) => found.push(spec),
+                Some(_) if self.shape(next) == self.shape(root) => operands.nodes.push(next),
+                Some(_) => {}
                 None if is_elementwise(self.graph.op(next)) => stack.extend(self.graph.inputs(next)),
-                _ => {}
+                None => operands.others |= !matches!(self.graph.op(next), Op::Const(_)),
             }
         }
-        found
+        operands
     }
 
     /// Type of the elements of a node.

@@ -561,7 +561,8 @@ impl<'g> Planner<'_, 'g> {
             if !at_home {
                 check_elem(self.graph(), node)?;
                 let out = self.output_spec(node, index)?;
-                let operands = self.operands_like(node).unwrap_or_default();
+                let operands = self.plan.operands_like(node, &[node], None);
+                let operands = if operands.others { vec![] } else { operands.nodes };
                 let group = operands.iter().find_map(|operand| read.get(operand).copied());
                 let group = group.unwrap_or(groups.len());
                 for operand in operands {
@@ -578,24 +579,5 @@ impl<'g> Planner<'_, 'g> {
             self.plan.stages.push(Stage::maps(results, nest));
         }
         Ok(())
-    }
-
-    /// The tensors of the node's shape that it is computed from element by element; none if it reads others but for
-    /// broadcast ones.
-    fn operands_like(&self, root: Node) -> Option<Vec<Node>> {
-        let shape = |node: Node| shape_of(self.graph(), node);
-        let (mut found, mut stack) = (vec![], vec![root]);
-        while let Some(node) = stack.pop() {
-            if self.plan.home(node).is_some() {
-                if shape(node) == shape(root) {
-                    found.push(node);
-                }
-            } else if is_elementwise(self.graph().op(node)) {
-                stack.extend(self.inputs(node));
-            } else if !matches!(self.graph().op(node), Op::Const(_)) {
-                return None;
-            }
-        }
-        Some(found)
     }
 }

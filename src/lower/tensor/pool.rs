@@ -26,7 +26,7 @@ pub struct Pool {
 }
 
 /// Windows of up to so many elements are written out.
-const UNROLLED: u64 = 16;
+pub(super) const UNROLLED: u64 = 16;
 
 impl Pool {
     /// Elements of `x` that one work item reads, about.
@@ -59,8 +59,7 @@ impl Pool {
     fn fold<'b>(&self, acc: V<'b>, value: V<'b>) -> V<'b> {
         match self.pool.kind {
             PoolKind::Avg => acc + value,
-            // A NaN stays: it fails the comparison as a value and passes the test against itself.
-            PoolKind::Max if acc.ty().prim.is_float() => (value.gt(acc) | value.ne(value)).select(value, acc),
+            PoolKind::Max if acc.ty().prim.is_float() => larger(acc, value),
             PoolKind::Max => acc.max(value),
         }
     }
@@ -113,6 +112,11 @@ impl Pool {
             })
         })[0]
     }
+}
+
+/// A maximum of floats in which NaN stays: it fails the comparison as a value and passes the test against itself.
+pub(super) fn larger<'b>(acc: V<'b>, value: V<'b>) -> V<'b> {
+    (value.gt(acc) | value.ne(value)).select(value, acc)
 }
 
 /// The smallest value of a type: what a maximum starts from.

@@ -9,7 +9,7 @@ use super::nest::{Nest, Vectors};
 use super::places::Layout;
 use super::plan::{Kind, shape_of};
 use super::planner::{Planner, Result};
-use super::pool::lowest;
+use super::pool::{UNROLLED, larger, lowest};
 use super::spec::Spec;
 use quearn_stage::graph::{Dim, Graph, Node, Pool2d};
 use quearn_stage::low::V;
@@ -36,9 +36,6 @@ pub struct Unpool {
     /// How windows are visited, or planes.
     pub nest: Nest,
 }
-
-/// Windows of up to so many elements are written out.
-const UNROLLED: u64 = 16;
 
 /// Do the windows of a pooling of `x` cover it once, so that what is made of the adjoint can be computed with it?
 pub(super) fn is_grid(graph: &Graph, pool: &Pool2d, x: Node) -> bool {
@@ -138,9 +135,4 @@ fn moved<'b>(at: &At<'b>, y: Coord<'b>, x: Coord<'b>) -> At<'b> {
     at.coords[2] = y;
     at.coords[3] = x;
     at
-}
-
-/// A maximum in which NaN wins: it fails the comparison as a value and passes the test against itself.
-fn larger<'b>(acc: V<'b>, value: V<'b>) -> V<'b> {
-    (value.gt(acc) | value.ne(value)).select(value, acc)
 }

@@ -349,7 +349,7 @@ impl FilterTransform {
             let (panel, v) = divide(t, vectors);
             let column = t * i64::from(lanes);
             let left = (columns - column).max(b.i64(0)).min(b.i64(lanes.into()));
-            let mask = b.iota(Ty::vector(Prim::I32, lanes)).lt(left.sext(Prim::I32).splat(lanes));
+            let mask = ev.first_lanes(lanes, left);
             let at = At { coords: vec![], vec: None, lanes, mask: Some(mask) };
             b.for_(b.i64(0), channels, |c| {
                 let from = source.index(column * strides[0] + c * strides[1], 1);

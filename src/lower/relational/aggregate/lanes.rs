@@ -291,10 +291,7 @@ impl Kernel<'_, '_> {
                 }
             })
         };
-        let part = |row: V<'b>| {
-            let left = (end - row).min(b.i64(LANES.into())).sext(Prim::I32);
-            b.iota(Ty::vector(Prim::I32, LANES)).lt(left.splat(LANES))
-        };
+        let part = |row: V<'b>| select::lanes_before(b, row, end);
         let carried = if self.words.has_floats() {
             looped(end, &part)
         } else {

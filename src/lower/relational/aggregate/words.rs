@@ -1,7 +1,7 @@
 //! What the rows of a block are summed up in: registers of words, one word a lane. Addends that are small and never negative
 //! share a word, each in bits of its own that a block cannot overflow, so that one addition serves them all (Lamport, "Multiple
-//! byte processing with full-word instructions", CACM 1975). Wider ones and floats have words to themselves. What a block gives is taken apart and
-//! added to totals, which hold a tile.
+//! byte processing with full-word instructions", CACM 1975). Wider ones and floats have words to themselves. What a block gives
+//! is taken apart and added to totals, which hold a tile.
 
 use super::super::pipeline::TILE_ROWS;
 use super::super::registers::LANES;

@@ -12,7 +12,7 @@ use super::directory::{self, Access, Index, Rows, Slots, offset};
 use super::{Join, Probe, is_unique, kept, key, plain};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
-use crate::lower::frame::{Slot, run_handle, workers};
+use crate::lower::frame::{Slot, round_up, run_handle, workers};
 use quearn_backends::abi;
 use quearn_stage::graph::Elem;
 use quearn_stage::low::{Builder, Prim, Ty, V};
@@ -206,8 +206,7 @@ fn zeros(cx: &Cx<'_>, slot: Slot, bytes: i64, each: bool, operator: &str) {
 
 /// Bytes of the flags of a range, whole registers of [`FLAG_LANES`].
 fn flag_bytes(range: Range) -> i64 {
-    let lanes = i64::from(FLAG_LANES);
-    (range.count().unwrap_or(0) as i64 + FLAGS_PAD + lanes - 1) / lanes * lanes
+    round_up(range.count().unwrap_or(0) as i64 + FLAGS_PAD, FLAG_LANES.into())
 }
 
 /// A step that brings the flags of all workers together in those of the first.
