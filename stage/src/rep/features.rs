@@ -125,7 +125,7 @@ impl<'s, T: TextLike> Rep<'s, T> {
     /// let s = Stage::new();
     /// let reviews = s.scan("reviews", [Field::new("text", Scalar::String)]);
     /// let clean = Clean { lower: true, punctuation: true, spaces: true };
-    /// s.output("words", reviews.with("text", |r| r.str("text").cleaned(clean).retag()));
+    /// s.output("words", reviews.with("text", |r| r.str("text").cleaned(clean)));
     /// # s.finish()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
