@@ -103,9 +103,9 @@ impl RowLayout {
         (0..1 << 40).contains(&self.end) && self.fields.iter().all(field)
     }
 
-    /// Bytes a row: a multiple of 16, so that every row is aligned like the first.
+    /// Bytes a row: a multiple of 16, so that every row is aligned like the first and few lie in two cache lines; or a word.
     pub fn width(&self) -> i64 {
-        round_up(self.end, 16).max(16)
+        if self.end <= 8 { 8 } else { round_up(self.end, 16) }
     }
 }
 

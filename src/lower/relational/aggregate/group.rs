@@ -19,6 +19,10 @@ pub struct GroupLayout {
     keys: usize,
     /// Offset of the number of rows; absent behind a header, where a group is known to exist, if no aggregate needs it.
     rows: Option<i64>,
+    /// What counts are kept in: half a word if there are fewer rows than that holds.
+    counter: Prim,
+    /// Rows there are at most.
+    bound: u64,
     states: Vec<State>,
 }
 
@@ -56,11 +60,13 @@ impl GroupLayout {
         }
         let mut layout = RowLayout::with_header(header);
         let results: Vec<Elem> = column::fields(cx, of.node)[own.len()..].iter().map(|f| f.elem).collect();
-        let rows = (header == 0 || !aggregates.is_empty()).then(|| layout.reserve(8, 8));
+        let bound = pipeline::row_bound(cx, of.input).min(i64::MAX as u64);
+        let counter = if bound <= i32::MAX as u64 { Prim::I32 } else { Prim::I64 };
+        let count = |layout: &mut RowLayout| layout.reserve(counter.bytes() as i64, counter.bytes() as i64);
+        let rows = (header == 0 || !aggregates.is_empty()).then(|| count(&mut layout));
         for ((name, key), &node) in of.key_names.iter().zip(keys).zip(&of.keys) {
             layout.add(name, elem_of(cx, node)?, key);
         }
-        let bound = pipeline::row_bound(cx, of.input);
         let mut states = vec![];
         for (i, aggregate) in aggregates.iter().enumerate() {
             let argument = arguments[i].as_ref();
@@ -76,17 +82,19 @@ impl GroupLayout {
                 result: results[i],
                 argument: scalar,
                 folded,
-                count: nullable.then(|| layout.reserve(8, 8)),
+                count: nullable.then(|| count(&mut layout)),
                 checked,
                 message: format!("{}({})", aggregate.op.name(), aggregate.name),
             });
         }
-        Ok(GroupLayout { layout, header, keys: keys.len(), rows, states })
+        Ok(GroupLayout { layout, header, keys: keys.len(), rows, counter, bound, states })
     }
 
-    /// Offset of the number of rows, which groups without a header have; 0 in memory that no group was made in yet.
-    pub fn rows(&self) -> i64 {
-        self.rows.expect("groups without a header count their rows")
+    /// Does a group without a header have rows? None in zeroed memory that no group was made in yet.
+    pub fn occurs<'b>(&self, b: &'b Builder, group: V<'b>) -> V<'b> {
+        let rows = self.rows.expect("groups without a header count their rows");
+        let rows = b.load(Ty::scalar(self.counter), group, rows);
+        rows.ne(b.zero(rows.ty()))
     }
 
     /// Bytes a group.
@@ -101,7 +109,7 @@ impl GroupLayout {
 
     /// The aggregates of a finished group, by name.
     pub fn results<'b>(&self, b: &'b Builder, group: V<'b>) -> Vec<(String, Value<'b>)> {
-        self.states.iter().map(|state| (state.name.clone(), state.result(b, group, self.rows))).collect()
+        self.states.iter().map(|state| (state.name.clone(), self.result(b, group, state))).collect()
     }
 
     /// Which aggregates are sums, if all are sums that need no test, or numbers of rows.
@@ -129,18 +137,24 @@ impl GroupLayout {
 
     fn add_rows<'b>(&self, b: &'b Builder, group: V<'b>, by: V<'b>) {
         if let Some(rows) = self.rows {
-            add_to(b, group, rows, by);
+            self.count(b, group, rows, by);
         }
+    }
+
+    /// Adds to one of the counts.
+    fn count<'b>(&self, b: &'b Builder, group: V<'b>, offset: i64, by: V<'b>) {
+        add_to(b, group, offset, by.cast(CastOp::Trunc, self.counter));
     }
 
     /// Zero rows.
     pub fn init<'b>(&self, b: &'b Builder, group: V<'b>) {
+        let counter = Ty::scalar(self.counter);
         if let Some(rows) = self.rows {
-            b.store(group, rows, b.i64(0));
+            b.store(group, rows, b.zero(counter));
         }
         for state in &self.states {
             if let Some(count) = state.count {
-                b.store(group, count, b.i64(0));
+                b.store(group, count, b.zero(counter));
             }
             if let Some(folded) = &state.folded {
                 folded.store(b, group, &state.neutral(b, folded));
@@ -166,7 +180,7 @@ impl GroupLayout {
         for (state, argument) in self.states.iter().zip(arguments) {
             let Some(argument) = argument else { continue };
             if let Some(count) = state.count {
-                add_to(b, group, count, argument.is_valid(b).zext(Prim::I64));
+                add_to(b, group, count, argument.is_valid(b).zext(self.counter));
             }
             if let Some(folded) = &state.folded {
                 state.fold(b, group, folded, *argument);
@@ -177,17 +191,24 @@ impl GroupLayout {
     /// Folds another group in.
     pub fn merge<'b>(&self, b: &'b Builder, group: V<'b>, other: V<'b>) {
         if let Some(rows) = self.rows {
-            add_to(b, group, rows, b.load(Ty::I64, other, rows));
+            add_to(b, group, rows, b.load(Ty::scalar(self.counter), other, rows));
         }
         for state in &self.states {
             if let Some(count) = state.count {
-                add_to(b, group, count, b.load(Ty::I64, other, count));
+                add_to(b, group, count, b.load(Ty::scalar(self.counter), other, count));
             }
             if let Some(folded) = &state.folded {
                 let value = folded.load(b, other, None);
                 state.fold_value(b, group, folded, value, None);
             }
         }
+    }
+
+    /// An aggregate of a finished group.
+    fn result<'b>(&self, b: &'b Builder, group: V<'b>, state: &State) -> Value<'b> {
+        let counted = state.count.or(self.rows).expect("an aggregate has a number of rows");
+        let counted = b.load(Ty::scalar(self.counter), group, counted).sext(Prim::I64);
+        state.result(b, group, Value::int(counted, Range::new(0, self.bound.into())))
     }
 
     /// Copies everything after the entry header.
@@ -290,11 +311,10 @@ impl State {
         });
     }
 
-    /// The aggregate of a finished group.
-    fn result<'b>(&self, b: &'b Builder, group: V<'b>, rows: Option<i64>) -> Value<'b> {
-        let counted = self.count.or(rows).expect("an aggregate has a number of rows");
-        let counted = b.load(Ty::I64, group, counted);
-        let Some(folded) = &self.folded else { return Value::int(counted, Range::new(0, i64::MAX as i128)) };
+    /// The aggregate of a finished group, of which so many arguments count.
+    fn result<'b>(&self, b: &'b Builder, group: V<'b>, counted: Value<'b>) -> Value<'b> {
+        let Some(folded) = &self.folded else { return counted };
+        let counted = counted.scalar();
         let value = folded.load(b, group, None);
         let valid = self.result.nullable.then(|| counted.gt(b.i64(0)));
         match self.op {
@@ -344,7 +364,7 @@ pub fn column<'b>(env: &Env<'b>, group: V<'b>, groups: &GroupLayout, name: &str)
         return Some(field.load(env.b, group, None));
     }
     let state = groups.states.iter().find(|s| s.name == name)?;
-    Some(state.result(env.b, group, groups.rows))
+    Some(groups.result(env.b, group, state))
 }
 
 /// The form of an aggregate's folded value, and whether adding to it must be tested.

@@ -16,7 +16,7 @@ use crate::lower::frame::{Slot, workers};
 use crate::lower::relational::expr::column;
 use quearn_backends::abi;
 use quearn_stage::graph::{AggregateOp, JoinKind, Node, Op, Scalar};
-use quearn_stage::low::{Ty, V};
+use quearn_stage::low::V;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -139,8 +139,7 @@ impl GroupJoin {
                 let skipped = i64::from(stored.valid.is_some());
                 let at = || vec![state.index(index::offset(plain, range) + skipped, layout.width())];
                 let group = b.if_else(index::inside(b, plain, range, valid), at, || vec![empty])[0];
-                let rows = b.load(Ty::I64, group, layout.rows());
-                rows.gt(b.i64(0)).select(group, empty)
+                layout.occurs(b, group).select(group, empty)
             }
             _ => {
                 let find = || {

@@ -367,7 +367,7 @@ impl Kernel<'_, '_> {
             let rows = self.words.rows(b, totals);
             b.if_(rows.gt(b.i64(0)), || {
                 let group = array.index(g, layout.width());
-                b.if_(b.load(Ty::I64, group, layout.rows()).eq(b.i64(0)), || {
+                b.if_(!layout.occurs(b, group), || {
                     layout.store_keys(b, group, &keys_at(g, &layout));
                     layout.init(b, group);
                 });

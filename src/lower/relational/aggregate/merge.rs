@@ -24,7 +24,7 @@ pub fn merge_dense(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, groups:
             let first = arrays.index(at, layout.width());
             let merged = b.for_carry(b.i64(0), workers(b, frame), 1, &[b.null()], |w, c| {
                 let group = first.index(w, each);
-                let occurs = b.load(Ty::I64, group, layout.rows()).gt(b.i64(0));
+                let occurs = layout.occurs(b, group);
                 let fold = || {
                     let fresh = || {
                         let row = materialise::append(cx, b, frame, list, layout.width(), &sink.operator);
@@ -60,7 +60,7 @@ pub fn merge_in_place(cx: &Cx<'_>, sink: &Groups, layout: &Rc<GroupLayout>, grou
             let first = arrays.index(at, layout.width());
             b.for_(b.i64(1), workers(b, frame), |w| {
                 let group = first.index(w, each);
-                let occurs = |group: V<'_>| b.load(Ty::I64, b.value(group.id), layout.rows()).gt(b.i64(0));
+                let occurs = |group: V<'_>| layout.occurs(b, b.value(group.id));
                 b.if_(occurs(group), || {
                     let merge = || {
                         layout.merge(b, first, group);

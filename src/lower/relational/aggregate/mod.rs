@@ -170,7 +170,7 @@ impl Groups {
             Directory::Dense(groups) => {
                 let array = state.index(env.worker, groups as i64 * layout.width());
                 let group = array.index(position(b, keys), layout.width());
-                let fresh = b.load(Ty::I64, group, layout.rows()).eq(b.i64(0));
+                let fresh = !layout.occurs(b, group);
                 b.if_(fresh, || {
                     layout.store_keys(b, group, keys);
                     layout.init(b, group);
@@ -209,7 +209,7 @@ impl Sink for Groups {
         let (layout, _) = self.layout();
         let local = b.value(local);
         let group = self.state.get(b, env.frame).index(env.worker, layout.width());
-        let fresh = b.load(Ty::I64, group, layout.rows()).eq(b.i64(0));
+        let fresh = !layout.occurs(b, group);
         let copy = || {
             layout.copy(b, group, local);
             vec![]

@@ -129,7 +129,7 @@ fn group<'b>(
     let Some((layout, state)) = planned else { return Ok(()) };
     let state = b.value(state);
     b.at_mark(start, || layout.init(b, state));
-    let occurs = b.load(Ty::I64, state, layout.rows()).gt(b.i64(0));
+    let occurs = layout.occurs(b, state);
     when(b, occurs, || {
         let place = Place::Group { ptr: state, groups: Rc::clone(&layout) };
         let group = Env::new(b, env.frame, env.worker).bind(of.node, place);

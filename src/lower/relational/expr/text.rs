@@ -4,6 +4,7 @@ use super::super::env::Env;
 use super::super::value::{Range, Repr, Value};
 use crate::lower::context::Cx;
 use crate::lower::frame::{Slot, workers};
+use crate::lower::tensor::target::Target;
 use quearn_stage::graph::{Clean, CompareOp};
 use quearn_stage::low::{BinOp, Builder, CastOp, Prim, Ty, UnOp, V};
 
@@ -178,8 +179,19 @@ fn segments(pattern: &str) -> Vec<Vec<Piece>> {
     all
 }
 
-/// Positions that a search looks at together: a vector register of AVX2.
-const SEARCH_LANES: u16 = 32;
+/// Bytes of a literal that a search compares by vectors, at most.
+const ANCHORS: usize = 4;
+
+/// Positions that a search looks at together: a vector register.
+fn search_lanes() -> u16 {
+    if Target::host().vector_bytes >= 64 { 64 } else { 32 }
+}
+
+/// The bytes of a literal that are compared by vectors: the first, the last, and some between them.
+fn anchors(literal: &[u8]) -> Vec<usize> {
+    let n = literal.len().min(ANCHORS);
+    (0..n).map(|i| i * (literal.len() - 1) / (n - 1).max(1)).collect()
+}
 
 struct Subject<'b> {
     b: &'b Builder,
@@ -245,45 +257,52 @@ impl<'b> Subject<'b> {
         (found[1], found[2])
     }
 
-    /// Finds the leftmost occurrence of literal bytes at or after `from`: positions where the first and the last byte
-    /// agree are found by vectors of text, then compared (Mula, "SIMD-friendly algorithms for substring searching").
+    /// Finds the leftmost occurrence of literal bytes at or after `from`: positions where some bytes agree, the first and the
+    /// last among them, are found by vectors of text, then compared (Mula, "SIMD-friendly algorithms for substring
+    /// searching"). With more than two bytes nearly every candidate is a match, so that the branch to compare it is foreseen.
     fn find(&self, literal: &[u8], from: V<'b>, ok: V<'b>) -> (V<'b>, V<'b>) {
         let b = self.b;
         let n = literal.len() as i64;
+        let anchors = anchors(literal);
         // Positions before this one leave room for the literal.
         let bound = self.len - (n - 1);
         let found = b.while_(
             &[from, b.bool(false), from],
             |c| ok & !c[1] & c[0].lt(bound),
             |c| {
-                let candidates = self.candidates(literal, c[0], bound - c[0]);
-                let hit = b.while_(
-                    &[candidates, b.bool(false), c[0]],
-                    |h| !h[1] & h[0].ne(b.i32(0)),
-                    |h| {
-                        let at = c[0] + h[0].un(UnOp::Ctz).zext(Prim::I64);
-                        let same = bytes_are(b, self.ptr.index(at, 1), literal);
-                        vec![h[0] & (h[0] - 1), same, at + n]
-                    },
-                );
-                vec![c[0] + i64::from(SEARCH_LANES), hit[1], hit[2]]
+                let candidates = self.candidates(literal, &anchors, c[0], bound - c[0]);
+                let place = |bits: V<'b>| c[0] + bits.un(UnOp::Ctz);
+                let hit = if anchors.len() == literal.len() {
+                    vec![candidates, candidates.ne(b.i64(0)), place(candidates) + n]
+                } else {
+                    b.while_(
+                        &[candidates, b.bool(false), c[0]],
+                        |h| !h[1] & h[0].ne(b.i64(0)),
+                        |h| {
+                            let same = bytes_are(b, self.ptr.index(place(h[0]), 1), literal);
+                            vec![h[0] & (h[0] - 1), same, place(h[0]) + n]
+                        },
+                    )
+                };
+                vec![c[0] + i64::from(search_lanes()), hit[1], hit[2]]
             },
         );
         (found[1], found[2])
     }
 
-    /// One bit for each of the positions from `at` on, of which `room` are inside, where the first and the last byte of
-    /// the literal stand.
-    fn candidates(&self, literal: &[u8], at: V<'b>, room: V<'b>) -> V<'b> {
+    /// One bit for each of the positions from `at` on, of which `room` are inside, where the anchors of the literal stand.
+    fn candidates(&self, literal: &[u8], anchors: &[usize], at: V<'b>, room: V<'b>) -> V<'b> {
         let b = self.b;
-        let lanes = Ty::vector(Prim::I8, SEARCH_LANES);
-        let room = room.min(b.i64(SEARCH_LANES.into())).sext(Prim::I8).splat(SEARCH_LANES);
+        let n = search_lanes();
+        let lanes = Ty::vector(Prim::I8, n);
+        let room = room.min(b.i64(n.into())).cast(CastOp::Trunc, Prim::I8).splat(n);
         let inside = b.iota(lanes).lt(room);
-        let agree = |offset: usize| {
-            let text = b.masked_load(lanes, self.ptr.index(at, 1).at(offset as i64), inside, true);
-            text.eq(b.int(lanes, literal[offset].into()))
+        let agree = |offset: &usize| {
+            let text = b.masked_load(lanes, self.ptr.index(at, 1).at(*offset as i64), inside, true);
+            text.eq(b.int(lanes, literal[*offset].into()))
         };
-        (inside & agree(0) & agree(literal.len() - 1)).bitcast(Ty::I32)
+        let bits = anchors.iter().fold(inside, |all, anchor| all & agree(anchor));
+        bits.bitcast(Ty::scalar(if n == 64 { Prim::I64 } else { Prim::I32 })).zext(Prim::I64)
     }
 
     /// Is there a match at or after `from` that ends with the text?
