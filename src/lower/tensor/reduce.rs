@@ -209,7 +209,7 @@ impl Lines {
     /// Writes the code for work items `lo..hi`.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         self.nest.emit(ev, lo, hi, &mut |at| match self.along {
-            Along::Softmax if at.lanes == 1 => self.softmax_in_vectors(ev, at),
+            Along::Softmax if at.lanes == 1 => self.softmax_in_vectors(ev, std::slice::from_ref(at)),
             Along::Softmax => self.softmax(ev, at),
             Along::CumSum => self.cum_sum(ev, at),
             Along::ArgMax if at.lanes == 1 && self.is_along_lines(ev) => self.arg_max_in_vectors(ev, at),
@@ -254,30 +254,44 @@ impl Lines {
         ev.load_written(&self.out, at)
     }
 
-    /// Softmax of one line, in vectors along it.
-    pub fn softmax_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+    /// Softmax of some lines side by side, in vectors along them: while one waits for its largest element or its sum, the
+    /// others go on.
+    pub fn softmax_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, lines: &[At<'b>]) {
         let b = ev.b;
         let ty = ev.ty(self.node, ev.lanes());
         let n = ev.env.size(&self.size);
-        let vector = |i: V<'b>, mask| At { vec: Some(self.axis), lanes: ev.lanes(), mask, ..self.entered(at, i) };
+        let vectors = |i: V<'b>, mask: Option<V<'b>>| -> Vec<At<'b>> {
+            let vector = |at| At { vec: Some(self.axis), lanes: ev.lanes(), mask, ..self.entered(at, i) };
+            lines.iter().map(vector).collect()
+        };
         let bottom = lowest(ev, ty);
-        let max = self.fold(ev, n, &[bottom], &|i, mask, acc| {
-            let x = ev.eval(self.x, &vector(i, mask));
-            vec![acc[0].max(mask.map_or(x, |m| m.select(x, bottom)))]
-        })[0];
-        let max = max.reduce(low::ReduceOp::Max).splat(ty.lanes);
-        let sum = self.fold(ev, n, &[b.zero(ty)], &|i, mask, acc| {
-            let at = vector(i, mask);
-            let e = math::exp(ev.eval(self.x, &at) - max);
-            ev.store_as(self.node, &self.out, &at, e);
-            vec![acc[0] + mask.map_or(e, |m| m.select(e, b.zero(ty)))]
-        })[0];
-        let sum = sum.reduce(low::ReduceOp::Add);
-        let scale = (math::like(sum, 1.0) / sum).splat(ty.lanes);
+        let max = self.fold(ev, n, &vec![bottom; lines.len()], &|i, mask, acc| {
+            let larger = |(at, acc): (&At<'b>, &V<'b>)| {
+                let x = ev.eval(self.x, at);
+                let x = mask.map_or(x, |m| m.select(x, bottom));
+                // A NaN is left out: it reaches the sum anyway.
+                x.gt(*acc).select(x, *acc)
+            };
+            vectors(i, mask).iter().zip(acc).map(larger).collect()
+        });
+        let max: Vec<V<'b>> = max.into_iter().map(|max| max.reduce(low::ReduceOp::Max).splat(ty.lanes)).collect();
+        let sums = self.fold(ev, n, &vec![b.zero(ty); lines.len()], &|i, mask, acc| {
+            let at = vectors(i, mask);
+            let e: Vec<V<'b>> = at.iter().zip(&max).map(|(at, max)| math::exp(ev.eval(self.x, at) - *max)).collect();
+            at.iter().zip(&e).for_each(|(at, e)| ev.store_as(self.node, &self.out, at, *e));
+            let there = |e: V<'b>| mask.map_or(e, |m| m.select(e, b.zero(ty)));
+            acc.iter().zip(e).map(|(acc, e)| *acc + there(e)).collect()
+        });
+        let scale = |sum: V<'b>| {
+            let sum = sum.reduce(low::ReduceOp::Add);
+            (math::like(sum, 1.0) / sum).splat(ty.lanes)
+        };
+        let scales: Vec<V<'b>> = sums.into_iter().map(scale).collect();
         ev.vectors(b.i64(0), n, |i, mask| {
-            let at = vector(i, mask);
-            let e = self.stored(ev, &at);
-            ev.store_as(self.node, &self.out, &at, e * scale);
+            for (at, scale) in vectors(i, mask).iter().zip(&scales) {
+                let e = self.stored(ev, at);
+                ev.store_as(self.node, &self.out, at, e * *scale);
+            }
         });
     }
 
