@@ -37,6 +37,25 @@ fn exponentials() {
     check(UnaryOp::Exp, &[709.78, 709.79, 710.5, -745.13, -746.0, -740.0], f64::exp);
 }
 
+/// From the least normal number down to where nothing is left, and far below.
+#[test]
+fn exponentials_of_f32_down_to_zero() {
+    let points: Vec<f32> = (0..400).map(|i| -87.0 - i as f32 * 0.0437).chain([-103.97, -103.98, -1e9]).collect();
+    let mut g = Graph::new();
+    let x = input(&mut g, "x", Scalar::F32, &dims(&[points.len() as u64]), false);
+    let y = g.add(Op::Unary(UnaryOp::Exp), &[x]).unwrap();
+    g.output("y", y);
+    on_all(&g, &[("x", bytes(&points))], &[], |backend, out| {
+        for (&x, &found) in points.iter().zip(&numbers::<f32>(&out[0])) {
+            let expected = f64::from(x).exp();
+            let least = f64::from(f32::from_bits(1));
+            let off = (f64::from(found) - expected).abs();
+            assert!(off <= least + 4e-7 * expected, "e^{x} is {expected}, found {found} by {backend}");
+            assert!(expected > least / 2.0 || found == 0.0, "e^{x} is zero, found {found} by {backend}");
+        }
+    });
+}
+
 #[test]
 fn logarithms() {
     check(UnaryOp::Log, &points(-1070, 1023), f64::ln);

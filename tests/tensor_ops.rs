@@ -239,6 +239,27 @@ fn softmax_and_arg_max_along_every_axis() {
     }
 }
 
+/// Ties, NaN, and lines in which nothing is above the lowest value, shorter and longer than a vector.
+#[test]
+fn arg_max_of_ties_and_nan() {
+    for extent in [1usize, 5, 16, 37, 64] {
+        let mut m = Maker::new(extent as u64);
+        let shape = dims(&[12, extent as u64]);
+        let mut lines = vec![m.tensor(Scalar::I64, &shape, 0, false)];
+        for (kinds, scalar) in [(4, Scalar::F32), (5, Scalar::F32), (1, Scalar::F64), (5, Scalar::F64)] {
+            let value = |i: usize| [f64::NEG_INFINITY, 1.0, -0.0, 0.0, f64::NAN][(i * i * 7 + i / 3) % 31 % kinds];
+            let name = format!("{kinds}{scalar}");
+            let values = (0..12 * extent).map(|i| Datum::Float(value(i)));
+            m.inputs.tensors.insert(name.clone(), EvalTensor::new(scalar.required(), &[12, extent], values));
+            lines.push(input(&mut m.g, &name, scalar, &shape, false));
+        }
+        let lowest = m.add(Op::Const(Literal::int(Scalar::I64, i64::MIN.into()).unwrap()), &[]);
+        lines.push(m.add(Op::Broadcast(shape), &[lowest]));
+        let places: Vec<Node> = lines.iter().map(|&x| m.add(Op::ArgMax { axis: 1 }, &[x])).collect();
+        m.check(&format!("{extent} elements"), &places, &[]);
+    }
+}
+
 #[test]
 fn layers_of_a_network_for_rows() {
     for n in [0u64, 1, 3, 14, 15, 255, 257, 600] {

@@ -212,7 +212,7 @@ pub fn cum_sum(x: &EvalTensor, axis: usize, to: Elem) -> EvalTensor {
     EvalTensor::new(to, x.shape(), result)
 }
 
-/// `ArgMax`.
+/// `ArgMax`, with NaN above all numbers.
 pub fn arg_max(x: &EvalTensor, axis: usize) -> EvalTensor {
     let lanes = Lanes::new(x.shape(), axis);
     let first_largest = |lane: usize| {
@@ -221,7 +221,7 @@ pub fn arg_max(x: &EvalTensor, axis: usize) -> EvalTensor {
             let datum = x.get(p);
             if best
                 .as_ref()
-                .is_none_or(|(_, b)| super::scalar::partial_order(&datum, b) == Some(std::cmp::Ordering::Greater))
+                .is_none_or(|(_, b)| super::scalar::total_order(&datum, b) == std::cmp::Ordering::Greater)
             {
                 best = Some((i, datum));
             }

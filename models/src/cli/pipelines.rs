@@ -35,6 +35,8 @@ enum Command {
     Check(Check),
     /// Measure a pipeline.
     Bench(Bench),
+    /// Show where the time of a pipeline goes, loop by loop; loops of models run inside those of the query.
+    Profile(Run),
     /// Measure pipelines with and without each rewrite that changes them.
     Ablation(Ablation),
 }
@@ -110,6 +112,7 @@ impl Pipelines {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Profile(command) => command.profile(),
             Command::Ablation(command) => command.run(),
         }
     }
@@ -126,6 +129,14 @@ impl Run {
             Some(path) => write(path, &[case.measure(NonZeroUsize::MIN)?]),
             None => Ok(()),
         }
+    }
+
+    /// Prints the profile of the second run.
+    fn profile(&self) -> Result<()> {
+        let Setting { scale, machine } = &self.setting;
+        let case = Case::set_up(self.pipeline, *scale, machine)?;
+        case.program.run(&case.session)?;
+        super::print(super::profile::text(&case.program.profile(&case.session)?))
     }
 }
 

@@ -29,8 +29,8 @@ const HEADS: u64 = 4;
 const INNER: u64 = 128;
 const LAYERS: u64 = 2;
 const EPS: f32 = 1e-5;
-/// Most words of the texts of a class.
-const CLASSES: [u64; 4] = [20, 34, 49, LENGTH];
+/// Most words of the texts of a class: lines of scores are whole vectors (of 16 at most).
+const CLASSES: [u64; 4] = [16, 32, 48, LENGTH];
 const CATEGORIES: usize = 10;
 /// Items that are found for a text.
 const BEST: usize = 5;

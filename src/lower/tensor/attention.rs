@@ -17,6 +17,8 @@ use quearn_stage::low::V;
 
 /// Scores that a block may have, in bytes, on the stack.
 const MOST_BYTES: u64 = 256 << 10;
+/// Rows whose softmax is taken together.
+const TOGETHER: i64 = 4;
 /// Bytes that keep rows of scores out of one another's sets in the first-level cache.
 const APART: u64 = 64;
 
@@ -97,12 +99,23 @@ impl Attention {
             let ev = Eval { env: &env, known: vec![], ..*ev };
             self.scores.emit_rows(&ev, outer, block);
             let coords = self.scores.coords(&ev, outer);
-            b.for_(first, first + height, |row| {
-                let mut coords: Vec<Coord<'b>> = coords.clone();
-                let axis = coords.len() - 2;
-                coords[axis] = row.into();
-                self.softmax.softmax_in_vectors(&ev, &At { coords, vec: None, lanes: 1, mask: None });
+            let softmax = |row: V<'b>, count: i64| {
+                let line = |i: i64| {
+                    let mut coords: Vec<Coord<'b>> = coords.clone();
+                    let axis = coords.len() - 2;
+                    coords[axis] = Coord::from(row).plus(i);
+                    At { coords, vec: None, lanes: 1, mask: None }
+                };
+                self.softmax.softmax_in_vectors(&ev, &(0..count).map(line).collect::<Vec<_>>());
+            };
+            let rest = height % TOGETHER;
+            b.for_carry(first, first + (height - rest), TOGETHER, &[], |row, _| {
+                softmax(row, TOGETHER);
+                vec![]
             });
+            if rest > 0 {
+                softmax(first + (height - rest), rest);
+            }
             self.mix.emit_rows(&ev, outer, block);
         });
     }

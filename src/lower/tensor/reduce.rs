@@ -209,11 +209,17 @@ impl Lines {
     /// Writes the code for work items `lo..hi`.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
         self.nest.emit(ev, lo, hi, &mut |at| match self.along {
-            Along::Softmax if at.lanes == 1 => self.softmax_in_vectors(ev, at),
+            Along::Softmax if at.lanes == 1 => self.softmax_in_vectors(ev, std::slice::from_ref(at)),
             Along::Softmax => self.softmax(ev, at),
             Along::CumSum => self.cum_sum(ev, at),
+            Along::ArgMax if at.lanes == 1 && self.is_along_lines(ev) => self.arg_max_in_vectors(ev, at),
             Along::ArgMax => self.arg_max(ev, at),
         });
+    }
+
+    /// Do neighbours along the axis lie side by side?
+    fn is_along_lines(&self, ev: &Eval<'_, '_>) -> bool {
+        ev.plan.home(self.x).and_then(Spec::unit_axis) == Some(self.axis)
     }
 
     fn entered<'b>(&self, at: &At<'b>, i: V<'b>) -> At<'b> {
@@ -248,46 +254,61 @@ impl Lines {
         ev.load_written(&self.out, at)
     }
 
-    /// Softmax of one line, in vectors along it.
-    pub fn softmax_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+    /// Softmax of some lines side by side, in vectors along them: while one waits for its largest element or its sum, the
+    /// others go on.
+    pub fn softmax_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, lines: &[At<'b>]) {
         let b = ev.b;
         let ty = ev.ty(self.node, ev.lanes());
         let n = ev.env.size(&self.size);
-        let vector = |i: V<'b>, mask| At { vec: Some(self.axis), lanes: ev.lanes(), mask, ..self.entered(at, i) };
+        let vectors = |i: V<'b>, mask: Option<V<'b>>| -> Vec<At<'b>> {
+            let vector = |at| At { vec: Some(self.axis), lanes: ev.lanes(), mask, ..self.entered(at, i) };
+            lines.iter().map(vector).collect()
+        };
         let bottom = lowest(ev, ty);
-        let max = self.fold(ev, n, bottom, &|i, mask, acc| {
-            let x = ev.eval(self.x, &vector(i, mask));
-            acc.max(mask.map_or(x, |m| m.select(x, bottom)))
+        let max = self.fold(ev, n, &vec![bottom; lines.len()], &|i, mask, acc| {
+            let larger = |(at, acc): (&At<'b>, &V<'b>)| {
+                let x = ev.eval(self.x, at);
+                let x = mask.map_or(x, |m| m.select(x, bottom));
+                // A NaN is left out: it reaches the sum anyway.
+                x.gt(*acc).select(x, *acc)
+            };
+            vectors(i, mask).iter().zip(acc).map(larger).collect()
         });
-        let max = max.reduce(low::ReduceOp::Max).splat(ty.lanes);
-        let sum = self.fold(ev, n, b.zero(ty), &|i, mask, acc| {
-            let at = vector(i, mask);
-            let e = math::exp(ev.eval(self.x, &at) - max);
-            ev.store_as(self.node, &self.out, &at, e);
-            acc + mask.map_or(e, |m| m.select(e, b.zero(ty)))
+        let max: Vec<V<'b>> = max.into_iter().map(|max| max.reduce(low::ReduceOp::Max).splat(ty.lanes)).collect();
+        let sums = self.fold(ev, n, &vec![b.zero(ty); lines.len()], &|i, mask, acc| {
+            let at = vectors(i, mask);
+            let e: Vec<V<'b>> = at.iter().zip(&max).map(|(at, max)| math::exp(ev.eval(self.x, at) - *max)).collect();
+            at.iter().zip(&e).for_each(|(at, e)| ev.store_as(self.node, &self.out, at, *e));
+            let there = |e: V<'b>| mask.map_or(e, |m| m.select(e, b.zero(ty)));
+            acc.iter().zip(e).map(|(acc, e)| *acc + there(e)).collect()
         });
-        let sum = sum.reduce(low::ReduceOp::Add);
-        let scale = (math::like(sum, 1.0) / sum).splat(ty.lanes);
+        let scale = |sum: V<'b>| {
+            let sum = sum.reduce(low::ReduceOp::Add);
+            (math::like(sum, 1.0) / sum).splat(ty.lanes)
+        };
+        let scales: Vec<V<'b>> = sums.into_iter().map(scale).collect();
         ev.vectors(b.i64(0), n, |i, mask| {
-            let at = vector(i, mask);
-            let e = self.stored(ev, &at);
-            ev.store_as(self.node, &self.out, &at, e * scale);
+            for (at, scale) in vectors(i, mask).iter().zip(&scales) {
+                let e = self.stored(ev, at);
+                ev.store_as(self.node, &self.out, at, e * *scale);
+            }
         });
     }
 
+    /// Carries values through the vectors of a line of `n` elements; the last one may be masked.
     fn fold<'b>(
         &self,
         ev: &Eval<'_, 'b>,
         n: V<'b>,
-        init: V<'b>,
-        body: &dyn Fn(V<'b>, Option<V<'b>>, V<'b>) -> V<'b>,
-    ) -> V<'b> {
+        init: &[V<'b>],
+        body: &dyn Fn(V<'b>, Option<V<'b>>, &[V<'b>]) -> Vec<V<'b>>,
+    ) -> Vec<V<'b>> {
         let b = ev.b;
         let lanes = i64::from(ev.lanes());
         let whole = n / lanes * lanes;
-        let acc = b.for_carry(b.i64(0), whole, lanes, &[init], |i, acc| vec![body(i, None, acc[0])])[0];
-        let rest = || vec![body(whole, Some(ev.lanes_below(n - whole)), acc)];
-        b.if_else(whole.lt(n), rest, || vec![acc])[0]
+        let acc = b.for_carry(b.i64(0), whole, lanes, init, |i, acc| body(i, None, acc));
+        let rest = || body(whole, Some(ev.lanes_below(n - whole)), &acc);
+        b.if_else(whole.lt(n), rest, || acc.clone())
     }
 
     /// Running sums of a line, or of a vector of neighbouring lines.
@@ -315,21 +336,52 @@ impl Lines {
     /// The position of the first largest element of a line, or of each of a vector of neighbouring lines.
     fn arg_max<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
         let b = ev.b;
-        let mut coords = at.coords.clone();
-        coords.insert(self.axis, b.i64(0).into());
-        let vec = at.vec.map(|v| if v >= self.axis { v + 1 } else { v });
-        let first = At { coords, vec, ..at.clone() };
+        let first = self.line(ev, at);
         let best = ev.eval(self.x, &first);
         let zero = b.zero(Ty::vector(Prim::I64, at.lanes));
         let n = ev.env.size(&self.size);
         let found = b.for_carry(b.i64(1), n, 1, &[best, zero], |i, acc| {
-            let mut at = first.clone();
-            at.coords[self.axis] = i.into();
-            let x = ev.eval(self.x, &at);
-            // A NaN counts as the largest, and stays.
-            let better = x.gt(acc[0]) | (x.ne(x) & acc[0].eq(acc[0]));
-            vec![better.select(x, acc[0]), better.select(i.splat(at.lanes), acc[1])]
+            let x = ev.eval(self.x, &self.entered(&first, i));
+            larger(x, i.splat(at.lanes), acc)
         });
         ev.store_as(self.node, &self.out, at, found[1]);
     }
+
+    /// The same of one line, in vectors along it: each lane finds its own first largest element, then the first of them
+    /// wins. Lanes that find nothing keep position 0, which only counts where everything is as low as can be.
+    fn arg_max_in_vectors<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
+        let b = ev.b;
+        let first = self.line(ev, at);
+        let bottom = lowest(ev, ev.ty(self.x, ev.lanes()));
+        let short = self.size.now().is_some_and(|n| i32::try_from(n).is_ok());
+        let positions = Ty::vector(if short { Prim::I32 } else { Prim::I64 }, ev.lanes());
+        let init = [bottom, b.zero(positions)];
+        let found = self.fold(ev, ev.env.size(&self.size), &init, &|i, mask, acc| {
+            let at = At { vec: Some(self.axis), lanes: ev.lanes(), mask, ..self.entered(&first, i) };
+            let x = ev.eval(self.x, &at);
+            let x = mask.map_or(x, |m| m.select(x, bottom));
+            larger(x, i.sext(positions.prim).splat(positions.lanes), acc)
+        });
+        let (best, position) = (found[0], found[1] + b.iota(positions));
+        let most = best.reduce(low::ReduceOp::Max).splat(positions.lanes);
+        let nan = best.ne(best);
+        let any = nan.reduce(low::ReduceOp::Or).splat(positions.lanes);
+        let wins = any.select(nan, best.eq(most));
+        let position = wins.select(position, highest(ev, positions)).reduce(low::ReduceOp::Min);
+        ev.store_as(self.node, &self.out, at, position.sext(Prim::I64));
+    }
+
+    /// The first element of the line of `x` whose result is at an index.
+    fn line<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) -> At<'b> {
+        let mut coords = at.coords.clone();
+        coords.insert(self.axis, ev.b.i64(0).into());
+        let vec = at.vec.map(|v| if v >= self.axis { v + 1 } else { v });
+        At { coords, vec, ..at.clone() }
+    }
+}
+
+/// The larger of elements and those found so far, with their positions. A NaN counts as the largest, and stays.
+fn larger<'b>(x: V<'b>, i: V<'b>, found: &[V<'b>]) -> Vec<V<'b>> {
+    let better = x.gt(found[0]) | (x.ne(x) & found[0].eq(found[0]));
+    vec![better.select(x, found[0]), better.select(i, found[1])]
 }

@@ -478,7 +478,7 @@ pub enum Op {
         /// Axis, from 0.
         axis: usize,
     },
-    /// `(x)`: position of the (first) largest element along an axis, i64.
+    /// `(x)`: position of the (first) largest element along an axis, i64; NaN is above all numbers.
     ArgMax {
         /// Axis, from 0.
         axis: usize,

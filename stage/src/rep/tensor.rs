@@ -204,7 +204,7 @@ impl<'s, T: ElementMarker> Rep<'s, Tensor<T>> {
         self.apply(Op::Broadcast(shape.into_shape()))
     }
 
-    /// Position of the first largest element along an axis.
+    /// Position of the first largest element along an axis; NaN is above all numbers.
     #[track_caller]
     pub fn arg_max(self, axis: usize) -> Rep<'s, Tensor<I64>> {
         self.apply(Op::ArgMax { axis })

@@ -3,7 +3,7 @@
 //!
 //! Single numbers go through the low program's own functions: the library's tables beat a polynomial there.
 
-use super::{clamp, like, log_at_ends, poly, times_power, whole};
+use super::{clamp, like, log_at_ends, p_or_zero, poly, times_power, whole};
 use quearn_stage::low::{CastOp, Prim, ReduceOp, UnOp, V};
 
 /// ln 2 in two parts, of which the first has zeros at its end.
@@ -14,7 +14,7 @@ pub fn exp<'b>(x: V<'b>) -> V<'b> {
     if x.ty().lanes == 1 {
         return x.un(UnOp::Exp);
     }
-    // Beyond these e^x is infinity, or zero after two scalings.
+    // Beyond these e^x is infinity or zero.
     let clamped = clamp(x, -746.0, 710.0);
     let n = (clamped * like(x, std::f64::consts::LOG2_E)).un(UnOp::Round);
     let r = n.fma(like(x, -LN_2[0]), clamped);
@@ -25,7 +25,7 @@ pub fn exp<'b>(x: V<'b>) -> V<'b> {
     factorials.reverse();
     let p = poly(r, &factorials);
     let p = p.fma(r * r, r) + like(x, 1.0);
-    let y = times_power(p, n);
+    let y = times_power(p_or_zero(x, p, -745.133_219_101_941_3), n);
     x.ne(x).select(x, x.gt(like(x, 709.782_712_893_384)).select(like(x, f64::INFINITY), y))
 }
 
