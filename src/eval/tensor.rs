@@ -219,10 +219,7 @@ pub fn arg_max(x: &EvalTensor, axis: usize) -> EvalTensor {
         let mut best: Option<(usize, Datum)> = None;
         for (i, p) in lanes.positions(lane).enumerate() {
             let datum = x.get(p);
-            if best
-                .as_ref()
-                .is_none_or(|(_, b)| super::scalar::total_order(&datum, b) == std::cmp::Ordering::Greater)
-            {
+            if best.as_ref().is_none_or(|(_, b)| super::scalar::total_order(&datum, b) == std::cmp::Ordering::Greater) {
                 best = Some((i, datum));
             }
         }

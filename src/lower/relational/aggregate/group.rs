@@ -316,7 +316,7 @@ impl State {
         let Some(folded) = &self.folded else { return counted };
         let counted = counted.scalar();
         let value = folded.load(b, group, None);
-        let valid = self.result.nullable.then(|| counted.gt(b.i64(0)));
+        let valid = self.result.nullable.then(|| counted.gt(b.zero(counted.ty())));
         match self.op {
             AggregateOp::Avg => {
                 let scale = match self.argument {
