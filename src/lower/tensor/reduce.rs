@@ -296,13 +296,7 @@ impl Lines {
     }
 
     /// Carries values through the vectors of a line of `n` elements; the last one may be masked.
-    fn fold<'b>(
-        &self,
-        ev: &Eval<'_, 'b>,
-        n: V<'b>,
-        init: &[V<'b>],
-        body: &dyn Fn(V<'b>, Option<V<'b>>, &[V<'b>]) -> Vec<V<'b>>,
-    ) -> Vec<V<'b>> {
+    fn fold<'b>(&self, ev: &Eval<'_, 'b>, n: V<'b>, init: &[V<'b>], body: Step<'_, 'b>) -> Vec<V<'b>> {
         let b = ev.b;
         let lanes = i64::from(ev.lanes());
         let whole = n / lanes * lanes;
@@ -379,6 +373,9 @@ impl Lines {
         At { coords, vec, ..at.clone() }
     }
 }
+
+/// What a vector of a line, given where it begins and which of its lanes are inside, makes of the values so far.
+type Step<'f, 'b> = &'f dyn Fn(V<'b>, Option<V<'b>>, &[V<'b>]) -> Vec<V<'b>>;
 
 /// The larger of elements and those found so far, with their positions. A NaN counts as the largest, and stays.
 fn larger<'b>(x: V<'b>, i: V<'b>, found: &[V<'b>]) -> Vec<V<'b>> {
