@@ -1,12 +1,13 @@
 //! Texts of any length that begin alike, with zeros inside, as keys of groups and joins, least and greatest, and sorted,
 //! against the naive evaluator.
 
+mod session_harness;
+
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use proptest::prelude::*;
 use quearn::data::{LoadOptions, Table as StoredRows};
-use quearn::eval::{EvalTable, EvalValue, Inputs, evaluate};
-use quearn::prelude::{BackendKind, Field, Rep, Scalar, Session, Stage, Table, asc, count, desc, max, min};
-use quearn::testing::same_tables;
+use quearn::prelude::{Field, Rep, Scalar, Stage, Table, asc, count, desc, max, min};
+use session_harness::evaluated;
 use std::sync::Arc;
 
 type Row = (Option<String>, i64, Option<String>);
@@ -59,20 +60,7 @@ fn check(query: Query, tables: &[StoredRows]) -> Result<(), String> {
     let s = Stage::new();
     s.output("out", query(&s));
     let graph = s.finish().unwrap();
-    let mut inputs = Inputs::default();
-    for table in tables {
-        inputs.tables.insert(table.name().to_owned(), EvalTable::from(table));
-    }
-    let expected = evaluate(&graph, &inputs).unwrap();
-    let [(_, EvalValue::Table(expected))] = &expected[..] else { panic!("one table") };
-    for (backend, threads) in [(BackendKind::Interp, 1), (BackendKind::Auto, 2)] {
-        let mut session = Session::builder().backend(backend).threads(threads).build().unwrap();
-        tables.iter().for_each(|t| session.add_table(t.clone()));
-        let outputs = session.run(&graph).unwrap();
-        let got = StoredRows::from_batches("out", &[outputs.table("out").unwrap().clone()]).unwrap();
-        same_tables(expected, &EvalTable::from(&got), false, 0.0).map_err(|e| format!("{backend:?}: {e}"))?;
-    }
-    Ok(())
+    evaluated(&graph, tables).map(|_| ())
 }
 
 proptest! {

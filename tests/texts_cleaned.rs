@@ -1,12 +1,14 @@
 //! Texts that are cleaned and hashed: values by hand, and every backend against the evaluator, with and without a dictionary.
 
+mod session_harness;
+
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use quearn::data::{LoadOptions, Table as Stored};
-use quearn::eval::{Datum, EvalTable, EvalValue, Inputs, evaluate};
+use quearn::eval::{Datum, EvalTable};
 use quearn::prelude::{BackendKind, Level, Session};
-use quearn::testing::same_tables;
 use quearn_stage::graph::{Clean, Graph};
 use quearn_stage::rep::*;
+use session_harness::evaluated;
 use std::sync::Arc;
 
 const ALL: Clean = Clean { lower: true, punctuation: true, spaces: true };
@@ -57,17 +59,7 @@ fn graph(table: &Stored, write: impl for<'s> Fn(Rep<'s, Table>) -> Rep<'s, Table
 /// What the evaluator makes of a program; every backend makes the same.
 fn check(table: &Stored, write: impl for<'s> Fn(Rep<'s, Table>) -> Rep<'s, Table>) -> EvalTable {
     let graph = graph(table, write);
-    let expected = evaluate(&graph, &Inputs::new().table(table.name(), EvalTable::from(table))).unwrap();
-    let EvalValue::Table(expected) = &expected[0].1 else { panic!("expected a table") };
-    for (kind, threads) in [(BackendKind::Interp, 1), (BackendKind::Auto, 1), (BackendKind::Auto, 2)] {
-        let mut session = Session::builder().backend(kind).threads(threads).build().unwrap();
-        session.add_table(table.clone());
-        let outputs = session.run(&graph).unwrap();
-        let found = Stored::from_batches("out", std::slice::from_ref(outputs.table("out").unwrap())).unwrap();
-        same_tables(expected, &EvalTable::from(&found), false, 0.0)
-            .unwrap_or_else(|e| panic!("{kind:?}: {e}\n{graph}"));
-    }
-    expected.as_ref().clone()
+    evaluated(&graph, std::slice::from_ref(table)).unwrap_or_else(|e| panic!("{e}\n{graph}"))
 }
 
 fn texts(table: &EvalTable, column: usize) -> Vec<Option<String>> {

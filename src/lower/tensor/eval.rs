@@ -77,6 +77,9 @@ pub fn step<'b>(base: V<'b>, index: V<'b>, stride: i64) -> V<'b> {
     if stride < 0 { base.index(index * -1, -stride) } else { base.index(index, stride) }
 }
 
+/// What a vector, given its first element and which of its lanes are inside, makes of the values so far.
+pub type Step<'f, 'b> = &'f dyn Fn(V<'b>, Option<V<'b>>, &[V<'b>]) -> Vec<V<'b>>;
+
 /// What the expansion of nodes needs.
 pub struct Eval<'a, 'b> {
     /// Where code goes.
@@ -368,6 +371,15 @@ impl<'a, 'b> Eval<'a, 'b> {
             vec![]
         });
         self.b.if_(main_end.lt(hi), || body(main_end, Some(self.first_lanes(count, hi - main_end))));
+    }
+
+    /// Carries values through the vectors of `n` elements; the last one may be masked.
+    pub fn fold_vectors(&self, n: V<'b>, init: &[V<'b>], body: Step<'_, 'b>) -> Vec<V<'b>> {
+        let lanes = i64::from(self.lanes());
+        let whole = n / lanes * lanes;
+        let acc = self.b.for_carry(self.b.i64(0), whole, lanes, init, |i, acc| body(i, None, acc));
+        let rest = || body(whole, Some(self.lanes_below(n - whole)), &acc);
+        self.b.if_else(whole.lt(n), rest, || acc.clone())
     }
 
     /// The mask of the lanes below `count`.

@@ -92,14 +92,11 @@ impl Reduce {
             let body = |i: V<'b>, acc: &[V<'b>]| vec![self.fold_axes(ev, depth + 1, &entered(i), acc[0])];
             return b.for_carry(b.i64(0), n, 1, &[acc], body)[0];
         }
-        let lanes = i64::from(ev.lanes());
-        let vector = |i: V<'b>, mask: Option<V<'b>>| At { vec: Some(axis), lanes: ev.lanes(), mask, ..entered(i) };
-        let whole = n / lanes * lanes;
-        let acc = b.for_carry(b.i64(0), whole, lanes, &[acc], |i, acc| {
-            vec![self.fold_axes(ev, depth + 1, &vector(i, None), acc[0])]
-        })[0];
-        let rest = || vec![self.fold_axes(ev, depth + 1, &vector(whole, Some(ev.lanes_below(n - whole))), acc)];
-        b.if_else(whole.lt(n), rest, || vec![acc])[0]
+        let body = |i: V<'b>, mask: Option<V<'b>>, acc: &[V<'b>]| {
+            let at = At { vec: Some(axis), lanes: ev.lanes(), mask, ..entered(i) };
+            vec![self.fold_axes(ev, depth + 1, &at, acc[0])]
+        };
+        ev.fold_vectors(n, &[acc], &body)[0]
     }
 
     /// Folds a value into the accumulator, except in masked lanes.
@@ -265,7 +262,7 @@ impl Lines {
             lines.iter().map(vector).collect()
         };
         let bottom = lowest(ev, ty);
-        let max = self.fold(ev, n, &vec![bottom; lines.len()], &|i, mask, acc| {
+        let max = ev.fold_vectors(n, &vec![bottom; lines.len()], &|i, mask, acc| {
             let larger = |(at, acc): (&At<'b>, &V<'b>)| {
                 let x = ev.eval(self.x, at);
                 let x = mask.map_or(x, |m| m.select(x, bottom));
@@ -275,7 +272,7 @@ impl Lines {
             vectors(i, mask).iter().zip(acc).map(larger).collect()
         });
         let max: Vec<V<'b>> = max.into_iter().map(|max| max.reduce(low::ReduceOp::Max).splat(ty.lanes)).collect();
-        let sums = self.fold(ev, n, &vec![b.zero(ty); lines.len()], &|i, mask, acc| {
+        let sums = ev.fold_vectors(n, &vec![b.zero(ty); lines.len()], &|i, mask, acc| {
             let at = vectors(i, mask);
             let e: Vec<V<'b>> = at.iter().zip(&max).map(|(at, max)| math::exp(ev.eval(self.x, at) - *max)).collect();
             at.iter().zip(&e).for_each(|(at, e)| ev.store_as(self.node, &self.out, at, *e));
@@ -295,23 +292,12 @@ impl Lines {
         });
     }
 
-    /// Carries values through the vectors of a line of `n` elements; the last one may be masked.
-    fn fold<'b>(&self, ev: &Eval<'_, 'b>, n: V<'b>, init: &[V<'b>], body: Step<'_, 'b>) -> Vec<V<'b>> {
-        let b = ev.b;
-        let lanes = i64::from(ev.lanes());
-        let whole = n / lanes * lanes;
-        let acc = b.for_carry(b.i64(0), whole, lanes, init, |i, acc| body(i, None, acc));
-        let rest = || body(whole, Some(ev.lanes_below(n - whole)), &acc);
-        b.if_else(whole.lt(n), rest, || acc.clone())
-    }
-
     /// Running sums of a line, or of a vector of neighbouring lines.
     fn cum_sum<'b>(&self, ev: &Eval<'_, 'b>, at: &At<'b>) {
         let b = ev.b;
         let n = ev.env.size(&self.size);
         b.for_carry(b.i64(0), n, 1, &[b.zero(ev.ty(self.node, at.lanes))], |i, acc| {
-            let mut at = at.clone();
-            at.coords[self.axis] = i.into();
+            let at = self.entered(at, i);
             let value = ev.eval(self.x, &at);
             let sum = match ev.plan.scalar(self.x).is_float() {
                 true => acc[0] + value,
@@ -350,7 +336,7 @@ impl Lines {
         let short = self.size.now().is_some_and(|n| i32::try_from(n).is_ok());
         let positions = Ty::vector(if short { Prim::I32 } else { Prim::I64 }, ev.lanes());
         let init = [bottom, b.zero(positions)];
-        let found = self.fold(ev, ev.env.size(&self.size), &init, &|i, mask, acc| {
+        let found = ev.fold_vectors(ev.env.size(&self.size), &init, &|i, mask, acc| {
             let at = At { vec: Some(self.axis), lanes: ev.lanes(), mask, ..self.entered(&first, i) };
             let x = ev.eval(self.x, &at);
             let x = mask.map_or(x, |m| m.select(x, bottom));
@@ -373,9 +359,6 @@ impl Lines {
         At { coords, vec, ..at.clone() }
     }
 }
-
-/// What a vector of a line, given where it begins and which of its lanes are inside, makes of the values so far.
-type Step<'f, 'b> = &'f dyn Fn(V<'b>, Option<V<'b>>, &[V<'b>]) -> Vec<V<'b>>;
 
 /// The larger of elements and those found so far, with their positions. A NaN counts as the largest, and stays.
 fn larger<'b>(x: V<'b>, i: V<'b>, found: &[V<'b>]) -> Vec<V<'b>> {

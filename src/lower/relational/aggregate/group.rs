@@ -92,8 +92,7 @@ impl GroupLayout {
 
     /// Does a group without a header have rows? None in zeroed memory that no group was made in yet.
     pub fn occurs<'b>(&self, b: &'b Builder, group: V<'b>) -> V<'b> {
-        let rows = self.rows.expect("groups without a header count their rows");
-        let rows = b.load(Ty::scalar(self.counter), group, rows);
+        let rows = self.counted(b, group, self.rows.expect("groups without a header count their rows"));
         rows.ne(b.zero(rows.ty()))
     }
 
@@ -137,13 +136,13 @@ impl GroupLayout {
 
     fn add_rows<'b>(&self, b: &'b Builder, group: V<'b>, by: V<'b>) {
         if let Some(rows) = self.rows {
-            self.count(b, group, rows, by);
+            add_to(b, group, rows, by.cast(CastOp::Trunc, self.counter));
         }
     }
 
-    /// Adds to one of the counts.
-    fn count<'b>(&self, b: &'b Builder, group: V<'b>, offset: i64, by: V<'b>) {
-        add_to(b, group, offset, by.cast(CastOp::Trunc, self.counter));
+    /// One of the counts.
+    fn counted<'b>(&self, b: &'b Builder, group: V<'b>, offset: i64) -> V<'b> {
+        b.load(Ty::scalar(self.counter), group, offset)
     }
 
     /// Zero rows.
@@ -191,11 +190,11 @@ impl GroupLayout {
     /// Folds another group in.
     pub fn merge<'b>(&self, b: &'b Builder, group: V<'b>, other: V<'b>) {
         if let Some(rows) = self.rows {
-            add_to(b, group, rows, b.load(Ty::scalar(self.counter), other, rows));
+            add_to(b, group, rows, self.counted(b, other, rows));
         }
         for state in &self.states {
             if let Some(count) = state.count {
-                add_to(b, group, count, b.load(Ty::scalar(self.counter), other, count));
+                add_to(b, group, count, self.counted(b, other, count));
             }
             if let Some(folded) = &state.folded {
                 let value = folded.load(b, other, None);
@@ -206,8 +205,7 @@ impl GroupLayout {
 
     /// An aggregate of a finished group.
     fn result<'b>(&self, b: &'b Builder, group: V<'b>, state: &State) -> Value<'b> {
-        let counted = state.count.or(self.rows).expect("an aggregate has a number of rows");
-        let counted = b.load(Ty::scalar(self.counter), group, counted).sext(Prim::I64);
+        let counted = self.counted(b, group, state.count.or(self.rows).expect("an aggregate has a number of rows"));
         state.result(b, group, Value::int(counted, Range::new(0, self.bound.into())))
     }
 

@@ -182,9 +182,9 @@ fn segments(pattern: &str) -> Vec<Vec<Piece>> {
 /// Bytes of a literal that a search compares by vectors, at most.
 const ANCHORS: usize = 4;
 
-/// Positions that a search looks at together: a vector register.
+/// Positions that a search looks at together: a vector register of bytes, or two small ones.
 fn search_lanes() -> u16 {
-    if Target::host().vector_bytes >= 64 { 64 } else { 32 }
+    Target::host().vector_bytes.max(32)
 }
 
 /// The bytes of a literal that are compared by vectors: the first, the last, and some between them.
