@@ -262,20 +262,24 @@ pub fn rewrite_for(
         current = scattered;
         report.count("scatter_rows", sums);
     }
-    for round in 0..MAX_ROUNDS {
-        let mut fired = 0;
-        for rule in RULES.iter().filter(|rule| rule.required || options.is_on(rule.name)) {
-            for _ in 0..rule.repeats() {
-                let Some((patch, facts)) = rule.proposal(&current, catalog) else { break };
-                report.rely_on(facts);
-                current = apply(&current, &patch).map_err(|e| RewriteError::rule(rule.name, e))?;
-                tracing::debug!(rule = rule.name, round, changes = patch.len(), nodes = current.len(), "rewrote");
-                report.count(rule.name, patch.len());
-                fired += patch.len();
-            }
-        }
-        if fired == 0 {
+    let mut reachable = current.reachable();
+    // Rules since the last change that had nothing to propose: once these are all, none would have.
+    let mut idle = 0;
+    let rules: Vec<&Rule> = RULES.iter().filter(|rule| rule.required || options.is_on(rule.name)).collect();
+    for (round, rule) in (0..MAX_ROUNDS).flat_map(|round| rules.iter().map(move |rule| (round, *rule))) {
+        if idle == rules.len() {
             return Ok((current, report));
+        }
+        for _ in 0..rule.repeats() {
+            let Some((patch, facts)) = rule.proposal(&current, &reachable, catalog) else {
+                idle += 1;
+                break;
+            };
+            report.rely_on(facts);
+            current = apply(&current, &patch).map_err(|e| RewriteError::rule(rule.name, e))?;
+            tracing::debug!(rule = rule.name, round, changes = patch.len(), nodes = current.len(), "rewrote");
+            report.count(rule.name, patch.len());
+            (reachable, idle) = (current.reachable(), 0);
         }
     }
     tracing::debug!(MAX_ROUNDS, "stopped rewriting while rules still fired");
@@ -283,24 +287,24 @@ pub fn rewrite_for(
 }
 
 impl Rule {
-    /// The changes that the rule proposes for the whole graph at once, and what they rely on. Each is an equation between
+    /// The changes that the rule proposes for the whole graph, of which these nodes are needed, at once, and what they rely on. Each is an equation between
     /// a node and another one made from what is below it, so that together they are as good as one after the other.
-    fn proposal(&self, graph: &Graph, catalog: &Catalog) -> Option<(Patch, Vec<Fact>)> {
+    fn proposal(&self, graph: &Graph, reachable: &[Node], catalog: &Catalog) -> Option<(Patch, Vec<Fact>)> {
         let (patch, facts) = match self.apply {
             Apply::Graph(rule) => (rule(graph)?, vec![]),
             Apply::Node(rule) => {
                 let mut all = Patch::new(graph);
-                graph.reachable().into_iter().filter_map(|node| rule(graph, node)).for_each(|patch| all.merge(patch));
+                reachable.iter().filter_map(|&node| rule(graph, node)).for_each(|patch| all.merge(patch));
                 (all, vec![])
             }
             Apply::Tables(rule) => {
                 let known = Known::new(graph, catalog);
-                let change = |node: Node| {
+                let change = |&node: &Node| {
                     // What was asked in vain is relied on by nobody.
                     drop(known.facts.take());
                     rule(&known, node)
                 };
-                let patch = graph.reachable().into_iter().find_map(change)?;
+                let patch = reachable.iter().find_map(change)?;
                 (patch, known.facts.take())
             }
         };

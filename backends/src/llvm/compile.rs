@@ -144,7 +144,7 @@ impl Job<'_> {
     }
 
     fn translate<'ctx>(self, cx: &'ctx Context, part: &Part, machine: &TargetMachine) -> Result<LlvmModule<'ctx>> {
-        let module = ModuleTranslator::translate(cx, self.low, &part.funcs)?;
+        let module = ModuleTranslator::translate(cx, self.low, &part.funcs, part.level == OptLevel::None)?;
         module.set_triple(&machine.get_triple());
         module.set_data_layout(&machine.get_target_data().get_data_layout());
         if cfg!(debug_assertions) {

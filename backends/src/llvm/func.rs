@@ -24,6 +24,10 @@ pub(super) struct FuncTranslator<'a, 'ctx> {
     pub(super) exit: Option<(BasicBlock<'ctx>, PhiValue<'ctx>)>,
     /// One table for each open block, outermost first.
     pub(super) checked: Vec<Checked<'ctx>>,
+    /// Is this for fast instruction selection?
+    pub(super) fast: bool,
+    /// Is the last instruction one that fast selection does not know?
+    pub(super) after_slow: bool,
     function: FunctionValue<'ctx>,
     values: Vec<Option<BasicValueEnum<'ctx>>>,
 }
@@ -40,6 +44,8 @@ impl<'a, 'ctx> FuncTranslator<'a, 'ctx> {
             builder: cx.create_builder(),
             exit: None,
             checked: vec![],
+            fast: module.fast,
+            after_slow: false,
             function,
             values: vec![None; func.values.len()],
         }
@@ -63,6 +69,7 @@ impl<'a, 'ctx> FuncTranslator<'a, 'ctx> {
         let insts = &func.block(block).insts;
         self.checked.push(checked_in(func, insts));
         for &inst in insts {
+            self.separate(inst)?;
             let results = self.inst(inst)?;
             self.set_all(&func.inst(inst).results, &results);
         }

@@ -120,9 +120,12 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
         if let Some(pair) = self.pair_of(op, a, b)? {
             return Ok(self.builder.build_extract_value(pair, 0, "")?);
         }
+        let selects = self.selects(a);
         let (a, b) = (self.get(a)?, self.get(b)?);
         match (opcode(op, ty.prim), op) {
             (Some(opcode), _) => self.bin(opcode, a, b),
+            (None, BinOp::Min) if selects => self.select_by(IntPredicate::SLT, a, b),
+            (None, BinOp::Max) if selects => self.select_by(IntPredicate::SGT, a, b),
             (None, BinOp::Min) => self.math(min_name(ty.prim), &[a, b]),
             (None, BinOp::Max) => self.math(max_name(ty.prim), &[a, b]),
             (None, BinOp::Pow) => self.math("llvm.pow", &[a, b]),

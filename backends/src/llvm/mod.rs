@@ -5,6 +5,7 @@
 //! | `types` | low types and constants as LLVM's |
 //! | `module`, `func` | the walk over modules, functions and blocks |
 //! | `inst`, `dot`, `memory`, `control` | the translation of instructions |
+//! | `fast` | what differs for LLVM's fast instruction selector |
 //! | `target` | the host, the optimisation levels, and what differs between LLVM's versions |
 //! | `compile` | parts of a module through LLVM, in parallel |
 //! | `jit`, `builtins` | loading of object code and what it may call |
@@ -17,6 +18,7 @@ mod compile;
 mod control;
 mod dot;
 mod error;
+mod fast;
 mod func;
 mod inst;
 mod jit;

@@ -42,17 +42,24 @@ impl<'ctx> Marks<'ctx> {
 pub(super) struct ModuleTranslator<'a, 'ctx> {
     pub(super) cx: &'ctx Context,
     pub(super) marks: Marks<'ctx>,
+    /// Will instructions be selected by the fast selector?
+    pub(super) fast: bool,
     low: &'a Module,
     llvm: LlvmModule<'ctx>,
     attributes: Vec<Attribute>,
 }
 
 impl<'a, 'ctx> ModuleTranslator<'a, 'ctx> {
-    /// Translates `funcs`.
-    pub(super) fn translate(cx: &'ctx Context, low: &'a Module, funcs: &[FuncId]) -> Result<LlvmModule<'ctx>> {
+    /// Translates `funcs`, for fast instruction selection or not.
+    pub(super) fn translate(
+        cx: &'ctx Context,
+        low: &'a Module,
+        funcs: &[FuncId],
+        fast: bool,
+    ) -> Result<LlvmModule<'ctx>> {
         let llvm = cx.create_module("quearn");
         let attributes = function_attributes(cx);
-        let translator = ModuleTranslator { cx, marks: Marks::new(cx), low, llvm, attributes };
+        let translator = ModuleTranslator { cx, marks: Marks::new(cx), fast, low, llvm, attributes };
         for &func in funcs {
             let function = translator.function(func);
             for &attribute in &translator.attributes {

@@ -31,7 +31,7 @@ pub use parse::{ParseError, parse};
 pub use ty::*;
 pub use verify::verify;
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::fmt;
 
 /// A node of a graph. Nodes are numbered so that inputs come before users.

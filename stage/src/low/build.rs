@@ -8,18 +8,38 @@
 use super::inst::*;
 use super::simplify::{Simplified, simplify};
 use super::ty::{Prim, Ty};
+use foldhash::{HashMap, HashMapExt};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
+/// An operation and the type of its result: two that are equal give one value.
+type Key = (Op, Ty);
+
+/// A block that is being written.
 struct Scope {
     block: Block,
-    shared: HashMap<(Op, Ty), Value>,
+    /// What was made in it, and may not be shared behind it.
+    made: Vec<Key>,
+}
+
+impl Scope {
+    fn new(block: Block) -> Scope {
+        Scope { block, made: vec![] }
+    }
+}
+
+/// A value to share, and how many scopes there are around the one that it was made in.
+#[derive(Clone, Copy)]
+struct Shared {
+    value: Value,
+    depth: usize,
 }
 
 struct State {
     func: Func,
     scopes: Vec<Scope>,
+    /// Values of all open scopes.
+    shared: HashMap<Key, Shared>,
     /// Instructions that go before everything else in the entry block: constants and hoisted loads.
     prologue: Vec<Inst>,
 }
@@ -102,8 +122,8 @@ impl Builder {
             func.values.push(ValueData { ty, def: ValueDef::Param(i as u32) });
             func.params.push(Value(i as u32));
         }
-        let scopes = vec![Scope { block: entry, shared: HashMap::new() }];
-        Builder { module, state: RefCell::new(State { func, scopes, prologue: vec![] }) }
+        let state = State { func, scopes: vec![Scope::new(entry)], shared: HashMap::new(), prologue: vec![] };
+        Builder { module, state: RefCell::new(state) }
     }
 
     /// The module that the function will belong to; further functions can be built while this one is.
@@ -128,7 +148,7 @@ impl Builder {
 
     fn finish(self) -> FuncId {
         let ok = self.i32(0).id;
-        let State { mut func, scopes, prologue } = self.state.into_inner();
+        let State { mut func, scopes, prologue, .. } = self.state.into_inner();
         debug_assert_eq!(scopes.len(), 1, "unbalanced scopes");
         let entry = &mut func.blocks[func.entry.index()];
         entry.insts.splice(0..0, prologue);
@@ -151,19 +171,18 @@ impl Builder {
         let first = matches!(op, Op::Const(_) | Op::Alloca { .. });
         let pure = op.effect() == Effect::Pure;
         let key = (op, ty);
-        let found = state.scopes.iter().rev().filter(|_| pure).find_map(|s| s.shared.get(&key));
-        if let Some(&found) = found {
-            return self.v(found);
+        if let Some(found) = state.shared.get(&key).filter(|_| pure) {
+            return self.v(found.value);
         }
         let (inst, results) = state.func.add_inst(key.0.clone(), &[ty]);
-        let scope = if first { 0 } else { state.scopes.len() - 1 };
+        let depth = if first { 0 } else { state.scopes.len() - 1 };
         if first {
             state.prologue.push(inst);
         } else {
             state.push(inst);
         }
         if pure {
-            state.scopes[scope].shared.insert(key, results[0]);
+            state.share(key, results[0], depth);
         }
         self.v(results[0])
     }
@@ -180,12 +199,12 @@ impl Builder {
         let (block, params) = {
             let state = &mut *self.state.borrow_mut();
             let block = state.func.add_block(params);
-            state.scopes.push(Scope { block, shared: HashMap::new() });
+            state.scopes.push(Scope::new(block));
             (block, state.func.block(block).params.clone())
         };
         let yields = body(params.into_iter().map(|id| self.v(id)).collect());
         let mut state = self.state.borrow_mut();
-        state.scopes.pop();
+        state.close();
         state.func.blocks[block.index()].yields = yields.iter().map(|v| v.id).collect();
         block
     }
@@ -295,13 +314,13 @@ impl Builder {
     pub fn load_hoisted<'b>(&'b self, ty: Ty, ptr: V<'b>, offset: i64) -> V<'b> {
         let state = &mut *self.state.borrow_mut();
         debug_assert!(matches!(state.func.values[ptr.id.index()].def, ValueDef::Param(_)));
-        let op = Op::Load { ptr: ptr.id, offset, align: ty.prim.bytes() as u16, invariant: true };
-        if let Some(&found) = state.scopes[0].shared.get(&(op.clone(), ty)) {
-            return self.v(found);
+        let key = (Op::Load { ptr: ptr.id, offset, align: ty.prim.bytes() as u16, invariant: true }, ty);
+        if let Some(found) = state.shared.get(&key).filter(|found| found.depth == 0) {
+            return self.v(found.value);
         }
-        let (inst, results) = state.func.add_inst(op.clone(), &[ty]);
+        let (inst, results) = state.func.add_inst(key.0.clone(), &[ty]);
         state.prologue.push(inst);
-        state.scopes[0].shared.insert((op, ty), results[0]);
+        state.share(key, results[0], 0);
         self.v(results[0])
     }
 
@@ -496,6 +515,23 @@ impl State {
     fn push(&mut self, inst: Inst) {
         let block = self.scopes.last().expect("the entry scope is never popped").block;
         self.func.blocks[block.index()].insts.push(inst);
+    }
+
+    fn share(&mut self, key: Key, value: Value, depth: usize) {
+        self.scopes[depth].made.push(key.clone());
+        self.shared.insert(key, Shared { value, depth });
+    }
+
+    /// Closes the innermost scope: what was made in it is shared no longer.
+    fn close(&mut self) {
+        let depth = self.scopes.len() - 1;
+        let made = self.scopes.pop().into_iter().flat_map(|scope| scope.made);
+        for key in made {
+            // A load may have been hoisted meanwhile.
+            if self.shared.get(&key).is_some_and(|shared| shared.depth == depth) {
+                self.shared.remove(&key);
+            }
+        }
     }
 }
 

@@ -203,8 +203,29 @@ fn identity(op: BinOp, ty: Ty, a: Value, b: Value, x: Option<i128>, y: Option<i1
         (BinOp::Or, Some(v), _) if v == ones => Simplified::Value(a),
         (BinOp::Or, _, Some(v)) if v == ones => Simplified::Value(b),
         (BinOp::And | BinOp::Or | BinOp::Min | BinOp::Max, _, _) if a == b => Simplified::Value(a),
+        (BinOp::Min | BinOp::Max, _, Some(v)) if ty.prim != Prim::Bool => match (op == BinOp::Min, extreme(ty.prim, v))
+        {
+            (min, Some(Extreme::Greatest)) => Simplified::Value(if min { a } else { b }),
+            (min, Some(Extreme::Least)) => Simplified::Value(if min { b } else { a }),
+            (_, None) => Simplified::Keep,
+        },
         (BinOp::Sub | BinOp::Xor, _, _) if a == b => zero(),
         _ => Simplified::Keep,
+    }
+}
+
+/// An end of the range of a type.
+enum Extreme {
+    Least,
+    Greatest,
+}
+
+fn extreme(prim: Prim, v: i128) -> Option<Extreme> {
+    let least = i128::MIN >> (128 - prim.int_bits()?);
+    match v {
+        v if v == least => Some(Extreme::Least),
+        v if v == !least => Some(Extreme::Greatest),
+        _ => None,
     }
 }
 
@@ -318,6 +339,18 @@ mod tests {
         assert_eq!(stored(|_, p| p[4].select(p[1], p[1])), operand);
         assert_eq!(stored(|b, p| b.bool(true).select(p[1], p[2])), operand);
         assert_eq!(stored(|_, p| p[1] - p[1]), "v5: i64 = const 0\nstore v0 align 8, v5");
+    }
+
+    #[test]
+    fn least_and_greatest_by_an_end_of_the_range() {
+        let operand = "store v0 align 8, v1";
+        assert_eq!(stored(|b, p| p[1].min(b.i64(i64::MAX))), operand);
+        assert_eq!(stored(|b, p| p[1].max(b.i64(i64::MIN))), operand);
+        assert_eq!(
+            stored(|b, p| p[1].min(b.i64(i64::MIN))),
+            "v5: i64 = const -9223372036854775808\nstore v0 align 8, v5"
+        );
+        assert!(stored(|b, p| p[1].min(b.i64(i32::MAX.into()))).contains("min v1, v5"));
     }
 
     #[test]
