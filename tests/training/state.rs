@@ -120,7 +120,7 @@ fn products() {
 /// sums of several blocks wait elsewhere, and are what the definition says. Another update reads the old weight last.
 #[test]
 fn updates_where_gradients_are_made() {
-    for [rows, m, n] in [[9, 21, 40], [300, 37, 5], [900, 33, 18]] {
+    for [rows, m, n] in [[9, 21, 40], [300, 37, 5], [900, 33, 18], [60, 130, 200]] {
         let s = Stage::new();
         let (w, v) = (s.state::<F32>("w", [n, m]), s.state::<F32>("v", [n, m]));
         let (x, rate) = (s.input::<F32>("x", [rows, m]), s.input::<F32>("rate", Vec::<u64>::new()));

@@ -19,8 +19,11 @@ use super::target::Target;
 use quearn_stage::graph::{Node, Op};
 use quearn_stage::low::{Prim, Ty, V};
 
-/// Bytes of a column of a panel of the right operand: the sums are fetched and put back seldom.
-const COLUMN_BYTES: u64 = 2048;
+/// Bytes of a column of a panel of the right operand: the panel stays in the first-level cache, and the sums are fetched and
+/// put back seldom.
+const COLUMN_BYTES: u64 = 1024;
+/// The same where it is the whole column: no sums wait, which is worth more than the first-level cache.
+const WHOLE_COLUMN_BYTES: u64 = 3072;
 /// Bytes of the block of the left operand.
 const LEFT_BYTES: u64 = 512 << 10;
 /// Lines of the left operand that are fetched while one is packed.
@@ -409,8 +412,8 @@ impl Blocked {
 
 /// Blocks of an inner dimension.
 fn blocks(depth: u64, prim: Prim) -> u64 {
-    let most = COLUMN_BYTES / prim.bytes() as u64;
-    if depth <= most + most / 2 { 1 } else { depth.div_ceil(most) }
+    let bytes = depth * prim.bytes() as u64;
+    if bytes <= WHOLE_COLUMN_BYTES { 1 } else { bytes.div_ceil(COLUMN_BYTES) }
 }
 
 impl Planner<'_, '_> {

@@ -3,20 +3,25 @@
 //! Reason: the gradient of a weight comes out as the weight lies, so that what follows from both reads them side by side, and
 //! is computed where the gradient is made.
 //!
-//! Preconditions: the transposes swap the last two axes and no others; only the outer one reads the product. Equal: each element
-//! is the sum of the same products in the same order.
+//! Preconditions: the transposes swap the last two axes and no others; only the outer one reads the product; the rows of `y` are
+//! not so short that a transpose of it is read worse than one of `x`. Equal: each element is the sum of the same products in the
+//! same order.
 
 use crate::rewrite::Patch;
 use crate::rewrite::users::Users;
-use quearn_stage::graph::{Graph, Node, Op};
+use quearn_stage::graph::{Dim, Graph, Node, Op};
+
+/// Elements of a row that are worth reading side by side.
+const SHORT: u64 = 16;
 
 /// The product the other way round.
 pub fn turn_product(graph: &Graph, node: Node) -> Option<Patch> {
     let product = turned(graph, node)?;
     let (Op::MatMul, &[left, y]) = (graph.op(product), graph.inputs(product)) else { return None };
     let x = turned(graph, left)?;
-    let rank = |n: Node| graph.ty(n).as_tensor().map(|(_, shape)| shape.len());
-    if rank(x) != rank(y) || !Users::of(graph).only(product, node) {
+    let shape = |n: Node| graph.ty(n).as_tensor().map_or(&[][..], |(_, shape)| shape);
+    let long = shape(y).last().and_then(Dim::as_const).is_some_and(|n| n >= SHORT);
+    if !long || shape(x).len() != shape(y).len() || !Users::of(graph).only(product, node) {
         return None;
     }
     let mut patch = Patch::new(graph);
