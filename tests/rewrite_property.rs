@@ -87,8 +87,8 @@ macro_rules! each_rule {
 }
 
 each_rule! {
-    count_distinct fold_constants match_prefix fuse_elementwise quantised_product pool_first join_later
-    join_sums reshape_parts merge_steps
+    count_distinct fold_constants match_prefix fuse_elementwise turn_product quantised_product pool_first
+    join_later join_sums reshape_parts merge_steps
     simplify_arithmetic invert_link merge_filters push_filter resolve_mark drop_zero_weights factorise_products split_linear_over_join
     gather_one_hot prune_join filter_before_model merge_projections fold_batch_norm prune_trees prune_model_inputs
     prune_projection

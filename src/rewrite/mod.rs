@@ -103,6 +103,12 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(tensor::fuse_elementwise),
     },
     Rule {
+        name: "turn_product",
+        reason: "gradients of weights come out as the weights lie; after transposes have cancelled",
+        required: false,
+        apply: Apply::Node(tensor::turn_product),
+    },
+    Rule {
         name: "quantised_product",
         reason: "bytes are multiplied as bytes; before scales have moved to where it does not see them",
         required: false,

@@ -116,6 +116,57 @@ fn products() {
     }
 }
 
+/// Gradients whose only readers are next values are never in memory: those are written where the present ones lie, also where
+/// sums of several blocks wait elsewhere, and are what the definition says. Another update reads the old weight last.
+#[test]
+fn updates_where_gradients_are_made() {
+    for [rows, m, n] in [[9, 21, 40], [300, 37, 5], [900, 33, 18], [60, 130, 200]] {
+        let s = Stage::new();
+        let (w, v) = (s.state::<F32>("w", [n, m]), s.state::<F32>("v", [n, m]));
+        let (x, rate) = (s.input::<F32>("x", [rows, m]), s.input::<F32>("rate", Vec::<u64>::new()));
+        let y = x.matmul(w.transpose());
+        let gradient = x.transpose().matmul(y).transpose();
+        let next = v * 0.9 + gradient;
+        let goes_on = y.mean([0, 1]).abs().lt(s.number::<F32>(f64::INFINITY));
+        s.update(v, goes_on.choose(next, v));
+        s.update(w, goes_on.choose(w - next * rate, w));
+        s.output("y", y.sum([0]));
+        let graph = s.finish().unwrap();
+        let values = |count: u64, scale: f32| -> Vec<f32> {
+            (0..count).map(|i| ((i * 37 % 23) as f32 - 11.0) * scale).collect()
+        };
+        let initial =
+            named([("w", tensor(&values(n * m, 0.01), &[n, m])), ("v", tensor(&values(n * m, 0.02), &[n, m]))]);
+        let inputs = named([("x", tensor(&values(rows * m, 0.01), &[rows, m])), ("rate", scalar(0.01f32))]);
+        let turning = check(&graph, &initial, &inputs, 3);
+        assert!(turning.is_empty(), "{turning:?}");
+        let given: Tensors = initial.into_iter().chain(inputs).collect();
+        let expected = super::evaluated(&graph, &given);
+        for session in sessions() {
+            let outputs = session.compile(&graph).unwrap().run_with(&session, &given).unwrap();
+            for (name, value) in &expected {
+                let found = outputs.tensor(name).unwrap().as_slice::<f32>().unwrap().to_vec();
+                close(&found.into_iter().map(f64::from).collect::<Vec<f64>>(), value.as_floats(), 1e-3);
+            }
+        }
+    }
+}
+
+/// What two results read and takes no longer to compute than to read is in memory for neither.
+#[test]
+fn cheap_values_are_computed_twice() {
+    let s = Stage::new();
+    let x = s.input::<F32>("x", [6, 1000]);
+    let off = x - x.max([1]).reshape([6, 1]);
+    s.output("sum", off.exp().sum([1]));
+    s.output("off", off.tanh().sum([1]));
+    let graph = s.finish().unwrap();
+    for session in sessions() {
+        let text = session.explain(&graph, quearn::Level::Pipelines).unwrap();
+        assert!(!text.contains("=> scalar.sub"), "{text}");
+    }
+}
+
 /// Products over many rows: both operands are read across their lines, so they are packed or copied first.
 #[test]
 fn products_over_many_rows() {

@@ -4,13 +4,15 @@
 //! the lines of `x`. So the inner dimension is cut into blocks, and a block of either operand is packed just before it is
 //! used, in the order in which the kernel reads it (Goto and van de Geijn, "Anatomy of high-performance matrix
 //! multiplication", 2008): the left one for some tiles of rows, in the second-level cache, the right one for a panel of
-//! columns, in the first-level cache. Both are on the worker's stack. Sums of all blocks but the last wait in the result's
-//! memory; the epilogue sees whole sums only.
+//! columns, in the first-level cache, or the second-level one if the inner dimension is not much longer. Both are on the
+//! worker's stack. All blocks of some tiles of rows follow each other, so that the sums of all but the last, which wait in
+//! memory, are near. The epilogue sees whole sums only; it may have several results (a weight, and what its optimiser
+//! keeps), whose operands are fetched while the sums of the last block are made.
 
 use super::eval::{At, Coord, Eval};
 use super::gemm::divide;
 use super::kernel::{KAxis, Kernel, Reads, Tile};
-use super::places::APART;
+use super::places::{APART, Layout};
 use super::planner::{Planner, Result};
 use super::spec::{Size, Spec, storage};
 use super::target::Target;
@@ -20,8 +22,12 @@ use quearn_stage::low::{Prim, Ty, V};
 /// Bytes of a column of a panel of the right operand: the panel stays in the first-level cache, and the sums are fetched and
 /// put back seldom.
 const COLUMN_BYTES: u64 = 1024;
+/// The same where it is the whole column: no sums wait, which is worth more than the first-level cache.
+const WHOLE_COLUMN_BYTES: u64 = 3072;
 /// Bytes of the block of the left operand.
-const LEFT_BYTES: u64 = 256 << 10;
+const LEFT_BYTES: u64 = 512 << 10;
+/// Lines of the left operand that are fetched while one is packed.
+const LINES_AHEAD: i64 = 8;
 /// Extents below which a copy is no worse.
 const FEW: u64 = 4;
 
@@ -30,8 +36,10 @@ const FEW: u64 = 4;
 pub struct Blocked {
     /// The product.
     pub node: Node,
-    /// What is stored: the product, or an elementwise function of it.
-    pub root: Node,
+    /// What is stored, and where: the product, or elementwise functions of it, inputs before users.
+    pub results: Vec<(Node, Spec)>,
+    /// Where sums wait: the result's memory, or some of their own.
+    pub sums: Spec,
     /// Operands, in memory.
     pub operands: [Node; 2],
     /// Leading dimensions; only the first may have an extent that is not known now.
@@ -46,8 +54,6 @@ pub struct Blocked {
     pub prim: Prim,
     /// Register tile.
     pub tile: Tile,
-    /// Where the result goes.
-    pub out: Spec,
 }
 
 /// Some tiles or panels.
@@ -143,12 +149,7 @@ impl Blocked {
         b.for_(first, last, |matrix| {
             let begin = matrix * shares;
             let mine = Span { lo: (lo - begin).max(b.i64(0)), hi: (hi - begin).min(b.i64(shares)) };
-            let batch = self.batch_coords(ev, matrix);
-            b.for_(b.i64(0), b.i64(self.blocks() as i64), |number| {
-                let first = number * self.steps() as i64;
-                let count = (b.i64(self.depth as i64) - first).min(b.i64(self.steps() as i64));
-                self.block(ev, &Block { batch: &batch, number, first, count, left, right }, mine);
-            });
+            self.matrix(ev, &self.batch_coords(ev, matrix), [left, right], mine);
         });
     }
 
@@ -163,8 +164,8 @@ impl Blocked {
         coords
     }
 
-    /// One block, for some tiles or panels: tiles in groups of the same size that there is room for.
-    fn block<'b>(&self, ev: &Eval<'_, 'b>, block: &Block<'_, 'b>, mine: Span<'b>) {
+    /// Some tiles or panels of a matrix: tiles in groups of the same size that there is room for.
+    fn matrix<'b>(&self, ev: &Eval<'_, 'b>, batch: &[Coord<'b>], [left, right]: [V<'b>; 2], mine: Span<'b>) {
         let (b, target) = (ev.b, ev.plan.target);
         let all = |n: u64| Span { lo: b.i64(0), hi: b.i64(n as i64) };
         let (tiles, panels) = match self.by_columns() {
@@ -178,12 +179,21 @@ impl Blocked {
         b.for_(b.i64(0), groups, |group| {
             let lo = tiles.lo + group * each;
             let tiles = Span { lo, hi: (lo + each).min(tiles.hi) };
-            self.pack_left(ev, block, tiles);
-            b.for_(panels.lo, panels.hi, |panel| {
-                let masks = self.masks(ev, panel);
-                self.pack_right(ev, block, panel, &masks);
-                self.panel(ev, block, tiles, panel, &masks);
+            b.for_(b.i64(0), b.i64(self.blocks() as i64), |number| {
+                let first = number * self.steps() as i64;
+                let count = (b.i64(self.depth as i64) - first).min(b.i64(self.steps() as i64));
+                self.block(ev, &Block { batch, number, first, count, left, right }, tiles, panels);
             });
+        });
+    }
+
+    /// One block, for some tiles and panels.
+    fn block<'b>(&self, ev: &Eval<'_, 'b>, block: &Block<'_, 'b>, tiles: Span<'b>, panels: Span<'b>) {
+        self.pack_left(ev, block, tiles);
+        ev.b.for_(panels.lo, panels.hi, |panel| {
+            let masks = self.masks(ev, panel);
+            self.pack_right(ev, block, panel, &masks);
+            self.panel(ev, block, tiles, panel, &masks);
         });
     }
 
@@ -202,7 +212,8 @@ impl Blocked {
         index.chain(last).collect()
     }
 
-    /// Packs a block of the left operand, `[tile][step][row]`: a line of it at a time.
+    /// Packs a block of the left operand, `[tile][step][row]`: a line of it at a time, while further ones are fetched, which are
+    /// too short for the processor to see that it should.
     fn pack_left<'b>(&self, ev: &Eval<'_, 'b>, block: &Block<'_, 'b>, tiles: Span<'b>) {
         let (b, target) = (ev.b, ev.plan.target);
         let (lanes, height) = (target.lanes_of(self.prim), self.height() as i64);
@@ -222,8 +233,14 @@ impl Blocked {
             each(step, &|row| {
                 let left = b.i64(self.rows as i64) - row;
                 let mask = (!whole).then(|| ev.first_lanes(lanes, left));
-                let coords = self.coords(ev, 0, block, [row.into(), (block.first + step).into()]);
-                ev.eval(self.operands[0], &At { coords, vec, lanes, mask })
+                let coords = |ahead: i64| {
+                    let step = Coord::from(block.first + step).plus(ahead);
+                    self.coords(ev, 0, block, [row.into(), step])
+                };
+                if let Some(spec) = ev.plan.home(self.operands[0]) {
+                    b.prefetch_far(ev.address(spec, &coords(LINES_AHEAD)));
+                }
+                ev.eval(self.operands[0], &At { coords: coords(0), vec, lanes, mask })
             });
         });
         let zero = b.zero(Ty::vector(self.prim, lanes));
@@ -325,9 +342,7 @@ impl Blocked {
             k: vec![KAxis { extent: self.steps(), a: self.height() as i64 * self.unit() }],
             b: vec![self.row_bytes(ev.plan.target)],
         };
-        let reads = Reads { ahead: None, masks: &[], a_invariant: false, b_invariant: false };
-        let sums = kernel.run(b, left, block.right, reads);
-        let places: Vec<At<'b>> = (0..sums.len())
+        let places: Vec<At<'b>> = (0..height as usize * vectors)
             .map(|i| {
                 let (row, v) = (Coord::from(row).plus((i / vectors) as i64), i % vectors);
                 let column = Coord::from(column).plus(v as i64 * i64::from(lanes));
@@ -335,19 +350,49 @@ impl Blocked {
                 At { coords, vec: Some(self.batch.len() + 1), lanes, mask: masks[v] }
             })
             .collect();
+        self.fetch_operands(ev, block, &places);
+        let reads = Reads { ahead: None, masks: &[], a_invariant: false, b_invariant: false };
+        let sums = kernel.run(b, left, block.right, reads);
         self.add_block(ev, block, &places, sums);
+    }
+
+    /// Fetches what several results are computed from beside the sums: the lines of a tile are far apart in memory.
+    fn fetch_operands<'b>(&self, ev: &Eval<'_, 'b>, block: &Block<'_, 'b>, places: &[At<'b>]) {
+        let [(root, _), _, ..] = &self.results[..] else { return };
+        let read: Vec<Node> = self.results.iter().flat_map(|(node, _)| ev.plan.graph.inputs(*node)).copied().collect();
+        let operands = ev.plan.operands_like(*root, &read, Some(self.node)).nodes;
+        let made = |node: &Node| self.results.iter().any(|(result, _)| result == node);
+        let specs: Vec<&Spec> = operands.iter().filter(|n| !made(n)).filter_map(|n| ev.plan.home(*n)).collect();
+        let fetch = || {
+            for at in places {
+                // The line that a vector ends in: the one that it begins in, if it is another, came with the vector before.
+                let last = |spec: &Spec| i64::from(at.lanes) * spec.elem_bytes() - 1;
+                specs.iter().for_each(|spec| ev.b.prefetch_far(ev.address(spec, &at.coords).at(last(spec))));
+            }
+        };
+        if self.blocks() == 1 {
+            return fetch();
+        }
+        ev.b.if_(block.number.eq(ev.b.i64(self.blocks() as i64 - 1)), fetch);
+    }
+
+    /// May the results lie where their operands do? Each element is computed once, from operands at its own index; sums that wait
+    /// must not be in the way.
+    pub fn may_update(&self) -> bool {
+        self.blocks() == 1 || self.results.iter().all(|(_, out)| out.buffer != self.sums.buffer)
     }
 
     /// Adds the sums of a block to those of the blocks before, and puts them where they wait, or are wanted in the end.
     fn add_block<'b>(&self, ev: &Eval<'_, 'b>, block: &Block<'_, 'b>, places: &[At<'b>], sums: Vec<V<'b>>) {
         let b = ev.b;
-        let finish = |sums: &[V<'b>]| {
-            places.iter().zip(sums).for_each(|(at, sum)| ev.finish(self.node, *sum, self.root, &self.out, at));
+        let finish = |sums: &[V<'b>]| match &self.results[..] {
+            [(root, out)] => places.iter().zip(sums).for_each(|(at, sum)| ev.finish(self.node, *sum, *root, out, at)),
+            results => places.iter().zip(sums).for_each(|(at, sum)| ev.knowing([(self.node, *sum)]).fill(results, at)),
         };
         if self.blocks() == 1 {
             return finish(&sums);
         }
-        let address = |at: &At<'b>| ev.address(&self.out, &at.coords);
+        let address = |at: &At<'b>| ev.address(&self.sums, &at.coords);
         let added = || {
             let before = |at: &At<'b>, sum: &V<'b>| ev.read(sum.ty(), address(at), at.mask, false);
             places.iter().zip(&sums).map(|(at, sum)| before(at, sum) + *sum).collect()
@@ -367,33 +412,47 @@ impl Blocked {
 
 /// Blocks of an inner dimension.
 fn blocks(depth: u64, prim: Prim) -> u64 {
-    let most = COLUMN_BYTES / prim.bytes() as u64;
-    if depth <= most + most / 2 { 1 } else { depth.div_ceil(most) }
+    let bytes = depth * prim.bytes() as u64;
+    if bytes <= WHOLE_COLUMN_BYTES { 1 } else { bytes.div_ceil(COLUMN_BYTES) }
 }
 
 impl Planner<'_, '_> {
-    /// The product as one of packed blocks, if its left operand lies the other way round and all extents are known now.
-    pub(super) fn blocked(&mut self, node: Node, root: Node, out: &Spec) -> Result<Option<Blocked>> {
+    /// The product as one of packed blocks, if it [can be](Self::blocked_extents).
+    pub(super) fn blocked(&mut self, node: Node, results: Vec<(Node, Spec)>) -> Result<Option<Blocked>> {
+        let (Some([rows, depth, cols]), Some((_, out))) = (self.blocked_extents(node)?, results.first()) else {
+            return Ok(None);
+        };
         let prim = self.product_prim(node)?;
+        // Of several results, each may lie where one of its operands does; sums that wait must fit into the result's memory.
+        let waits = blocks(depth, prim) > 1;
+        let fits = out.axes[out.axes.len() - 1].stride == out.elem_bytes() && storage(out.elem) == Some(prim);
+        let sums = match results.len() {
+            1 if waits && !fits => return Ok(None),
+            1 => out.clone(),
+            _ if waits => self.allocate(node, Layout::RowMajor)?,
+            _ => out.clone(),
+        };
         let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
-        if !prim.is_float() || !self.is_turned(x)? {
+        self.columns(w, prim)?;
+        let batch = sums.axes[..sums.axes.len() - 2].iter().map(|axis| axis.size.clone()).collect();
+        let tile = self.tile(prim, [rows, 1], cols, depth);
+        Ok(Some(Blocked { node, results, sums, operands: [x, w], batch, rows, cols, depth, prim, tile }))
+    }
+
+    /// Rows, inner dimension and columns of a product whose left operand lies the other way round, if all are known now and
+    /// copies are worse.
+    pub(super) fn blocked_extents(&mut self, node: Node) -> Result<Option<[u64; 3]>> {
+        let [x, w] = [0, 1].map(|i| self.inputs(node)[i]);
+        if !self.product_prim(node)?.is_float() || !self.is_turned(x)? {
             return Ok(None);
         }
         let shape = |node: Node| self.sizes(node).map(|sizes| sizes[sizes.len() - 2..].to_vec());
-        let [rows, depth, cols] = match (&shape(x)?[..], &shape(w)?[..]) {
-            ([Size::Now(rows), Size::Now(depth)], [_, Size::Now(cols)]) => [*rows, *depth, *cols],
-            _ => return Ok(None),
-        };
-        // Sums that wait must fit into the result's memory.
-        let line = out.axes[out.axes.len() - 1].stride == out.elem_bytes();
-        let waits = storage(out.elem) == Some(prim) && line;
-        if rows.min(depth).min(cols) < FEW || blocks(depth, prim) > 1 && !waits {
-            return Ok(None);
-        }
-        self.columns(w, prim)?;
-        let batch = out.axes[..out.axes.len() - 2].iter().map(|axis| axis.size.clone()).collect();
-        let tile = self.tile(prim, [rows, 1], cols, depth);
-        Ok(Some(Blocked { node, root, operands: [x, w], batch, rows, cols, depth, prim, tile, out: out.clone() }))
+        Ok(match (&shape(x)?[..], &shape(w)?[..]) {
+            ([Size::Now(rows), Size::Now(depth)], [_, Size::Now(cols)]) => {
+                Some([*rows, *depth, *cols]).filter(|extents| extents.iter().all(|n| *n >= FEW))
+            }
+            _ => None,
+        })
     }
 
     /// Are the rows of a matrix side by side in memory? What a transposed matrix is made of is stored for that.

@@ -23,9 +23,10 @@
 //! | `filters`, `unpool` | what convolutions and poolings by maxima have for derivatives |
 //! | [`pool`], [`reduce`] | pooling, reductions, softmax, position of the maximum |
 //! | `updates` | results that go where an input lies |
+//! | `joint` | results, such as a weight's next value, that are made with the gradient that they follow from |
 //! | [`target`] | the vector unit |
 //!
-//! Invariant: a stage's function gets everything through its record and writes one buffer; the values it gives do not
+//! Invariant: a stage's function gets everything through its record and writes one buffer, or one for each result; the values it gives do not
 //! depend on how its work items are shared among workers.
 
 pub mod arena;
@@ -38,6 +39,7 @@ mod filters;
 mod folds;
 pub mod foreign;
 pub mod gemm;
+mod joint;
 pub mod kernel;
 pub mod math;
 pub mod nest;

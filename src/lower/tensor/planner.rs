@@ -13,7 +13,7 @@ use super::unpool;
 use super::updates;
 use crate::lower::error::LowerError;
 use quearn_stage::graph::{self, BinaryOp, Graph, Node, Op, Region, Scalar, UnaryOp};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub(super) type Result<T> = std::result::Result<T, LowerError>;
 
@@ -55,6 +55,8 @@ pub(super) struct Planner<'a, 'g> {
     pub(super) epilogues: HashMap<Node, Node>,
     /// Heavy node of a root.
     pub(super) heavy_of: HashMap<Node, Node>,
+    /// Products that are made where several results are computed from them, with these.
+    pub(super) joint: BTreeMap<Node, Vec<Node>>,
     /// Nodes computed inside an epilogue.
     pub(super) inside: HashSet<Node>,
     /// The concatenation that a node is written into, and the first index along its axis.
@@ -96,6 +98,7 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         halos: HashMap::new(),
         epilogues: HashMap::new(),
         heavy_of: HashMap::new(),
+        joint: BTreeMap::new(),
         inside: HashSet::new(),
         slices: HashMap::new(),
         joined: HashMap::new(),
@@ -106,13 +109,16 @@ pub fn plan<'g>(request: &Request<'_, 'g>) -> Result<Plan<'g>> {
         packs: HashMap::new(),
     };
     planner.analyse();
-    for &node in request.nodes.iter().filter(|n| !planner.owners.contains_key(*n)).collect::<Vec<_>>() {
+    for node in planner.order() {
         planner.node(node)?;
     }
     planner.outputs()?;
     planner.plan.changing = updates::inputs(&planner.plan);
     Ok(planner.plan)
 }
+
+/// What is smaller by such a factor is read from the cache.
+const FEW_OF: u64 = 8;
 
 /// Operations that read their operands many times or out of order, so that they get a stage of their own.
 fn is_heavy(op: &Op) -> bool {
@@ -227,6 +233,7 @@ impl<'g> Planner<'_, 'g> {
             }
         }
         self.find_attention();
+        self.find_joint();
         self.find_features();
         for &node in self.request.nodes {
             if let (Op::Concat { axis }, false) = (self.graph().op(node), self.is_leaf(node)) {
@@ -446,22 +453,27 @@ impl<'g> Planner<'_, 'g> {
         Ok(())
     }
 
-    /// Is the node a tensor in memory but for one operation with a number, so that reading it would save nothing? Whoever else
-    /// reads it must not store it later: what was planned before would read it there.
+    /// Is the node at most one tensor of its shape in memory, but for one cheap operation with what is small or a number, so that
+    /// reading it would save nothing? Whoever else reads it must not store it later: what was planned before would read it there.
     fn is_read_as_fast(&self, node: Node) -> bool {
-        let cheap = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
-        let Op::Binary(op) = self.graph().op(node) else { return false };
-        let inputs = self.inputs(node);
-        let stored =
-            |x: &Node| self.plan.home(*x).is_some() && shape_of(self.graph(), *x) == shape_of(self.graph(), node);
+        let cheap = match self.graph().op(node) {
+            Op::Binary(BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul) => self.scalar(node).is_float(),
+            Op::Compare(_) => true,
+            _ => false,
+        };
+        let elements = |n: Node| shape_of(self.graph(), n).iter().try_fold(1u64, |n, dim| Some(n * dim.as_const()?));
+        let is_small = |x: Node| matches!((elements(x), elements(node)), (Some(few), Some(all)) if few <= all / FEW_OF);
+        let in_memory = |x: &Node| matches!(self.graph().op(*x), Op::Const(_)) || self.plan.home(*x).is_some();
+        let large =
+            self.inputs(node).iter().filter(|x| !matches!(self.graph().op(**x), Op::Const(_)) && !is_small(**x));
         let users = self.users.get(&node).map_or(&[][..], Vec::as_slice);
-        let inline = |user: &Node| is_elementwise(self.graph().op(*user));
-        cheap.contains(op)
-            && self.scalar(node).is_float()
-            && users.iter().all(inline)
+        cheap
+            && users
+                .iter()
+                .all(|user| is_elementwise(self.graph().op(*user)) && self.owners.get(user) == self.owners.get(&node))
             && !self.is_root(node)
-            && inputs.iter().any(stored)
-            && inputs.iter().any(|x| matches!(self.graph().op(*x), Op::Const(_)))
+            && self.inputs(node).iter().all(in_memory)
+            && large.count() <= 1
     }
 
     /// A loop whose region works element by element: it is run for each element on its own.

@@ -281,11 +281,19 @@ impl Planner<'_, '_> {
     }
 
     pub(super) fn matmul(&mut self, node: Node, root: Node) -> Result<()> {
+        if let Some(results) = self.joint.get(&node).cloned() {
+            return self.joint_product(node, results);
+        }
         let out = self.destination(root, true)?;
-        if let Some(product) = self.blocked(node, root, &out)? {
+        if let Some(product) = self.blocked(node, vec![(root, out.clone())])? {
             self.finish(node, root, out, "matmul", Kind::Blocked(Box::new(product)));
             return Ok(());
         }
+        self.gemm(node, root, out)
+    }
+
+    /// A product that is no product of packed blocks.
+    pub(super) fn gemm(&mut self, node: Node, root: Node, out: Spec) -> Result<()> {
         let w = self.inputs(node)[1];
         let shared = self.constant.contains(&w) && self.rank(w) == 2;
         let gemm = self.product(node, root, out.clone(), if shared { Rows::Joined } else { Rows::Apart(None) })?;

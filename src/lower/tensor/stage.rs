@@ -338,7 +338,7 @@ impl Stage {
             Kind::Steps(walk) => return walk.stages.iter().flat_map(Stage::outputs).collect(),
             Kind::Map { results, .. } => return results.iter().map(|(_, out)| out.buffer).collect(),
             Kind::Gemm(gemm) => gemm.out.buffer,
-            Kind::Blocked(product) => product.out.buffer,
+            Kind::Blocked(product) => return product.results.iter().map(|(_, out)| out.buffer).collect(),
             Kind::Contract(product) => product.parts,
             Kind::ContractSum(product) => product.out.buffer,
             Kind::Depthwise(conv) => conv.out.buffer,

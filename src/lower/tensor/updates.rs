@@ -16,8 +16,8 @@ pub fn inputs(plan: &Plan<'_>) -> HashSet<BufferId> {
 /// The results (by position) that may share the memory of their inputs: nothing reads the present value after the first
 /// stage that writes the next one, and that stage, if it reads it, reads each element just before it writes it.
 ///
-/// A stage is free to compute an element twice if that gives the same value both times, as products do at their edges; so
-/// only elementwise stages may read what they write.
+/// A stage is free to compute an element twice if that gives the same value both times, as most products do at their edges; so
+/// only elementwise stages, and products that say so, may read what they write.
 pub(super) fn in_place(graph: &Graph, plan: &Plan<'_>, stages: &[Code]) -> Vec<usize> {
     let touched: Vec<HashSet<BufferId>> = stages.iter().map(|code| touched(plan, code)).collect();
     let may = |(update, input): &(Update, Node)| {
@@ -43,7 +43,11 @@ fn touched(plan: &Plan<'_>, code: &Code) -> HashSet<BufferId> {
 
 /// Does the stage read an element of the input only to compute elements of the same index, once?
 fn reads_just_before(plan: &Plan<'_>, stage: &Stage, [input, output]: [BufferId; 2]) -> bool {
-    let Kind::Map { results, .. } = &stage.kind else { return false };
+    let results = match &stage.kind {
+        Kind::Map { results, .. } => results,
+        Kind::Blocked(product) if product.may_update() => &product.results,
+        _ => return false,
+    };
     let Some((_, next)) = results.iter().find(|(_, out)| out.buffer == output) else { return false };
     results.iter().all(|(root, out)| match plan.home(*root) {
         Some(home) if home != out => same_place(plan, home, next, input),

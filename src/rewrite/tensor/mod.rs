@@ -9,6 +9,7 @@ mod pool_first;
 mod quantised_product;
 mod reshape_parts;
 mod simplify_arithmetic;
+mod turn_product;
 
 pub use fold_batch_norm::fold_batch_norm;
 pub use fuse_elementwise::fuse_elementwise;
@@ -19,6 +20,7 @@ pub use pool_first::pool_first;
 pub use quantised_product::quantised_product;
 pub use reshape_parts::reshape_parts;
 pub use simplify_arithmetic::simplify_arithmetic;
+pub use turn_product::turn_product;
 
 use quearn_stage::graph::literal::Value;
 use quearn_stage::graph::{Graph, Node, Op};
