@@ -54,6 +54,14 @@ fn features(r: Row<'_>) -> Values<'_> {
     amount("l_quantity", 1.0 / 50.0).stack(numbers.into_iter().chain(kinds.into_iter().flatten()))
 }
 
+/// Numbers of a line item that the perceptron reads.
+pub(super) const FEATURES: u64 = 24;
+
+/// The perceptron on features [n, 24] in an input.
+pub(super) fn alone(s: &Stage, input: &str, shape: &[u64]) {
+    s.output("p", score(s, s.input::<F32>(input, shape.to_vec())));
+}
+
 /// Scores [n] between 0 and 1.
 fn score<'s>(s: &'s Stage, x: Values<'s>) -> Values<'s> {
     let m = Module::root(s);

@@ -287,7 +287,7 @@ impl Planner<'_, '_> {
         }
         let (form, cost) = Form::choose(forest, lanes as u64);
         let mut early = self.asked(node).and_then(|asked| Early::plan(forest, asked, lanes, vectors));
-        let stride = if early.is_some() { early::stride(vectors) } else { 4 * vectors * lanes };
+        let stride = early.as_ref().map_or(4 * vectors * lanes, |early| early.stride(vectors));
         let places = Places { used: used.clone(), stride };
         let mut layout = Table::new(forest, form, &places);
         if let Some(early) = &mut early {
@@ -334,7 +334,10 @@ impl Trees {
     /// Number of work items, which are blocks of rows, and about how many instructions each costs.
     pub fn work<'b>(&self, lanes: i64, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
         let rows = self.vectors * lanes;
-        ((size(&self.out.axes[0].size) + (rows - 1)) / rows, self.cost * self.vectors as u64)
+        let cost = self.cost * self.vectors as u64;
+        // Blocks that go through the phases together are called together.
+        let together = self.early.as_ref().map_or(1, |early| early.blocks as u64);
+        ((size(&self.out.axes[0].size) + (rows - 1)) / rows, cost / together)
     }
 
     /// Writes the code for work items `lo..hi`.

@@ -107,7 +107,8 @@ fn axes(forest: &Forest) -> Vec<Axis> {
         limits.dedup();
         Axis { feature: feature as u32, limits }
     };
-    order.iter().zip(&all).zip(&bins).map(axis).filter(|axis| !axis.limits.is_empty()).collect()
+    // The one with most bins innermost: its cells are neighbours.
+    order.iter().zip(&all).zip(&bins).map(axis).filter(|axis| !axis.limits.is_empty()).rev().collect()
 }
 
 /// Adds to the weight of each feature how far apart the sides of its splits are.
@@ -132,12 +133,7 @@ fn leaves_by_cell(tree: &Tree, axes: &[Axis], cells: usize) -> Vec<[f64; 2]> {
     let mut stack = vec![(0, axes.iter().map(|axis| (0, axis.bins())).collect::<Vec<_>>())];
     while let Some((at, bins)) = stack.pop() {
         match &tree.nodes()[at] {
-            TreeNode::Leaf(value) => {
-                let value = f64::from(value.get());
-                each_cell(axes, &bins, 0, 0, &mut |cell| {
-                    found[cell] = [found[cell][0].min(value), found[cell][1].max(value)];
-                });
-            }
+            TreeNode::Leaf(value) => widen(&mut found, axes, &bins, value.get().into()),
             TreeNode::Split { split, right } => {
                 let axis = axes.iter().position(|axis| axis.feature == split.feature);
                 let sides = axis.map(|axis| axes[axis].sides(split.limit.get()));
@@ -156,12 +152,16 @@ fn leaves_by_cell(tree: &Tree, axes: &[Axis], cells: usize) -> Vec<[f64; 2]> {
     found
 }
 
-fn each_cell(axes: &[Axis], bins: &[(usize, usize)], axis: usize, cell: usize, visit: &mut dyn FnMut(usize)) {
-    match bins.get(axis) {
-        None => visit(cell),
-        Some(&(from, to)) => {
-            (from..to).for_each(|bin| each_cell(axes, bins, axis + 1, cell * axes[axis].bins() + bin, visit))
-        }
+/// Widens the ranges of the cells in these bins of each axis, so that a value is inside.
+fn widen(found: &mut [[f64; 2]], axes: &[Axis], bins: &[(usize, usize)], value: f64) {
+    let ([axis, axes @ ..], [(from, to), bins @ ..]) = (axes, bins) else {
+        return found.iter_mut().for_each(|[low, high]| (*low, *high) = (low.min(value), high.max(value)));
+    };
+    let width = found.len() / axis.bins();
+    match axes {
+        // Neighbours.
+        [] => widen(&mut found[from * width..to * width], axes, bins, value),
+        _ => (*from..*to).for_each(|bin| widen(&mut found[bin * width..(bin + 1) * width], axes, bins, value)),
     }
 }
 
