@@ -1,5 +1,6 @@
 //! `pipelines ablation`: what each rewrite is worth to each pipeline, time and bytes with and without it, in turn.
 
+use super::machine::STOP_AT_MATCH;
 use super::pipelines::{Timing, pipeline};
 use super::progress::Bars;
 use quearn::moved::MoveKind;
@@ -87,18 +88,20 @@ impl Ablation {
         };
         let graph = pipeline.graph(self.timing.scale)?;
         let base = session(None)?;
-        let rewritten = base.explain(&graph, Level::Rewritten)?;
+        let plan = |session: &Session, level| Ok::<_, Error>(session.explain(&graph, level)?);
+        let (rewritten, pipelines) = (plan(&base, Level::Rewritten)?, plan(&base, Level::Pipelines)?);
         let mut with = Variant::new(base, pipeline, self.timing.scale)?;
-        for rule in RULES.iter().filter(|rule| !rule.required) {
-            let other = session(Some(rule.name))?;
-            if other.explain(&graph, Level::Rewritten)? == rewritten {
+        let rules = RULES.iter().filter(|rule| !rule.required).map(|rule| rule.name);
+        for rule in rules.chain([STOP_AT_MATCH]) {
+            let other = session(Some(rule))?;
+            if plan(&other, Level::Rewritten)? == rewritten && plan(&other, Level::Pipelines)? == pipelines {
                 continue;
             }
             // Without pruning, a program reads columns that are not loaded.
             let mut without = match Variant::new(other, pipeline, self.timing.scale) {
                 Ok(without) => without,
                 Err(error) => {
-                    super::print(format!("| {} | {} | – | {error} | | | |\n", pipeline.name, rule.name))?;
+                    super::print(format!("| {} | {} | – | {error} | | | |\n", pipeline.name, rule))?;
                     continue;
                 }
             };
@@ -109,7 +112,7 @@ impl Ablation {
             }
             self.check(pipeline, &with, &without)?;
             let (ours, theirs) = (with.median_ms(), without.median_ms());
-            let (name, rule, times) = (pipeline.name, rule.name, theirs / ours);
+            let (name, times) = (pipeline.name, theirs / ours);
             let [some, all] = [with.moved_mb(), without.moved_mb()];
             super::print(format!(
                 "| {name} | {rule} | {ours:.1} | {theirs:.1} | {times:.2} | {some:.1} | {all:.1} |\n"

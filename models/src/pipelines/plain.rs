@@ -5,12 +5,13 @@
 use super::answer::{by_key, numbers};
 use super::boosted_trees::{self, REGIONS, forest, limits, names};
 use super::columns::fields;
-use super::{Answer, Data, Pipeline, Results, Source, Tolerance, star_join};
+use super::{Answer, Data, Pipeline, Results, Source, Tolerance, line_items, star_join};
 use crate::nn::{Module, Values, narrowed};
 use crate::{Progress, Result, random};
 use quearn::data::Tensor;
 use quearn_stage::graph::Scalar;
 use quearn_stage::rep::{F32, F64, Rep, Stage, Table, count, sum};
+use quearn_tpch::schema::{self, CUSTOMER};
 
 const COUNT_AND_SUM: &[(&str, Tolerance)] =
     &[("n", Tolerance::Exact), ("sum_p", Tolerance::Relative { of: 1e-4, and: 0.0 })];
@@ -45,8 +46,17 @@ pub const PLAIN: &[Pipeline] = &[
         expected: &[],
     },
     Pipeline {
+        name: "P6-any",
+        about: "the customers with a line item that P6's perceptron scores high, by nation",
+        write: |s, _| s.output("nations", customers_with_any(s)),
+        data: Source::Tpch(line_items::weights),
+        answer: |results, _| by_key(results.table("nations")?, "c_nationkey", NATIONS, &[("n", "n")]),
+        tolerances: &[("n", Tolerance::Share(1e-4))],
+        expected: &[],
+    },
+    Pipeline {
         name: "P7-scores",
-        about: "P7's sales, scored by two layers over all columns of the join",
+        about: "P7's sales, scored by two layers over what is known of stores and dates; the join has items, too",
         write: |s, _| s.output("scores", scores(s)),
         data: Source::Made(scores_data),
         answer: totals,
@@ -102,10 +112,26 @@ fn sparse(s: &Stage) -> Rep<'_, Table> {
     by_region(scored)
 }
 
+const NATIONS: usize = 25;
+
+/// `c_nationkey`, `n`.
+fn customers_with_any(s: &Stage) -> Rep<'_, Table> {
+    let high = line_items::scored(s).filter(|r| r.f32("p").gt(0.7));
+    s.scan(CUSTOMER, schema::fields(CUSTOMER))
+        .join_semi(high, [("c_custkey", "o_custkey")])
+        .group_by(["c_nationkey"])
+        .agg(|_| [count("n")])
+}
+
 /// Values in a new last dimension; there is one at least.
 fn side_by_side<'s>(values: &mut dyn Iterator<Item = Rep<'s, F32>>) -> Values<'s> {
     let first = values.next().expect("a value");
     first.stack(values)
+}
+
+/// The features of P7 but those of items.
+fn features() -> Vec<String> {
+    star_join::names().into_iter().filter(|name| !name.starts_with('i')).collect()
 }
 
 /// Outputs of the first layer.
@@ -114,7 +140,7 @@ const HIDDEN: u64 = 8;
 /// `n`, `sum_p`.
 fn scores(s: &Stage) -> Rep<'_, Table> {
     let scored = star_join::joined(s).map_rows("p", |r| {
-        let x = side_by_side(&mut star_join::names().iter().map(|name| r.f64(name).cast::<F32>()));
+        let x = side_by_side(&mut features().iter().map(|name| r.f64(name).cast::<F32>()));
         let m = Module::root(s);
         narrowed(m.at("fc2").linear(m.at("fc1").linear(x, HIDDEN).relu(), 1).sigmoid())
     });
@@ -123,7 +149,7 @@ fn scores(s: &Stage) -> Rep<'_, Table> {
 
 fn scores_data(scale: f64, progress: Progress) -> Result<Data> {
     let mut data = star_join::data(scale, progress)?;
-    for (layer, [outputs, inputs]) in [("fc1", [HIDDEN, star_join::names().len() as u64]), ("fc2", [1, HIDDEN])] {
+    for (layer, [outputs, inputs]) in [("fc1", [HIDDEN, features().len() as u64]), ("fc2", [1, HIDDEN])] {
         let weight = random::weight(&format!("P7.{layer}"), &[outputs as usize, inputs as usize], 1.0);
         let bias = random::weight(&format!("P7.{layer}.bias"), &[outputs as usize], 0.1);
         data.tensors.insert(format!("{layer}.weight"), Tensor::from_vec(weight, &[outputs, inputs])?);

@@ -7,6 +7,8 @@
 
 use super::env::{Env, Place};
 use super::expr::{cast, column, eval};
+use super::join::directory::Access;
+use super::join::flags::Marked;
 use super::layout::RowLayout;
 use super::lookup;
 use super::pipeline::{self, Consume};
@@ -426,12 +428,13 @@ fn kept(cx: &Cx<'_>, project: Node) -> Vec<Kept> {
     all
 }
 
-/// Produces the rows of a projection with tensor operators.
+/// Produces the rows of a projection with tensor operators; of those whose key a build side has `marked` already, none.
 pub fn produce<'b>(
     cx: &Cx<'_>,
     env: &Env<'b>,
     project: Node,
     range: (V<'b>, V<'b>),
+    marked: Option<&Marked>,
     consume: &mut Consume<'_>,
 ) -> Result<()> {
     let tile = Tile::plan(cx, project)?;
@@ -439,7 +442,7 @@ pub fn produce<'b>(
     let mut layout = RowLayout::default();
     let mut flush = None;
     let leaves: Vec<Node> = tile.leaves.iter().flat_map(|leaf| leaf.parts.iter().copied()).collect();
-    pipeline::produce(cx, env, input, range, &leaves, &mut |env| {
+    let mut add = |env: &Env<'_>| -> Result<()> {
         let b = env.b;
         let memory = tile.of(b, env.frame, env.worker);
         let n = b.load(Ty::I64, memory, 0);
@@ -450,6 +453,10 @@ pub fn produce<'b>(
         let full = (n + 1).eq(b.i64(tile.rows));
         b.if_(full, || run_tile(b, env.frame, memory, func, b.i64(tile.rows)));
         Ok(())
+    };
+    pipeline::produce(cx, env, input, range, &leaves, &mut |env| match marked {
+        Some(marked) => pipeline::when(env.b, marked.wants(cx, env)?, || add(&env.branch())),
+        None => add(env),
     })?;
     let func = flush.ok_or_else(|| unsupported(cx, project, "a projection of no rows"))?;
     let (b, frame) = (env.b, env.frame);
@@ -472,9 +479,15 @@ pub fn produce<'b>(
         scans: None,
         once: false,
         fused: tile.roots.iter().map(|r| cx.describe(*r)).collect(),
-        materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker", tile.rows)],
+        materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker{}", tile.rows, found(marked))],
     });
     Ok(())
+}
+
+/// Which rows do not come, for `explain`.
+fn found(marked: Option<&Marked>) -> &'static str {
+    let ends = marked.is_some_and(|marked| matches!(marked.access(), Some(Access::Flags(_))));
+    if ends { ", none whose key was found" } else { "" }
 }
 
 /// Runs the operators on a tile of `n` rows, on this worker, and empties it.
