@@ -113,6 +113,29 @@ fn keys_in_order() {
     check(true, |s| keys(s).join_semi(picked(s, 2.0), [("k", "in_order")]));
 }
 
+/// What the model reads can fail, and is computed for all rows.
+#[test]
+fn features_that_can_fail() {
+    fn program(s: &Stage, by: i64) -> Rep<'_, Table> {
+        let rows = s.scan("rows", ["key", "once"].map(|name| Field::new(name, Scalar::I64)));
+        let model = rows.map_rows("p", |r| {
+            let a = (r.i64("once") * by).cast::<F64>();
+            let p = a.stack([a]).matmul(s.constant(2.0).stack([s.constant(1.0)]).reshape([2, 1]));
+            p.reshape(p.shape()[..1].to_vec())
+        });
+        keys(s).join_semi(model.filter(|r| r.f64("p").ge(0.0)), [("k", "key")])
+    }
+    check(true, |s| program(s, 3));
+    for backend in backends() {
+        let s = Stage::new();
+        s.output("out", program(&s, i64::MAX / ROWS * 2));
+        let mut session = Session::builder().backend(backend).threads(1).build().unwrap();
+        tables().into_iter().for_each(|t| session.add_table(t));
+        let error = session.run(&s.finish().unwrap()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("overflow"), "{error}");
+    }
+}
+
 #[test]
 fn what_needs_more_than_a_match_sees_all_rows() {
     // No key twice.

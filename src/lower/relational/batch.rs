@@ -20,6 +20,7 @@ use crate::lower::frame::{Slot, round_up, workers};
 use crate::lower::moves::{Count, MoveKind, Stride};
 use crate::lower::once::is_scalar_input;
 use crate::lower::tensor::{self, View, storage};
+use quearn_stage::graph::fails::can_fail;
 use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
 use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
 use std::collections::{BTreeSet, HashMap};
@@ -442,6 +443,8 @@ pub fn produce<'b>(
     let mut layout = RowLayout::default();
     let mut flush = None;
     let leaves: Vec<Node> = tile.leaves.iter().flat_map(|leaf| leaf.parts.iter().copied()).collect();
+    let marked = marked.filter(|marked| marked.ends_early(cx, project, &leaves));
+    let failing: Vec<Node> = leaves.iter().copied().filter(|leaf| can_fail(cx.graph, *leaf)).collect();
     let mut add = |env: &Env<'_>| -> Result<()> {
         let b = env.b;
         let memory = tile.of(b, env.frame, env.worker);
@@ -455,7 +458,11 @@ pub fn produce<'b>(
         Ok(())
     };
     pipeline::produce(cx, env, input, range, &leaves, &mut |env| match marked {
-        Some(marked) => pipeline::when(env.b, marked.wants(cx, env)?, || add(&env.branch())),
+        Some(marked) => {
+            // Whether a program fails does not depend on which of its rows came first.
+            failing.iter().try_for_each(|leaf| eval(cx, env, *leaf).map(|_| ()))?;
+            pipeline::when(env.b, marked.wants(cx, env)?, || add(&env.branch()))
+        }
         None => add(env),
     })?;
     let func = flush.ok_or_else(|| unsupported(cx, project, "a projection of no rows"))?;

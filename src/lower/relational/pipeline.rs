@@ -270,8 +270,7 @@ fn produce_hinted<'b>(
             })
         }
         Op::Project { .. } if !batch::roots(cx, table).is_empty() => {
-            let marked = hints.marked.as_deref().filter(|marked| marked.ends_early(cx, table));
-            batch::produce(cx, env, table, tile, marked, consume)
+            batch::produce(cx, env, table, tile, hints.marked.as_deref(), consume)
         }
         Op::Project { .. } => produce_hinted(cx, env, inputs[0], tile, hints, consume),
         Op::Join { .. } => {

@@ -11,7 +11,7 @@ use super::{Join, key};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
 use crate::lower::frame::round_up;
-use quearn_stage::graph::fails::any_can_fail;
+use quearn_stage::graph::fails::any_can_fail_but;
 use quearn_stage::graph::{Node, Op};
 use quearn_stage::low::{Builder, Ty, V};
 use std::cell::Cell;
@@ -80,8 +80,8 @@ impl Marked {
     }
 
     /// Can rows be left out before the projection, whose keys were found? The key is a column that the projection and what is above
-    /// it only pass on, and nothing there can fail.
-    pub fn ends_early(&self, cx: &Cx<'_>, project: Node) -> bool {
+    /// it only pass on, and nothing there can fail on a row for which these `known` nodes are there.
+    pub fn ends_early(&self, cx: &Cx<'_>, project: Node, known: &[Node]) -> bool {
         if !cx.stop_at_match || !self.join.existence() || self.unique {
             return false;
         }
@@ -90,7 +90,7 @@ impl Marked {
         loop {
             let Op::Column(name) = cx.graph.op(column) else { return false };
             let inputs = cx.graph.inputs(table);
-            if any_can_fail(cx.graph, &inputs[1..]) {
+            if any_can_fail_but(cx.graph, &inputs[1..], known) {
                 return false;
             }
             match cx.graph.op(table) {
