@@ -23,14 +23,20 @@ fn noise(i: i64) -> i64 {
 
 fn tables() -> Vec<StoredTable> {
     let table = |name: &str, columns: Vec<(&str, ArrayRef)>| {
-        StoredTable::from_batches(name, &[RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| {
-            let nullable = c.null_count() > 0;
-            (n, c, nullable)
-        })).unwrap()]).unwrap()
+        StoredTable::from_batches(
+            name,
+            &[RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| {
+                let nullable = c.null_count() > 0;
+                (n, c, nullable)
+            }))
+            .unwrap()],
+        )
+        .unwrap()
     };
     let ints = |values: &mut dyn Iterator<Item = i64>| Arc::new(Int64Array::from_iter_values(values)) as ArrayRef;
     // Numbers whose sums are exact.
-    let floats = |by: i64| Arc::new(Float64Array::from_iter_values((0..ROWS).map(|i| (noise(i * by) % 17 - 8) as f64 / 8.0)));
+    let floats =
+        |by: i64| Arc::new(Float64Array::from_iter_values((0..ROWS).map(|i| (noise(i * by) % 17 - 8) as f64 / 8.0)));
     let some_keys = (0..ROWS).map(|i| (i % 23 != 0).then(|| noise(i) % (KEYS + 50) - 20));
     let rows = vec![
         ("key", ints(&mut (0..ROWS).map(|i| noise(i) % (KEYS + 50) - 20))),
@@ -79,7 +85,8 @@ fn check(stops: bool, program: impl for<'s> Fn(&'s Stage) -> Rep<'s, Table>) {
             assert_eq!(plan.contains(FOUND), stops && stop, "{plan}");
             let outputs = session.run(&graph).unwrap();
             let found = StoredTable::from_batches("out", &[outputs.table("out").unwrap().clone()]).unwrap();
-            same_tables(expected, &EvalTable::from(&found), false, 0.0).unwrap_or_else(|e| panic!("{backend:?}, {threads} threads, {stop}: {e}"));
+            same_tables(expected, &EvalTable::from(&found), false, 0.0)
+                .unwrap_or_else(|e| panic!("{backend:?}, {threads} threads, {stop}: {e}"));
         }
     }
 }
@@ -143,7 +150,5 @@ fn what_needs_more_than_a_match_sees_all_rows() {
     // The rows themselves are wanted.
     check(false, |s| keys(s).join_inner(picked(s, 2.0), [("k", "key")]));
     // The key is computed, in a way that can fail.
-    check(false, |s| {
-        keys(s).join_semi(picked(s, 2.0).with("j", |r| r.i64("key") * r.i64("once")), [("k", "j")])
-    });
+    check(false, |s| keys(s).join_semi(picked(s, 2.0).with("j", |r| r.i64("key") * r.i64("once")), [("k", "j")]));
 }

@@ -7,11 +7,12 @@ use super::boosted_trees::{self, REGIONS, forest, limits, names};
 use super::columns::fields;
 use super::{Answer, Data, Pipeline, Results, Source, Tolerance, line_items, star_join};
 use crate::nn::{Module, Values, narrowed};
+use crate::weights::Weights;
 use crate::{Progress, Result, random};
 use quearn::data::Tensor;
 use quearn_stage::graph::Scalar;
 use quearn_stage::rep::{F32, F64, Rep, Stage, Table, count, sum};
-use quearn_tpch::schema::{self, CUSTOMER};
+use quearn_tpch::schema::{self, CUSTOMER, LINEITEM, ORDERS};
 
 const COUNT_AND_SUM: &[(&str, Tolerance)] =
     &[("n", Tolerance::Exact), ("sum_p", Tolerance::Relative { of: 1e-4, and: 0.0 })];
@@ -52,6 +53,15 @@ pub const PLAIN: &[Pipeline] = &[
         data: Source::Tpch(line_items::weights),
         answer: |results, _| by_key(results.table("nations")?, "c_nationkey", NATIONS, &[("n", "n")]),
         tolerances: &[("n", Tolerance::Share(1e-4))],
+        expected: &[],
+    },
+    Pipeline {
+        name: "P6-view",
+        about: "P6's line items in a view with their orders, scored by a regression that reads nothing of those",
+        write: |s, _| s.output("scores", scored_view(s)),
+        data: Source::Tpch(|| Ok(Weights::new())),
+        answer: totals,
+        tolerances: COUNT_AND_SUM,
         expected: &[],
     },
     Pipeline {
@@ -123,6 +133,24 @@ fn customers_with_any(s: &Stage) -> Rep<'_, Table> {
         .agg(|_| [count("n")])
 }
 
+/// `n`, `sum_p`.
+fn scored_view(s: &Stage) -> Rep<'_, Table> {
+    let scan = |table: &str| s.scan(table, schema::fields(table));
+    let view = scan(LINEITEM).join_left(scan(ORDERS), [("l_orderkey", "o_orderkey")]);
+    let amounts = [("l_quantity", 0.02), ("l_extendedprice", 1e-5), ("l_discount", 10.0), ("l_tax", 10.0)];
+    total(view.map_rows("p", |r| {
+        let x = side_by_side(&mut amounts.iter().map(|(name, scale)| r.decimal(name).cast::<F32>() * *scale));
+        let weights = random::gauss("P6.view", amounts.len());
+        let weights = side_by_side(&mut weights.into_iter().map(|weight| s.constant(weight as f32)));
+        narrowed(x.matmul(weights.reshape([amounts.len() as u64, 1])).sigmoid())
+    }))
+}
+
+/// `n`, `sum_p`.
+fn total(scored: Rep<'_, Table>) -> Rep<'_, Table> {
+    scored.aggregate(|r| [count("n"), sum("sum_p", r.f32("p").cast::<F64>())])
+}
+
 /// Values in a new last dimension; there is one at least.
 fn side_by_side<'s>(values: &mut dyn Iterator<Item = Rep<'s, F32>>) -> Values<'s> {
     let first = values.next().expect("a value");
@@ -144,7 +172,7 @@ fn scores(s: &Stage) -> Rep<'_, Table> {
         let m = Module::root(s);
         narrowed(m.at("fc2").linear(m.at("fc1").linear(x, HIDDEN).relu(), 1).sigmoid())
     });
-    scored.aggregate(|r| [count("n"), sum("sum_p", r.f32("p").cast::<F64>())])
+    total(scored)
 }
 
 fn scores_data(scale: f64, progress: Progress) -> Result<Data> {
