@@ -113,7 +113,7 @@ fn sparse(s: &Stage) -> Rep<'_, Table> {
         let numbers = x.len();
         x.extend(r.i32("region").one_hot(0..REGIONS as i32));
         x.push(r.f32("max_x1"));
-        let kept = |at: usize| if at < numbers { at % 3 == 0 } else { at < numbers + REGIONS };
+        let kept = |at: usize| if at < numbers { at.is_multiple_of(3) } else { at < numbers + REGIONS };
         let weights = random::gauss("P10.sparse", x.len()).into_iter().enumerate();
         let mut weights = weights.map(|(at, weight)| s.constant(if kept(at) { weight as f32 } else { 0.0 }));
         let weights = side_by_side(&mut weights).reshape([x.len() as u64, 1]);
