@@ -264,15 +264,16 @@ impl Maker {
         let features = self.rng.below(3) + 1;
         let columns: Vec<Node> = (0..features).map(|_| self.feature(&rel)).collect();
         let stacked = self.add(Op::Stack, &columns);
-        let units = self.rng.below(3) + 1;
-        let mut scores = match self.rng.percent(25) {
+        let trees = self.rng.percent(25);
+        let units = if trees && self.rng.percent(50) { 1 } else { self.rng.below(3) + 1 };
+        let mut scores = match trees {
             true => self.trees(stacked, features, units),
             false => {
                 let weights = self.tensor(&[features, units], true);
                 self.add(Op::MatMul, &[stacked, weights])
             }
         };
-        if self.rng.percent(60) {
+        if !trees && self.rng.percent(60) {
             let bias = self.tensor(&[units], true);
             scores = self.add(Op::Binary(BinaryOp::Add), &[scores, bias]);
         }
@@ -291,7 +292,7 @@ impl Maker {
         }
         columns.push((self.name("m"), result, exact));
         let scored = self.project_as(&rel, columns);
-        if exact && self.rng.percent(30) { self.above(scored) } else { scored }
+        if exact && self.rng.percent(50) { self.above(scored) } else { scored }
     }
 
     /// The rows whose last column, the score of a model, is on one side of a number.
@@ -310,7 +311,7 @@ impl Maker {
         let base: Vec<f32> = (0..outputs).map(|_| self.rng.dyadic() as f32).collect();
         let mut forest = Forest::new(columns as u32, base);
         // Many small ones now and then, of which some need not be asked.
-        let trees = if self.rng.percent(30) { 16 + self.rng.below(16) } else { self.rng.below(6) };
+        let trees = if self.rng.percent(50) { 16 + self.rng.below(16) } else { self.rng.below(6) };
         for _ in 0..trees {
             let mut writer = TreeWriter::default();
             let most = *self.rng.pick(&[3, 10, 70]);
