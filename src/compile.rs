@@ -44,7 +44,7 @@ pub fn compile(
     let mut phases = vec![("rewrite", ms)];
     let mut watch = Watch(Instant::now());
 
-    let mut lowered = lower::lower(&graph, &parameters, catalog)?;
+    let mut lowered = lower::lower(&graph, &parameters, catalog, options.stop_at_match)?;
     lowered.interface.rely_on(report.facts());
     phases.push(("lower", watch.lap()));
 

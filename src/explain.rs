@@ -67,7 +67,7 @@ pub(crate) fn explain(
     if level == Level::Rewritten {
         return Ok(format!("{}\n{}", rewritten.graph, rewritten.report));
     }
-    let lowered = lower::lower(&rewritten.graph, &rewritten.parameters, catalog)?;
+    let lowered = lower::lower(&rewritten.graph, &rewritten.parameters, catalog, options.stop_at_match)?;
     let listing = |name: &str| {
         let missing = || Error::Setting(format!("the {} backend has no listing \"{name}\"", backend.name()));
         backend.listing(&lowered.module, &compile::settings(options), name)?.ok_or_else(missing)

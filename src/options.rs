@@ -28,6 +28,8 @@ pub struct Options {
     pub level: OptLevel,
     /// Which rewrites are on.
     pub rewrites: RewriteOptions,
+    /// Is no model run for rows that could only match again, on the right side of a semi-, anti- or mark join?
+    pub stop_at_match: bool,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             backend: BackendKind::Auto,
             level: OptLevel::Default,
             rewrites: RewriteOptions::default(),
+            stop_at_match: true,
         }
     }
 }

@@ -63,6 +63,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Is no model run for rows that could only match again, on the right side of a semi-, anti- or mark join? On by default.
+    pub fn stop_at_match(mut self, stop: bool) -> Self {
+        self.options.stop_at_match = stop;
+        self
+    }
+
     /// The session. An error if the backend was not built in or threads cannot be started.
     pub fn build(mut self) -> Result<Session> {
         if self.options.threads == 0 {

@@ -90,7 +90,7 @@ each_rule! {
     count_distinct fold_constants match_prefix fuse_elementwise turn_product quantised_product pool_first
     join_later join_sums reshape_parts merge_steps
     simplify_arithmetic invert_link merge_filters push_filter resolve_mark drop_zero_weights factorise_products split_linear_over_join
-    gather_one_hot prune_join filter_before_model merge_projections fold_batch_norm prune_trees prune_model_inputs
+    gather_one_hot prune_join filter_before_model merge_projections fold_batch_norm prune_trees stop_trees prune_model_inputs
     prune_projection
 }
 

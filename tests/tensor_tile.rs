@@ -52,9 +52,22 @@ impl Rows {
             let tile = cx.task("tile", |b, frame, _, lo, hi| {
                 let n = (hi - lo).min(b.i64(most));
                 let leaf = |node: Node| {
-                    let base = columns.get(&node)?.get(b, frame).index(lo, 4);
                     let elem = self.g.ty(node).as_tensor()?.0.scalar;
-                    Some(tensor::View { base, elem, strides: vec![4], inner: vec![] })
+                    let column = |node: Node| Some(columns.get(&node)?.get(b, frame).index(lo, 4));
+                    if *self.g.op(node) != Op::Stack {
+                        return Some(tensor::View { base: column(node)?, elem, strides: vec![4], inner: vec![] });
+                    }
+                    let parts = self.g.inputs(node);
+                    let width = 4 * parts.len() as i64;
+                    let base = b.alloca((most * width) as u32, 64);
+                    for (i, part) in parts.iter().enumerate() {
+                        let column = column(*part)?;
+                        b.for_(b.i64(0), n, |row| {
+                            let value = b.load(Ty::F32, column.index(row, 4), 0);
+                            b.store(base.index(row, width), 4 * i as i64, value);
+                        });
+                    }
+                    Some(tensor::View { base, elem, strides: vec![width, 4], inner: vec![parts.len() as u64] })
                 };
                 let views = tensor::lower_tile(&cx, b, frame, arena.get(b, frame), n, &[root], &leaf).unwrap();
                 let inner: u64 = views[0].inner.iter().product();

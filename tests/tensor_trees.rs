@@ -95,6 +95,83 @@ fn all_forms_give_the_same_bits() {
     assert_eq!(missing, None, "forms: {seen:?}");
 }
 
+/// Of sums that are only compared with a number, the comparisons; of those that are read where they pass, the sums.
+fn check_asked(forest: &Forest, n: u64, x: &[f32], op: CompareOp, threshold: f32) {
+    let sums = expected(forest, x);
+    let passes: Vec<bool> =
+        sums.iter().map(|&sum| if op == CompareOp::Ge { sum >= threshold } else { sum <= threshold }).collect();
+    for reads in [false, true] {
+        let mut g = Graph::new();
+        let features = u64::from(forest.features);
+        let node = input(&mut g, "x", Scalar::F32, &[Dim::Named("n".into()), Dim::Const(features)], false);
+        let sums_node = g.add(Op::TreeEnsemble(forest.clone().into()), &[node]).unwrap();
+        let scores = g.add(Op::Reshape(vec![Dim::Named("n".into())]), &[sums_node]).unwrap();
+        let [limit, missed] = [threshold, f32::NAN]
+            .map(|c| g.add(Op::Const(Literal::float(Scalar::F32, c.into()).unwrap()), &[]).unwrap());
+        let test = g.add(Op::Compare(op), &[scores, limit]).unwrap();
+        let taken = if reads { scores } else { limit };
+        let result = g.add(Op::Select, &[test, taken, missed]).unwrap();
+        g.output("result", result);
+        let expected: Vec<u32> = sums
+            .iter()
+            .zip(&passes)
+            .map(|(&sum, &passes)| {
+                if !passes {
+                    f32::NAN
+                } else if reads {
+                    sum
+                } else {
+                    threshold
+                }
+            })
+            .map(|value| if value.is_nan() { u32::MAX } else { value.to_bits() })
+            .collect();
+        on_all(&g, &[("x", bytes(x))], &[("n", n as i64)], |backend, found| {
+            let found: Vec<u32> = numbers::<f32>(&found[0])
+                .into_iter()
+                .map(|value| if value.is_nan() { u32::MAX } else { value.to_bits() })
+                .collect();
+            assert_eq!(found, expected, "{op:?} {threshold} on {backend}, {n} rows, sums read: {reads}");
+        });
+    }
+}
+
+/// Trees that stop early: rows that are decided at different times, in all forms, with thresholds that sums meet exactly.
+#[test]
+fn sums_of_which_a_comparison_is_asked() {
+    let shapes = [(20, (8, 3)), (49, (31, 8)), (13, (64, 12)), (12, (300, 12)), (70, (4, 2)), (5, (8, 3))];
+    let mut seen = vec![];
+    for (i, (trees, shape)) in shapes.into_iter().enumerate() {
+        for nan_left in [false, true] {
+            let mut r = Rng::new(100 + i as u64 * 2 + u64::from(nan_left));
+            let features = r.int(1, 9);
+            let forest = forest(&mut r, features, 1, trees, shape, nan_left);
+            seen.push(Form::choose(&forest, Target::host().lanes().into()).0);
+            for n in [1, 64, 700] {
+                let x = data(&mut r, n * features);
+                let mut sums = expected(&forest, &x);
+                sums.sort_by(f32::total_cmp);
+                for (at, op) in [(0.05, CompareOp::Ge), (0.5, CompareOp::Le), (0.97, CompareOp::Ge)] {
+                    let threshold = sums[(at * (n - 1) as f64) as usize];
+                    check_asked(&forest, n, &x, op, threshold);
+                }
+            }
+        }
+    }
+    let kinds = ["Bits(32)", "Bits(64)", "Choice", "Walk"];
+    let missing = kinds.iter().find(|kind| !seen.iter().any(|form| format!("{form:?}").starts_with(**kind)));
+    assert_eq!(missing, None, "forms: {seen:?}");
+}
+
+/// Rows whose sums are no numbers are compared as they are.
+#[test]
+fn sums_that_overflow_are_summed_up() {
+    let leaves = |a, b| Tree::new(0, [Step::Split(Split::new(0, 0.0)), Step::Leaf(a), Step::Leaf(b)]).unwrap();
+    let trees = (0..30).map(|i| if i % 2 == 0 { leaves(f32::MAX, 1.0) } else { leaves(-1e38, f32::NEG_INFINITY) });
+    let forest = trees.fold(Forest::new(1, [0.0]), Forest::with);
+    check_asked(&forest, 4, &[0.0, 1.0, -1.0, f32::NAN], CompareOp::Ge, 1.0);
+}
+
 #[test]
 fn no_trees_leave_the_base() {
     check("no trees", &Forest::new(3, [1.5, -0.0]), 5, &[0.0; 15]);

@@ -86,6 +86,8 @@ pub struct Cx<'g> {
     pub(super) sums_floats: bool,
     /// How many operators and results read the rows of each table.
     readers: HashMap<Node, usize>,
+    /// Do build sides leave out rows whose key was found before?
+    pub stop_at_match: bool,
     /// Which columns of each table are needed.
     pub(super) needed: Needed,
     /// Expressions tabulated over a dictionary.
@@ -136,6 +138,7 @@ impl<'g> Cx<'g> {
             dictionaries: RefCell::default(),
             sums_floats: sums_floats(graph),
             readers: readers(graph),
+            stop_at_match: true,
             needed: Needed::of(graph),
             tabulated: Memo::default(),
             cleaned: Memo::default(),

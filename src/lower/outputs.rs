@@ -30,9 +30,11 @@ pub fn as_tables(graph: &Graph) -> std::result::Result<Graph, GraphError> {
     Ok(made)
 }
 
-/// Lowers all results of a graph; the program gets these literals when it runs.
-pub fn lower(graph: &Graph, parameters: &[Parameter], catalog: &Catalog) -> Result<Lowered> {
-    let cx = Cx::new(graph, parameters, catalog);
+/// Lowers all results of a graph; the program gets these literals when it runs. With `stop_at_match` build sides of which only
+/// the keys matter leave out rows whose key was found before.
+pub fn lower(graph: &Graph, parameters: &[Parameter], catalog: &Catalog, stop_at_match: bool) -> Result<Lowered> {
+    let mut cx = Cx::new(graph, parameters, catalog);
+    cx.stop_at_match = stop_at_match;
     let mut outputs: Vec<Option<Output>> = vec![];
     let (mut tensors, mut over_tables) = (vec![], vec![]);
     for (index, (name, node)) in graph.outputs().iter().enumerate() {

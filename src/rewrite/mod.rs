@@ -229,6 +229,12 @@ pub const RULES: &[Rule] = &[
         apply: Apply::Node(cross::prune_trees),
     },
     Rule {
+        name: "stop_trees",
+        reason: "a score that a filter drops is not summed up; after filters have come to where they stay",
+        required: false,
+        apply: Apply::Node(cross::stop_trees),
+    },
+    Rule {
         name: "prune_model_inputs",
         reason: "a model output that nobody reads is not computed, and its inputs are not scanned",
         required: false,

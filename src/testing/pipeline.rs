@@ -2,8 +2,8 @@
 
 use super::maker::{Class, Col, Maker, Rel};
 use quearn_stage::graph::{
-    Aggregate, AggregateOp, BinaryOp, Dim, Forest, JoinKind, Node, Op, ReduceOp, Scalar, SortKey, Split, Step,
-    TreeWriter, Ty, UnaryOp,
+    Aggregate, AggregateOp, BinaryOp, CompareOp, Dim, Forest, JoinKind, Node, Op, ReduceOp, Scalar, SortKey, Split,
+    Step, TreeWriter, Ty, UnaryOp,
 };
 
 impl Maker {
@@ -96,6 +96,9 @@ impl Maker {
         let mut right = if self.rng.percent(15) { self.renamed(&left) } else { self.table() };
         if self.rng.percent(40) {
             right = self.filter(right);
+        }
+        if self.rng.percent(10) {
+            right = self.bridge(right);
         }
         let kind = match self.rng.percent(20) {
             true => JoinKind::Mark(self.name("x")),
@@ -261,15 +264,16 @@ impl Maker {
         let features = self.rng.below(3) + 1;
         let columns: Vec<Node> = (0..features).map(|_| self.feature(&rel)).collect();
         let stacked = self.add(Op::Stack, &columns);
-        let units = self.rng.below(3) + 1;
-        let mut scores = match self.rng.percent(25) {
+        let trees = self.rng.percent(25);
+        let units = if trees && self.rng.percent(50) { 1 } else { self.rng.below(3) + 1 };
+        let mut scores = match trees {
             true => self.trees(stacked, features, units),
             false => {
                 let weights = self.tensor(&[features, units], true);
                 self.add(Op::MatMul, &[stacked, weights])
             }
         };
-        if self.rng.percent(60) {
+        if !trees && self.rng.percent(60) {
             let bias = self.tensor(&[units], true);
             scores = self.add(Op::Binary(BinaryOp::Add), &[scores, bias]);
         }
@@ -287,14 +291,28 @@ impl Maker {
             columns.push((col.name.clone(), node, col.exact));
         }
         columns.push((self.name("m"), result, exact));
-        self.project_as(&rel, columns)
+        let scored = self.project_as(&rel, columns);
+        if exact && self.rng.percent(50) { self.above(scored) } else { scored }
+    }
+
+    /// The rows whose last column, the score of a model, is on one side of a number.
+    fn above(&mut self, rel: Rel) -> Rel {
+        let Some(score) = rel.columns.last().cloned() else { return rel };
+        let score = self.column(&rel, &score);
+        let limit = self.rng.dyadic();
+        let limit = self.float(Scalar::F32, limit);
+        let op = *self.rng.pick(&[CompareOp::Lt, CompareOp::Le, CompareOp::Gt, CompareOp::Ge]);
+        let pred = self.add(Op::Compare(op), &[score, limit]);
+        Rel { node: self.add(Op::Filter, &[rel.node, pred]), columns: rel.columns }
     }
 
     /// Trees on features; sums of their leaves are exact.
     fn trees(&mut self, features: Node, columns: usize, outputs: usize) -> Node {
         let base: Vec<f32> = (0..outputs).map(|_| self.rng.dyadic() as f32).collect();
         let mut forest = Forest::new(columns as u32, base);
-        for _ in 0..self.rng.below(6) {
+        // Many small ones now and then, of which some need not be asked.
+        let trees = if self.rng.percent(50) { 16 + self.rng.below(16) } else { self.rng.below(6) };
+        for _ in 0..trees {
             let mut writer = TreeWriter::default();
             let most = *self.rng.pick(&[3, 10, 70]);
             for _ in 0..self.rng.below(most) {

@@ -1,19 +1,20 @@
 //! `pipelines ablation`: what each rewrite is worth to each pipeline, time and bytes with and without it, in turn.
 
+use super::machine::STOP_AT_MATCH;
 use super::pipelines::{Timing, pipeline};
 use super::progress::Bars;
 use quearn::moved::MoveKind;
 use quearn::rewrite::RULES;
 use quearn::{Level, Outputs, Program, Session};
-use quearn_models::Result;
-use quearn_models::pipelines::{PIPELINES, Pipeline, Results};
+use quearn_models::pipelines::{PIPELINES, PLAIN, Pipeline, Results};
+use quearn_models::{Error, Result};
 use quearn_tpch::times::{elapsed_ms, median};
 use std::time::Instant;
 
 /// `pipelines ablation`.
 #[derive(clap::Args)]
 pub struct Ablation {
-    /// All of them if none is named.
+    /// All of them, and those that are plainly written, if none is named.
     #[arg(value_parser = pipeline())]
     pipelines: Vec<&'static Pipeline>,
     #[command(flatten)]
@@ -59,8 +60,21 @@ impl Ablation {
     pub fn run(&self) -> Result<()> {
         super::print("| pipeline | without | ms with | ms without | times | MB with | MB without |\n")?;
         super::print("|---|---|--:|--:|--:|--:|--:|\n")?;
-        let pipelines = if self.pipelines.is_empty() { PIPELINES.iter().collect() } else { self.pipelines.clone() };
+        let pipelines =
+            if self.pipelines.is_empty() { PIPELINES.iter().chain(PLAIN).collect() } else { self.pipelines.clone() };
         pipelines.into_iter().try_for_each(|pipeline| self.rows(pipeline))
+    }
+
+    /// Do both give what is expected, or else the same?
+    fn check(&self, pipeline: &Pipeline, with: &Variant, without: &Variant) -> Result<()> {
+        let scale = self.timing.scale;
+        let answer = |variant: &Variant| pipeline.answer(&Results::from(&variant.outputs), scale);
+        let [ours, theirs] = [answer(with)?, answer(without)?];
+        pipeline.compare(&theirs, &ours)?;
+        match pipeline.check(&theirs, scale) {
+            Ok(_) | Err(Error::NoExpectation { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn rows(&self, pipeline: &'static Pipeline) -> Result<()> {
@@ -74,18 +88,20 @@ impl Ablation {
         };
         let graph = pipeline.graph(self.timing.scale)?;
         let base = session(None)?;
-        let rewritten = base.explain(&graph, Level::Rewritten)?;
+        let plan = |session: &Session, level| Ok::<_, Error>(session.explain(&graph, level)?);
+        let (rewritten, pipelines) = (plan(&base, Level::Rewritten)?, plan(&base, Level::Pipelines)?);
         let mut with = Variant::new(base, pipeline, self.timing.scale)?;
-        for rule in RULES.iter().filter(|rule| !rule.required) {
-            let other = session(Some(rule.name))?;
-            if other.explain(&graph, Level::Rewritten)? == rewritten {
+        let rules = RULES.iter().filter(|rule| !rule.required).map(|rule| rule.name);
+        for rule in rules.chain([STOP_AT_MATCH]) {
+            let other = session(Some(rule))?;
+            if plan(&other, Level::Rewritten)? == rewritten && plan(&other, Level::Pipelines)? == pipelines {
                 continue;
             }
             // Without pruning, a program reads columns that are not loaded.
             let mut without = match Variant::new(other, pipeline, self.timing.scale) {
                 Ok(without) => without,
                 Err(error) => {
-                    super::print(format!("| {} | {} | – | {error} | | | |\n", pipeline.name, rule.name))?;
+                    super::print(format!("| {} | {} | – | {error} | | | |\n", pipeline.name, rule))?;
                     continue;
                 }
             };
@@ -94,10 +110,9 @@ impl Ablation {
                 with.run()?;
                 without.run()?;
             }
-            pipeline
-                .check(&pipeline.answer(&Results::from(&without.outputs), self.timing.scale)?, self.timing.scale)?;
+            self.check(pipeline, &with, &without)?;
             let (ours, theirs) = (with.median_ms(), without.median_ms());
-            let (name, rule, times) = (pipeline.name, rule.name, theirs / ours);
+            let (name, times) = (pipeline.name, theirs / ours);
             let [some, all] = [with.moved_mb(), without.moved_mb()];
             super::print(format!(
                 "| {name} | {rule} | {ours:.1} | {theirs:.1} | {times:.2} | {some:.1} | {all:.1} |\n"

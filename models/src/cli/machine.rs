@@ -2,9 +2,12 @@
 
 use clap::ValueEnum;
 use quearn::rewrite::RewriteOptions;
-use quearn::{BackendKind, Session};
+use quearn::{BackendKind, Session, SessionBuilder};
 use quearn_models::Result;
 use quearn_models::weights::Weights;
+
+/// The name by which build sides are told to show all their rows to models.
+pub const STOP_AT_MATCH: &str = "stop_at_match";
 
 /// Where programs run.
 #[derive(clap::Args)]
@@ -15,7 +18,7 @@ pub struct Machine {
     /// What runs the compiled programs.
     #[arg(long, value_enum, default_value_t)]
     pub backend: Backend,
-    /// A rewrite that is left out, by name; may be given several times.
+    /// A rewrite, or `stop_at_match`, that is left out, by name; may be given several times.
     #[arg(long, value_name = "RULE")]
     pub without: Vec<String>,
 }
@@ -35,12 +38,16 @@ pub enum Backend {
 impl Backend {
     /// A session without tables and weights; 0 threads are one for each processor.
     pub fn session(self, threads: usize, rewrites: RewriteOptions) -> Result<Session> {
+        Ok(self.builder(threads).rewrites(rewrites).build()?)
+    }
+
+    fn builder(self, threads: usize) -> SessionBuilder {
         let backend = match self {
             Backend::Auto => BackendKind::Auto,
             Backend::Llvm => BackendKind::Llvm,
             Backend::Interp => BackendKind::Interp,
         };
-        Ok(Session::builder().threads(threads).backend(backend).rewrites(rewrites).build()?)
+        Session::builder().threads(threads).backend(backend)
     }
 }
 
@@ -50,11 +57,13 @@ impl Machine {
         self.session_without(None)
     }
 
-    /// The same without a further rewrite.
+    /// The same without a further rewrite, or [`STOP_AT_MATCH`].
     pub fn session_without(&self, rule: Option<&str>) -> Result<Session> {
-        let mut left_out = self.without.iter().map(String::as_str).chain(rule);
-        let rewrites = left_out.try_fold(RewriteOptions::default(), RewriteOptions::without);
-        self.backend.session(self.threads.unwrap_or(0), rewrites.map_err(quearn::Error::from)?)
+        let left_out = self.without.iter().map(String::as_str).chain(rule);
+        let (stops, rules): (Vec<&str>, Vec<&str>) = left_out.partition(|name| *name == STOP_AT_MATCH);
+        let rewrites = rules.into_iter().try_fold(RewriteOptions::default(), RewriteOptions::without);
+        let builder = self.backend.builder(self.threads.unwrap_or(0)).stop_at_match(stops.is_empty());
+        Ok(builder.rewrites(rewrites.map_err(quearn::Error::from)?).build()?)
     }
 
     /// A session with weights.

@@ -8,10 +8,10 @@ use super::unwritten;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use quearn::moved::MoveKind;
 use quearn::{Program, Session};
-use quearn_models::pipelines::{Answer, PIPELINES, Pipeline, Results};
+use quearn_models::pipelines::{ALONE, Alone as Model, Answer, PIPELINES, PLAIN, Pipeline, Results};
 use quearn_models::{Error, Result};
 use quearn_tpch::host;
-use quearn_tpch::times::{elapsed_ms, rounded};
+use quearn_tpch::times::{elapsed_ms, median, rounded};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -37,6 +37,8 @@ enum Command {
     Bench(Bench),
     /// Show where the time of a pipeline goes, loop by loop; loops of models run inside those of the query.
     Profile(Run),
+    /// Measure a pipeline and its model alone, on data in place, in turn.
+    Alone(Alone),
     /// Measure pipelines with and without each rewrite that changes them.
     Ablation(Ablation),
 }
@@ -72,6 +74,20 @@ struct Bench {
     json: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct Alone {
+    #[arg(value_parser = with_model())]
+    pipeline: &'static Model,
+    #[command(flatten)]
+    timing: Timing,
+}
+
+/// Reads the name of a pipeline whose model can be run alone.
+fn with_model() -> impl TypedValueParser<Value = &'static Model> {
+    let names = PossibleValuesParser::new(ALONE.iter().map(|alone| alone.pipeline().name));
+    names.map(|name| Model::find(&name).expect("one of the names"))
+}
+
 /// How pipelines are measured.
 #[derive(clap::Args)]
 pub struct Timing {
@@ -97,7 +113,7 @@ struct Setting {
 
 /// Reads the name of a pipeline.
 pub fn pipeline() -> impl TypedValueParser<Value = &'static Pipeline> {
-    let names = PossibleValuesParser::new(PIPELINES.iter().map(|pipeline| pipeline.name));
+    let names = PossibleValuesParser::new(PIPELINES.iter().chain(PLAIN).map(|pipeline| pipeline.name));
     names.map(|name| Pipeline::find(&name).expect("one of the names"))
 }
 
@@ -106,13 +122,14 @@ impl Pipelines {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::List => {
-                let line = |pipeline: &Pipeline| format!("{:4} {}\n", pipeline.name, pipeline.about);
-                super::print(PIPELINES.iter().map(line).collect::<String>())
+                let line = |pipeline: &Pipeline| format!("{:10} {}\n", pipeline.name, pipeline.about);
+                super::print(PIPELINES.iter().chain(PLAIN).map(line).collect::<String>())
             }
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Profile(command) => command.profile(),
+            Command::Alone(command) => command.run(),
             Command::Ablation(command) => command.run(),
         }
     }
@@ -180,6 +197,35 @@ impl Bench {
             }
         }
         failed(reports.iter().filter(|report| report.is_wrong()).count(), reports.len())
+    }
+}
+
+impl Alone {
+    /// Prints both times and their ratio.
+    fn run(&self) -> Result<()> {
+        let (pipeline, Timing { scale, machine, runs }) = (self.pipeline.pipeline(), &self.timing);
+        let mut case = Case::set_up(pipeline, *scale, machine)?;
+        let outputs = case.program.run(&case.session)?;
+        let rows = self.pipeline.rows(&pipeline.answer(&Results::from(&outputs), *scale)?);
+        let graph = self.pipeline.graph(&mut case.session, rows)?;
+        let model = case.session.compile(&graph)?;
+        model.run(&case.session)?;
+        let mut times = [vec![], vec![]];
+        for _ in 0..runs.get() {
+            for (program, times) in [&case.program, &model].into_iter().zip(&mut times) {
+                let start = Instant::now();
+                program.run(&case.session)?;
+                times.push(elapsed_ms(start));
+            }
+        }
+        let [whole, model] = times.map(|times| median(&times).unwrap_or_default());
+        let threads = case.session.options().threads;
+        super::print(format!(
+            "{} scale {scale} threads {threads}: {whole:.1} ms, its model alone on {rows} rows in place {model:.1} ms, {:.2} \
+             times\n",
+            pipeline.name,
+            whole / model
+        ))
     }
 }
 

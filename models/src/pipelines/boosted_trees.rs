@@ -24,7 +24,7 @@ pub(super) const TOLERANCES: &[(&str, Tolerance)] = &[
 ];
 
 const FEATURES: u64 = 20;
-const REGIONS: usize = 16;
+pub(super) const REGIONS: usize = 16;
 
 /// Names of the features.
 pub(super) fn names() -> Vec<String> {
@@ -40,7 +40,12 @@ pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
         .join_inner(limits(s), [("region", "region")])
         .filter(|r| r.f32("x1").lt(r.f32("max_x1")));
     let features = applicants.tensor(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    applicants.with("p", |_| forest().score(features)).group_by(["region"]).agg(|r| {
+    by_region(applicants.with("p", |_| forest().score(features)))
+}
+
+/// `region`, `n`, `sum_p`, `n_pos` of applicants with their scores.
+pub(super) fn by_region(scored: Rep<'_, Table>) -> Rep<'_, Table> {
+    scored.group_by(["region"]).agg(|r| {
         let p = r.f32("p");
         [count("n"), sum("sum_p", p.cast::<F64>()), sum("n_pos", p.gt(0.5).cast::<I64>())]
     })

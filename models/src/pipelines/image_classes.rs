@@ -63,6 +63,11 @@ fn class<'s>(s: &'s Stage, pixels: Rep<'s, Tensor<U8>>, ids: Rep<'s, Tensor<I32>
     SQUEEZENET1_1.logits(s, samples.permute([0, 3, 1, 2])).arg_max(1)
 }
 
+/// The network on samples [n, 3, size, size] in an input.
+pub(super) fn alone(s: &Stage, input: &str, shape: &[u64]) {
+    s.output("class", SQUEEZENET1_1.logits(s, s.input::<F32>(input, shape.to_vec())).arg_max(1));
+}
+
 /// Number of pictures by class over all regions, and by region.
 pub(super) fn answer(results: &Results, _: f64) -> Result<Answer> {
     let classes = results.table("classes")?;

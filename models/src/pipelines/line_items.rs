@@ -22,15 +22,16 @@ const PRIORITIES: [&str; 5] = ["1-URGENT", "2-HIGH", "3-MEDIUM", "4-NOT SPECIFIE
 
 /// `l_shipmode`, `n`, `sum_p`, `n_pos`.
 pub(super) fn program(s: &Stage) -> Rep<'_, Table> {
+    scored(s).group_by(["l_shipmode"]).agg(|r| {
+        let p = r.f32("p");
+        [count("n"), sum("sum_p", p.cast::<F64>()), sum("n_pos", p.gt(0.5).cast::<I64>())]
+    })
+}
+
+/// The line items with their orders and scores.
+pub(super) fn scored(s: &Stage) -> Rep<'_, Table> {
     let scan = |table: &str| s.scan(table, schema::fields(table));
-    scan(LINEITEM)
-        .join_inner(scan(ORDERS), [("l_orderkey", "o_orderkey")])
-        .map_rows("p", |r| score(s, features(r)))
-        .group_by(["l_shipmode"])
-        .agg(|r| {
-            let p = r.f32("p");
-            [count("n"), sum("sum_p", p.cast::<F64>()), sum("n_pos", p.gt(0.5).cast::<I64>())]
-        })
+    scan(LINEITEM).join_inner(scan(ORDERS), [("l_orderkey", "o_orderkey")]).map_rows("p", |r| score(s, features(r)))
 }
 
 /// Numbers about 1 [n, 24].
@@ -52,6 +53,14 @@ fn features(r: Row<'_>) -> Values<'_> {
         r.str("o_orderpriority").one_hot(PRIORITIES),
     ];
     amount("l_quantity", 1.0 / 50.0).stack(numbers.into_iter().chain(kinds.into_iter().flatten()))
+}
+
+/// Numbers of a line item that the perceptron reads.
+pub(super) const FEATURES: u64 = 24;
+
+/// The perceptron on features [n, 24] in an input.
+pub(super) fn alone(s: &Stage, input: &str, shape: &[u64]) {
+    s.output("p", score(s, s.input::<F32>(input, shape.to_vec())));
 }
 
 /// Scores [n] between 0 and 1.

@@ -5,11 +5,24 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `alone` | the models of pipelines on data in place |
 //! | `answer` | results as named numbers, what other systems answer, the comparison |
 //! | `columns` | generated columns and tables |
 //! | [`requests`] | programs that answer for one key |
+//! | `plain` | programs as people write them who leave their order to the system |
 //! | the others | a pipeline each |
 
+/// What other systems answer at the scales 0.01 and 1.
+macro_rules! expected {
+    ($name:literal) => {
+        &[
+            include_str!(concat!("../../expected/", $name, ".s0.01.json")),
+            include_str!(concat!("../../expected/", $name, ".s1.json")),
+        ]
+    };
+}
+
+mod alone;
 mod answer;
 mod black_scholes;
 mod boosted_trees;
@@ -20,13 +33,16 @@ mod haversine;
 mod image_classes;
 mod k_means;
 mod line_items;
+mod plain;
 pub mod requests;
 mod ridge;
 mod similar_items;
 mod star_join;
 mod zip_codes;
 
+pub use alone::{ALONE, Alone};
 pub use answer::{Answer, Results, Tolerance};
+pub use plain::PLAIN;
 
 use crate::weights::Weights;
 use crate::{Error, Progress, Result, Step};
@@ -51,8 +67,8 @@ pub struct Pipeline {
     answer: fn(&Results, f64) -> Result<Answer>,
     /// How far each part of the answer may be off.
     tolerances: &'static [(&'static str, Tolerance)],
-    /// What other systems answer at the scales 0.01 and 1.
-    expected: [&'static str; 2],
+    /// What other systems answer at the scales 0.01 and 1; nothing if none was asked.
+    expected: &'static [&'static str],
 }
 
 /// Where the data of a pipeline come from.
@@ -105,9 +121,9 @@ impl Data {
 }
 
 impl Pipeline {
-    /// The pipeline of that name.
+    /// The pipeline of that name, or the one that is [plainly written](PLAIN).
     pub fn find(name: &str) -> Option<&'static Pipeline> {
-        PIPELINES.iter().find(|pipeline| pipeline.name == name)
+        PIPELINES.iter().chain(PLAIN).find(|pipeline| pipeline.name == name)
     }
 
     /// The program for data of a scale.
@@ -131,21 +147,19 @@ impl Pipeline {
     /// answers for the scales 0.01 and 1.
     pub fn check(&self, answer: &Answer, scale: f64) -> Result<f64> {
         let expected = match scale {
-            0.01 => self.expected[0],
-            1.0 => self.expected[1],
-            _ => return Err(Error::NoExpectation { what: format!("{} at scale {scale}", self.name) }),
+            0.01 => self.expected.first(),
+            1.0 => self.expected.get(1),
+            _ => None,
         };
-        answer::check(self.name, answer, expected, self.tolerances)
+        let unknown = || Error::NoExpectation { what: format!("{} at scale {scale}", self.name) };
+        answer::check(self.name, answer, expected.ok_or_else(unknown)?, self.tolerances)
     }
-}
 
-macro_rules! expected {
-    ($name:literal) => {
-        [
-            include_str!(concat!("../../expected/", $name, ".s0.01.json")),
-            include_str!(concat!("../../expected/", $name, ".s1.json")),
-        ]
-    };
+    /// Compares an answer with another one; gives the largest error as a share of what is allowed.
+    pub fn compare(&self, answer: &Answer, other: &Answer) -> Result<f64> {
+        let other = serde_json::to_string(other).map_err(|e| Error::wrong(self.name, e.to_string()))?;
+        answer::check(self.name, answer, &other, self.tolerances)
+    }
 }
 
 /// All pipelines.

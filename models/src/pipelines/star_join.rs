@@ -9,7 +9,7 @@ use crate::random::{gauss, ints};
 use crate::{Progress, Result};
 use quearn::data::Table as StoredTable;
 use quearn_stage::graph::Scalar;
-use quearn_stage::rep::{F64, Rep, Stage, Tensor};
+use quearn_stage::rep::{F64, Rep, Stage, Table, Tensor};
 
 pub(super) const TOLERANCES: &[(&str, Tolerance)] = &[("w", Tolerance::Relative { of: 1e-3, and: 1e-4 })];
 
@@ -41,17 +41,26 @@ const WEIGHTS: u64 = 41;
 const STEPS: usize = 50;
 const RATE: f64 = 0.1;
 
-/// The weights [41, 1].
-pub(super) fn program(s: &Stage) -> Rep<'_, Tensor<F64>> {
+/// The sales with all that is known of their stores, items and dates.
+pub(super) fn joined(s: &Stage) -> Rep<'_, Table> {
     let sales = fields(Scalar::F64, FACTS).into_iter().chain(fields(Scalar::I32, DIMENSIONS.map(|d| d.key)));
-    let joined = DIMENSIONS.iter().fold(s.scan("sales", sales), |joined, dimension| {
+    DIMENSIONS.iter().fold(s.scan("sales", sales), |joined, dimension| {
         let columns = fields(Scalar::I32, [dimension.key]).into_iter().chain(fields(Scalar::F64, dimension.names()));
         joined.join_inner(s.scan(dimension.table, columns), [(dimension.key, dimension.key)])
-    });
-    let names = ["bias", "f1", "f2"].into_iter().map(str::to_owned);
-    let names: Vec<String> = names.chain(DIMENSIONS.iter().flat_map(Dimension::names)).chain(["y".into()]).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let rows = joined.with("bias", |_| s.constant(1.0)).tensor::<F64>(&names);
+    })
+}
+
+/// The names of the features, those of sales first.
+pub(super) fn names() -> Vec<String> {
+    ["f1", "f2"].map(str::to_owned).into_iter().chain(DIMENSIONS.iter().flat_map(Dimension::names)).collect()
+}
+
+/// The weights [41, 1].
+pub(super) fn program(s: &Stage) -> Rep<'_, Tensor<F64>> {
+    let features = names();
+    let names = std::iter::once("bias").chain(features.iter().map(String::as_str)).chain(["y"]);
+    let names: Vec<&str> = names.collect();
+    let rows = joined(s).with("bias", |_| s.constant(1.0)).tensor::<F64>(&names);
     descend(rows.transpose().matmul(rows))
 }
 

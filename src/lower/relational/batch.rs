@@ -7,9 +7,12 @@
 
 use super::env::{Env, Place};
 use super::expr::{cast, column, eval};
+use super::join::directory::Access;
+use super::join::flags::Marked;
 use super::layout::RowLayout;
 use super::lookup;
 use super::pipeline::{self, Consume};
+use super::tensors::is_stacked;
 use super::value::{Repr, Value};
 use crate::lower::context::{Cx, PipelineNote};
 use crate::lower::error::{LowerError, Result};
@@ -17,6 +20,7 @@ use crate::lower::frame::{Slot, round_up, workers};
 use crate::lower::moves::{Count, MoveKind, Stride};
 use crate::lower::once::is_scalar_input;
 use crate::lower::tensor::{self, View, storage};
+use quearn_stage::graph::fails::can_fail;
 use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
 use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
 use std::collections::{BTreeSet, HashMap};
@@ -92,6 +96,17 @@ pub fn is_row_value(cx: &Cx<'_>, node: Node) -> bool {
     }
 }
 
+/// Is the node in memory when the operators of a tile begin: one value a row, or such values side by side? Trees take their
+/// features one by one, so theirs are not put side by side.
+pub fn is_leaf(cx: &Cx<'_>, node: Node) -> bool {
+    let graph = cx.graph;
+    let feeds_trees = || {
+        let mut nodes = (0..graph.len() as u32).map(Node);
+        nodes.any(|user| matches!(graph.op(user), Op::TreeEnsemble(_)) && graph.inputs(user).contains(&node))
+    };
+    is_row_value(cx, node) || is_stacked(cx, node) && !feeds_trees()
+}
+
 /// The tensor operators behind the columns of a projection whose results are one value a row.
 pub fn roots(cx: &Cx<'_>, project: Node) -> Vec<Node> {
     let Op::Project { names } = cx.graph.op(project) else { return vec![] };
@@ -141,13 +156,32 @@ fn is_tiled(cx: &Cx<'_>, node: Node, known: &mut HashMap<Node, bool>) -> bool {
     tiled
 }
 
-/// Columns of a tile that tensor operators read.
+/// A column of a tile that tensor operators read, or several of them side by side.
 struct Leaf {
     node: Node,
+    /// What is stored for a row, one after the other.
+    parts: Vec<Node>,
     elem: Scalar,
     prim: Prim,
     /// Offset of the column in the worker's memory.
     offset: i64,
+}
+
+impl Leaf {
+    /// Bytes of a row.
+    fn width(&self) -> i64 {
+        (self.parts.len() * self.prim.bytes()) as i64
+    }
+
+    /// The leaf in a tile's memory.
+    fn view<'b>(&self, tile: V<'b>) -> View<'b> {
+        let base = tile.at(self.offset);
+        if self.parts == [self.node] {
+            return View { base, elem: self.elem, strides: vec![self.width()], inner: vec![] };
+        }
+        let strides = vec![self.width(), self.prim.bytes() as i64];
+        View { base, elem: self.elem, strides, inner: vec![self.parts.len() as u64] }
+    }
 }
 
 /// What the rest of the pipeline needs of a row.
@@ -168,6 +202,12 @@ struct Tile {
     memory: Slot,
     /// Slot with the distance to the next worker's.
     stride: Slot,
+}
+
+/// Bytes of a column and of what separates it from the next one: the elements of a row are written side by side, and would
+/// push one another out of the first-level cache at distances that are multiples of a page.
+fn apart(bytes: i64) -> i64 {
+    if bytes % 1024 == 0 { bytes + 64 } else { bytes }
 }
 
 fn unsupported(cx: &Cx<'_>, node: Node, what: &str) -> LowerError {
@@ -199,7 +239,8 @@ impl Tile {
         let mut leaves = vec![];
         for node in leaf_nodes(cx, &roots) {
             let GraphTy::Tensor { elem, shape } = cx.graph.ty(node) else { continue };
-            if shape.len() != 1 || elem.nullable {
+            let is_row = is_row_value(cx, node);
+            if is_row && shape.len() != 1 || elem.nullable {
                 return Err(unsupported(
                     cx,
                     node,
@@ -208,8 +249,10 @@ impl Tile {
             }
             let wrong = || unsupported(cx, node, "a column of this type as an operand of a tensor operator");
             let prim = storage(elem.scalar).ok_or_else(wrong)?;
-            leaves.push(Leaf { node, elem: elem.scalar, prim, offset: at });
-            at = round_up(at + rows * prim.bytes() as i64, 64);
+            let parts = if is_row { vec![node] } else { cx.graph.inputs(node).to_vec() };
+            let leaf = Leaf { node, parts, elem: elem.scalar, prim, offset: at };
+            at += apart(round_up(rows * leaf.width(), 64));
+            leaves.push(leaf);
         }
         let arena = at;
         at = round_up(at + tensor::tile_arena_bytes(cx, &roots, rows as u64)? as i64, 64);
@@ -225,7 +268,7 @@ impl Tile {
 
     /// Bytes that are written for a row: operands, what is kept, tensors.
     fn row_bytes(&self, cx: &Cx<'_>, layout: &RowLayout) -> Result<u64> {
-        let leaves: u64 = self.leaves.iter().map(|leaf| leaf.prim.bytes() as u64).sum();
+        let leaves: u64 = self.leaves.iter().map(|leaf| leaf.width() as u64).sum();
         Ok(leaves + layout.width() as u64 + tensor::tile_row_bytes(cx, &self.roots)?)
     }
 
@@ -242,9 +285,10 @@ impl Tile {
     fn append<'b>(&self, cx: &Cx<'_>, env: &Env<'b>, tile: V<'b>, n: V<'b>, layout: &mut RowLayout) -> Result<()> {
         let b = env.b;
         for leaf in &self.leaves {
-            let value = eval(cx, env, leaf.node)?;
-            let at = tile.at(leaf.offset).index(n, leaf.prim.bytes() as i64);
-            b.store(at, 0, leaf_value(value, leaf.prim));
+            let at = tile.at(leaf.offset).index(n, leaf.width());
+            for (i, part) in leaf.parts.iter().enumerate() {
+                b.store(at, (i * leaf.prim.bytes()) as i64, leaf_value(eval(cx, env, *part)?, leaf.prim));
+            }
         }
         let mut values = vec![];
         for kept in &self.kept {
@@ -282,11 +326,7 @@ impl Tile {
     ) -> Result<()> {
         let b = env.b;
         let tile = self.of(b, env.frame, env.worker);
-        let leaf = |node: Node| {
-            let leaf = self.leaves.iter().find(|l| l.node == node)?;
-            let strides = vec![leaf.prim.bytes() as i64];
-            Some(View { base: tile.at(leaf.offset), elem: leaf.elem, strides, inner: vec![] })
-        };
+        let leaf = |node: Node| Some(self.leaves.iter().find(|l| l.node == node)?.view(tile));
         let views = tensor::lower_tile(cx, b, env.frame, tile.at(self.arena), n, &self.roots, &leaf)?;
         pipeline::for_each(b, (b.i64(0), n), |i| {
             let row = tile.at(self.rows_at).index(i, layout.width());
@@ -365,7 +405,7 @@ fn leaf_nodes(cx: &Cx<'_>, roots: &[Node]) -> BTreeSet<Node> {
         if !seen.insert(node) {
             continue;
         }
-        if is_row_value(cx, node) {
+        if is_leaf(cx, node) {
             leaves.insert(node);
         } else {
             stack.extend(cx.graph.dependencies(node));
@@ -389,20 +429,23 @@ fn kept(cx: &Cx<'_>, project: Node) -> Vec<Kept> {
     all
 }
 
-/// Produces the rows of a projection with tensor operators.
+/// Produces the rows of a projection with tensor operators; of those whose key a build side has `marked` already, none.
 pub fn produce<'b>(
     cx: &Cx<'_>,
     env: &Env<'b>,
     project: Node,
     range: (V<'b>, V<'b>),
+    marked: Option<&Marked>,
     consume: &mut Consume<'_>,
 ) -> Result<()> {
     let tile = Tile::plan(cx, project)?;
     let input = cx.graph.inputs(project)[0];
     let mut layout = RowLayout::default();
     let mut flush = None;
-    let leaves: Vec<Node> = tile.leaves.iter().map(|leaf| leaf.node).collect();
-    pipeline::produce(cx, env, input, range, &leaves, &mut |env| {
+    let leaves: Vec<Node> = tile.leaves.iter().flat_map(|leaf| leaf.parts.iter().copied()).collect();
+    let marked = marked.filter(|marked| marked.ends_early(cx, project, &leaves));
+    let failing: Vec<Node> = leaves.iter().copied().filter(|leaf| can_fail(cx.graph, *leaf)).collect();
+    let mut add = |env: &Env<'_>| -> Result<()> {
         let b = env.b;
         let memory = tile.of(b, env.frame, env.worker);
         let n = b.load(Ty::I64, memory, 0);
@@ -413,6 +456,14 @@ pub fn produce<'b>(
         let full = (n + 1).eq(b.i64(tile.rows));
         b.if_(full, || run_tile(b, env.frame, memory, func, b.i64(tile.rows)));
         Ok(())
+    };
+    pipeline::produce(cx, env, input, range, &leaves, &mut |env| match marked {
+        Some(marked) => {
+            // Whether a program fails does not depend on which of its rows came first.
+            failing.iter().try_for_each(|leaf| eval(cx, env, *leaf).map(|_| ()))?;
+            pipeline::when(env.b, marked.wants(cx, env)?, || add(&env.branch()))
+        }
+        None => add(env),
     })?;
     let func = flush.ok_or_else(|| unsupported(cx, project, "a projection of no rows"))?;
     let (b, frame) = (env.b, env.frame);
@@ -435,9 +486,15 @@ pub fn produce<'b>(
         scans: None,
         once: false,
         fused: tile.roots.iter().map(|r| cx.describe(*r)).collect(),
-        materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker", tile.rows)],
+        materialised: vec![format!("{operator}: {} rows, {bytes} bytes a worker{}", tile.rows, found(marked))],
     });
     Ok(())
+}
+
+/// Which rows do not come, for `explain`.
+fn found(marked: Option<&Marked>) -> &'static str {
+    let ends = marked.is_some_and(|marked| matches!(marked.access(), Some(Access::Flags(_))));
+    if ends { ", none whose key was found" } else { "" }
 }
 
 /// Runs the operators on a tile of `n` rows, on this worker, and empties it.

@@ -8,6 +8,7 @@ use super::aggregate::ordered::{self, SortedColumn};
 use super::aggregate::{self, InPipeline, group_join};
 use super::env::{Env, Place};
 use super::expr::eval;
+use super::join::flags::Marked;
 use super::materialise::{self, Spans};
 use super::select::{self, Selection};
 use super::sideways::Hints;
@@ -45,6 +46,11 @@ pub trait Sink {
     /// Expressions that it evaluates on every row.
     fn expressions(&self, _cx: &Cx<'_>) -> Vec<Node> {
         vec![]
+    }
+
+    /// The keys that it marks, if it is a build side.
+    fn marked(&self) -> Option<Rc<Marked>> {
+        None
     }
 
     /// What the sink writes, for `explain`.
@@ -85,8 +91,8 @@ fn task<'b>(cx: &Cx<'_>, env: &Env<'b>, table: Node, tile: (V<'b>, V<'b>), sink:
         Some(key) => ordered::align_tile(cx, env, &key, tile)?,
         None => tile,
     };
-    let expressions = sink.expressions(cx);
-    produce(cx, env, table, tile, &expressions, &mut |env| sink.row(cx, env))?;
+    let hints = Hints { expressions: sink.expressions(cx).into(), marked: sink.marked(), ..Hints::default() };
+    produce_hinted(cx, env, table, tile, &hints, &mut |env| sink.row(cx, env))?;
     sink.end(cx, env)
 }
 
@@ -263,7 +269,9 @@ fn produce_hinted<'b>(
                 when(env.b, keep, || consume(&env.branch()))
             })
         }
-        Op::Project { .. } if !batch::roots(cx, table).is_empty() => batch::produce(cx, env, table, tile, consume),
+        Op::Project { .. } if !batch::roots(cx, table).is_empty() => {
+            batch::produce(cx, env, table, tile, hints.marked.as_deref(), consume)
+        }
         Op::Project { .. } => produce_hinted(cx, env, inputs[0], tile, hints, consume),
         Op::Join { .. } => {
             let probe = join::prepare(cx, table)?;

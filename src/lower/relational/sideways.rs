@@ -9,6 +9,7 @@
 
 use super::env::{Env, Place};
 use super::join::directory::{Access, Index};
+use super::join::flags::Marked;
 use super::join::{self, Join, Probe};
 use super::scan::{self, LaneForm};
 use super::value::Range;
@@ -40,6 +41,8 @@ pub struct Hints {
     pub ahead: Vec<Ahead>,
     /// Expressions that will be evaluated on every row that comes.
     pub expressions: Rc<[Node]>,
+    /// The keys that a build side marks: rows whose key was found need not come.
+    pub marked: Option<Rc<Marked>>,
 }
 
 impl Hints {
@@ -85,7 +88,7 @@ impl Hints {
             pays
         });
         let ahead = self.ahead.iter().filter(|ahead| ahead.scan == scan).cloned().collect();
-        Hints { tests, ahead, expressions: Rc::default() }
+        Hints { tests, ahead, ..Hints::default() }
     }
 
     /// For `explain`.

@@ -107,7 +107,7 @@ fn reads_single(cx: &Cx<'_>, node: Node) -> bool {
 }
 
 /// Is the node values of one row side by side?
-fn is_stacked(cx: &Cx<'_>, node: Node) -> bool {
+pub fn is_stacked(cx: &Cx<'_>, node: Node) -> bool {
     *cx.graph.op(node) == Op::Stack && cx.graph.inputs(node).iter().all(|input| is_row_value(cx, *input))
 }
 

@@ -23,6 +23,8 @@ type Result<T> = std::result::Result<T, LowerError>;
 
 /// Rows of a matrix that go through a network together.
 const ROWS: u64 = 256;
+/// The same where trees are among it: they have little to keep for a row, and those that stop early leave rows over at the end.
+const ROWS_WITH_TREES: u64 = 1024;
 
 /// Stages beyond which the function that calls them is not optimised: it does nothing else, and optimising it takes
 /// longer than in proportion to its length.
@@ -49,11 +51,13 @@ pub(super) fn schedule(graph: &Graph, nodes: &[Node], roots: &[Node]) -> (Schedu
     let images = nodes.iter().any(|n| is_image(graph.op(*n)));
     let Some((dim, itemed)) = find_items(graph, nodes, roots) else { return whole(graph, nodes) };
     let known = dim.as_const();
+    let trees = nodes.iter().any(|n| matches!(graph.op(*n), graph::Op::TreeEnsemble(_)));
+    let most = if trees { ROWS_WITH_TREES } else { ROWS };
     let (size, rows) = match known {
         _ if images => (Size::Now(1), Some(1)),
-        Some(n) if n <= 2 * ROWS => (Size::Now(n), Some(n)),
-        Some(n) if n % ROWS == 0 => (Size::Now(ROWS), Some(ROWS)),
-        _ => (Size::Items, Some(ROWS)),
+        Some(n) if n <= 2 * most => (Size::Now(n), Some(n)),
+        Some(n) if n % most == 0 => (Size::Now(most), Some(most)),
+        _ => (Size::Items, Some(most)),
     };
     (Schedule { items: Items { dim: Some(dim), size }, rows }, itemed)
 }

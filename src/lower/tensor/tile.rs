@@ -33,7 +33,7 @@ const IMAGES: u64 = 4;
 const ALIGN: u64 = 64;
 
 fn is_leaf(cx: &Cx<'_>, node: Node) -> bool {
-    crate::lower::relational::batch::is_row_value(cx, node)
+    crate::lower::relational::batch::is_leaf(cx, node)
 }
 
 /// Extents of a node behind the rows, which have to be known.
@@ -115,7 +115,7 @@ pub fn tile_arena_bytes(cx: &Cx<'_>, roots: &[Node], max_rows: u64) -> Result<u6
 /// Computes `roots` for the `n` rows of a tile, serially or with the help of idle workers; gives them row-major in
 /// `arena` (memory of [`tile_arena_bytes`], 64-byte aligned), valid until it is used again.
 ///
-/// `leaf` gives the columns of the tile. The leading dimension of every root is the rows of the table.
+/// `leaf` gives the columns of the tile, and those that are put side by side. The leading dimension of every root is the rows of the table.
 pub fn lower_tile<'b>(
     cx: &Cx<'_>,
     b: &'b Builder,

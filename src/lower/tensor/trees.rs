@@ -9,7 +9,13 @@
 //!   bits, of which the lowest that is left is the leaf (Lucchese et al., "QuickScorer", 2015). For trees of up to 64 leaves.
 //! - *choice*: trees filled up to the same few levels; all splits are tested, and leaves chosen from the bottom up.
 //! - *walk*: each row goes down on its own, by gathers, as many levels as the tree has. For large trees.
+//!
+//! Where nothing but a comparison is asked of the sums, they end as soon as it is decided ([`early`], by [`bounds`]).
 
+pub mod bounds;
+pub mod early;
+
+use self::early::Early;
 use super::eval::{At, Eval};
 use super::plan::{Kind, Place};
 use super::planner::{Planner, Result};
@@ -111,6 +117,11 @@ impl Table {
         let at = 4 * self.words.len() as i64;
         self.words.extend(words);
         at
+    }
+
+    /// The end of the splits of a tree, where trees say that.
+    fn end_of_splits(&self, form: Form, tree: usize) -> u32 {
+        if matches!(form, Form::Bits(_)) { self.words[self.trees as usize / 4 + 3 * tree + 1] } else { 0 }
     }
 
     fn packed(&self) -> Vec<u64> {
@@ -227,6 +238,10 @@ pub struct Trees {
     form: Form,
     nan_left: bool,
     outputs: u64,
+    /// What the sums of the first output begin with.
+    base: f32,
+    /// How they stop early, if they do.
+    early: Option<Early>,
     /// About how many instructions a vector of rows costs.
     cost: u64,
     layout: Table,
@@ -271,8 +286,13 @@ impl Planner<'_, '_> {
             return Err(self.plan.unsupported(node, what));
         }
         let (form, cost) = Form::choose(forest, lanes as u64);
-        let places = Places { used: used.clone(), stride: 4 * vectors * lanes };
-        let layout = Table::new(forest, form, &places);
+        let mut early = self.asked(node).and_then(|asked| Early::plan(forest, asked, lanes, vectors));
+        let stride = early.as_ref().map_or(4 * vectors * lanes, |early| early.stride(vectors));
+        let places = Places { used: used.clone(), stride };
+        let mut layout = Table::new(forest, form, &places);
+        if let Some(early) = &mut early {
+            early.append(forest, form, &mut layout);
+        }
         let words = layout.packed();
         let bytes = 8 * words.len() as u64;
         let label = format!("the trees of {}", self.label(node));
@@ -285,12 +305,15 @@ impl Planner<'_, '_> {
             form,
             nan_left: has_nan_left(forest),
             outputs: forest.base.len() as u64,
+            base: forest.base.first().map_or(0.0, |base| base.get()),
+            early,
             cost,
             layout,
             table,
             out: out.clone(),
         };
-        self.finish(node, node, out, "trees", Kind::Trees(Box::new(trees)));
+        let name = if trees.early.is_some() { "trees_stopped_early" } else { "trees" };
+        self.finish(node, node, out, name, Kind::Trees(Box::new(trees)));
         Ok(())
     }
 }
@@ -311,11 +334,17 @@ impl Trees {
     /// Number of work items, which are blocks of rows, and about how many instructions each costs.
     pub fn work<'b>(&self, lanes: i64, size: &dyn Fn(&Size) -> V<'b>) -> (V<'b>, u64) {
         let rows = self.vectors * lanes;
-        ((size(&self.out.axes[0].size) + (rows - 1)) / rows, self.cost * self.vectors as u64)
+        let cost = self.cost * self.vectors as u64;
+        // Blocks that go through the phases together are called together.
+        let together = self.early.as_ref().map_or(1, |early| early.blocks as u64);
+        ((size(&self.out.axes[0].size) + (rows - 1)) / rows, cost / together)
     }
 
     /// Writes the code for work items `lo..hi`.
     pub fn emit<'b>(&self, ev: &Eval<'_, 'b>, lo: V<'b>, hi: V<'b>) {
+        if let Some(early) = &self.early {
+            return self.emit_early(ev, early, lo, hi);
+        }
         let b = ev.b;
         let lanes = Trees::lanes(ev);
         let rows = self.vectors * lanes;
@@ -370,8 +399,14 @@ impl Trees {
         let record = block.table.at(self.layout.outputs).index(output, 8);
         let base = b.load_invariant(Ty::F32, record, 0).splat(block.ev.lanes());
         let end = block.index(record, 4);
-        let carried: Vec<V<'b>> = std::iter::once(from[1]).chain((0..self.vectors).map(|_| base)).collect();
-        let carried = b.for_carry(from[0], end, 1, &carried, |tree, carried| {
+        let (split, sums) = self.add(block, from, end, &self.each(|_| base));
+        ([end, split], sums)
+    }
+
+    /// What the trees from a tree and its first split on add to sums; and the split after them.
+    fn add<'b>(&self, block: &Block<'_, '_, 'b>, from: [V<'b>; 2], end: V<'b>, sums: &[V<'b>]) -> (V<'b>, Vec<V<'b>>) {
+        let carried: Vec<V<'b>> = std::iter::once(from[1]).chain(sums.iter().copied()).collect();
+        let carried = block.ev.b.for_carry(from[0], end, 1, &carried, |tree, carried| {
             let (next, leaves) = match self.form {
                 Form::Bits(bits) => self.bits(block, tree, carried[0], bits),
                 Form::Choice(levels) => (carried[0], self.choice(block, tree, levels)),
@@ -380,7 +415,7 @@ impl Trees {
             let sums = carried[1..].iter().zip(leaves).map(|(sum, leaf)| *sum + leaf);
             std::iter::once(next).chain(sums).collect()
         });
-        ([end, carried[0]], carried[1..].to_vec())
+        (carried[0], carried[1..].to_vec())
     }
 
     fn each<T>(&self, value: impl FnMut(i64) -> T) -> Vec<T> {

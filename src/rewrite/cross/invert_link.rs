@@ -42,15 +42,15 @@ pub fn invert_link(graph: &Graph, node: Node) -> Option<Patch> {
 }
 
 /// A comparison with a constant.
-struct Test {
+pub(super) struct Test {
     node: Node,
     op: CompareOp,
     /// What is compared.
-    x: Node,
+    pub(super) x: Node,
 }
 
 impl Test {
-    fn of(graph: &Graph, node: Node) -> Option<Test> {
+    pub(super) fn of(graph: &Graph, node: Node) -> Option<Test> {
         let (Op::Compare(op), &[a, b]) = (graph.op(node), graph.inputs(node)) else { return None };
         let (op, x) = match (graph.op(a), graph.op(b)) {
             (Op::Const(_), Op::Const(_)) => return None,
@@ -62,9 +62,14 @@ impl Test {
         ordered.then_some(Test { node, op, x })
     }
 
+    /// Is it true of values that are high enough, or low enough?
+    pub(super) fn passes_high(&self) -> bool {
+        matches!(self.op, CompareOp::Gt | CompareOp::Ge)
+    }
+
     /// The test of `x`, which stands for the end of the chain, that is true for the same values.
     fn inverted(&self, chain: &Chain, patch: &mut Patch, x: Node) -> Option<Node> {
-        let rises = matches!(self.op, CompareOp::Gt | CompareOp::Ge) == chain.rises;
+        let rises = self.passes_high() == chain.rises;
         if chain.steps.is_empty() || chain.undefined.is_some_and(|low| low != rises) {
             return None;
         }
@@ -80,22 +85,22 @@ impl Test {
 }
 
 /// Monotone steps from a float to a value.
-struct Chain<'g> {
+pub(super) struct Chain<'g> {
     graph: &'g Graph,
     /// Where it begins.
-    x: Node,
+    pub(super) x: Node,
     scalar: Scalar,
     /// The first one first.
-    steps: Vec<Node>,
+    pub(super) steps: Vec<Node>,
     /// Does the value rise with `x`?
-    rises: bool,
+    pub(super) rises: bool,
     /// Is a step without a value for low (true) or high `x`?
     undefined: Option<bool>,
 }
 
 impl<'g> Chain<'g> {
     /// The longest chain that ends in `node`.
-    fn below(graph: &'g Graph, node: Node) -> Option<Chain<'g>> {
+    pub(super) fn below(graph: &'g Graph, node: Node) -> Option<Chain<'g>> {
         let mut steps = vec![];
         let (mut x, mut end) = (node, node);
         let mut taken = 0;
@@ -123,7 +128,7 @@ impl<'g> Chain<'g> {
     }
 
     /// Is the test true where `x` has this value? By the naive evaluator.
-    fn holds(&self, test: &Test, value: f64) -> Option<bool> {
+    pub(super) fn holds(&self, test: &Test, value: f64) -> Option<bool> {
         let mut alone = Graph::new();
         let mut last = alone.add(Op::Const(Literal::float(self.scalar, value)?), &[]).ok()?;
         for &node in self.steps.iter().chain([&test.node]) {
@@ -185,7 +190,7 @@ fn finite(graph: &Graph, node: Node) -> Option<f64> {
 
 /// The least (`rises`) or greatest float for which `holds` is true, where it turns once; `None` if it does not turn
 /// among finite numbers.
-fn turn(scalar: Scalar, rises: bool, holds: &dyn Fn(f64) -> Option<bool>) -> Option<f64> {
+pub(super) fn turn(scalar: Scalar, rises: bool, holds: &dyn Fn(f64) -> Option<bool>) -> Option<f64> {
     let most = if scalar == Scalar::F32 { ordinal(f32::MAX.into(), scalar) } else { ordinal(f64::MAX, scalar) };
     let (mut fails, mut found) = if rises { (-most, most) } else { (most, -most) };
     if holds(number(fails, scalar))? || !holds(number(found, scalar))? {

@@ -9,6 +9,7 @@ mod prune_model_inputs;
 mod prune_trees;
 mod split_linear_over_join;
 mod star;
+mod stop_trees;
 mod weights;
 
 pub use drop_zero_weights::drop_zero_weights;
@@ -19,3 +20,4 @@ pub use invert_link::invert_link;
 pub use prune_model_inputs::prune_model_inputs;
 pub use prune_trees::prune_trees;
 pub use split_linear_over_join::split_linear_over_join;
+pub use stop_trees::stop_trees;

@@ -15,6 +15,11 @@ pub fn can_fail(graph: &Graph, expression: Node) -> bool {
 
 /// Can one of the expressions fail?
 pub fn any_can_fail(graph: &Graph, expressions: &[Node]) -> bool {
+    any_can_fail_but(graph, expressions, &[])
+}
+
+/// Can one of the expressions fail where none of these nodes has?
+pub fn any_can_fail_but(graph: &Graph, expressions: &[Node], known: &[Node]) -> bool {
     let mut seen = HashSet::new();
     let mut stack = expressions.to_vec();
     while let Some(node) = stack.pop() {
@@ -22,6 +27,7 @@ pub fn any_can_fail(graph: &Graph, expressions: &[Node]) -> bool {
             continue;
         }
         match graph.op(node) {
+            _ if known.contains(&node) => {}
             Op::Column(name) => stack.extend(maker(graph, graph.inputs(node)[0], name)),
             _ if fails_itself(graph, node) => return true,
             _ => stack.extend(graph.dependencies(node)),

@@ -6,114 +6,82 @@ use super::super::hash;
 use super::super::layout::{RowField, RowLayout};
 use super::super::materialise::{self, Lists};
 use super::super::pipeline::{self, Sink, when};
-use super::super::sideways::FLAGS_PAD;
 use super::super::value::{Range, Value, both_valid};
-use super::directory::{self, Access, Index, Rows, Slots, offset};
+use super::directory::{self, Access, Index, Rows, Slots};
+use super::flags::{FLAG_LANES, Marked, flag_bytes};
 use super::{Join, Probe, is_unique, kept, key, plain};
 use crate::lower::context::Cx;
 use crate::lower::error::Result;
-use crate::lower::frame::{Slot, round_up, run_handle, workers};
+use crate::lower::frame::{Slot, run_handle, workers};
 use quearn_backends::abi;
 use quearn_stage::graph::Elem;
 use quearn_stage::low::{Builder, Prim, Ty, V};
 use std::rc::Rc;
 
-/// Bytes of flags of which each worker has a copy, at most: what stays in its second-level cache.
-const MOST_COPIED: i64 = 2 << 20;
-/// The same for each row of the build side.
-const COPIED_A_ROW: f64 = 4.0;
-/// Flags in a register.
-const FLAG_LANES: u16 = 64;
 /// Registers of flags that a worker brings together at a time.
 const UNITED: i64 = 1 << 10;
 
 struct Build {
-    join: Join,
+    marked: Rc<Marked>,
     columns: Vec<(String, Elem)>,
-    /// Does a combination of keys have one row at most?
-    unique: bool,
     lists: Lists,
-    slots: Slots,
     operator: String,
     layout: RowLayout,
     fields: Vec<usize>,
-    access: Option<Access>,
-    /// Has each worker flags of its own?
-    copies: bool,
+    /// Is it known what rows look like?
+    planned: bool,
 }
 
 /// Emits the pipeline of the right side and the passes after it.
 pub fn build(cx: &Cx<'_>, join: Join) -> Result<Probe> {
     let operator = format!("build side of {}", cx.describe(join.node));
     let right = join.right;
+    let unique = is_unique(cx, right, &join.right_keys());
     let mut sink = Build {
         columns: kept(cx, &join),
-        unique: is_unique(cx, right, &join.right_keys()),
         lists: Lists::new(cx, &operator),
-        slots: Slots::new(cx),
         operator,
         layout: RowLayout::with_header(abi::ENTRY_KEYS),
         fields: vec![],
-        access: None,
-        copies: false,
-        join,
+        planned: false,
+        marked: Rc::new(Marked::new(join, Slots::new(cx), unique)),
     };
     pipeline::run(cx, "build", right, &mut sink)?;
-    let access = sink.access.expect("planned with the first row");
+    let (access, slots) = (sink.marked.access().expect("planned with the first row"), sink.marked.slots);
     if let Access::Flags(range) = access
-        && sink.copies
+        && sink.marked.has_copies()
     {
-        unite(cx, sink.slots.heads, flag_bytes(range));
+        unite(cx, slots.heads, flag_bytes(range));
     }
     arrange(cx, &sink, access);
-    let Build { join, unique, slots, layout, fields, .. } = sink;
-    Ok(Probe { join, layout: Rc::new(layout), fields, access, slots, unique })
+    let Build { marked, layout, fields, .. } = sink;
+    Ok(Probe { join: marked.join.clone(), layout: Rc::new(layout), fields, access, slots, unique })
 }
 
 impl Build {
     fn plan(&mut self, cx: &Cx<'_>, keys: &[Value<'_>], values: &[Value<'_>]) -> Result<Access> {
-        if let Some(access) = self.access {
+        let access = self.marked.choose(cx, keys);
+        if std::mem::replace(&mut self.planned, true) {
             return Ok(access);
         }
         for ((name, elem), value) in self.columns.iter().zip(values) {
             self.layout.add(name, *elem, value);
         }
-        for (&(_, own), value) in self.join.keys.iter().zip(keys) {
+        for (&(_, own), value) in self.marked.join.keys.iter().zip(keys) {
             // Keys in rows are never NULL: rows with a NULL key are left out.
             let elem = elem_of(cx, own)?.scalar.required();
             self.fields.push(self.layout.add("", elem, &value.with_valid(None)));
         }
-        let access = directory::choose(cx, &self.join, keys, self.unique);
-        self.access = Some(access);
-        self.copies = matches!(access, Access::Flags(range) if self.wants_copies(cx, range));
         Ok(access)
-    }
-
-    /// Should each worker have flags of its own? Where all of them see the same keys in no order, each new flag of a shared array
-    /// takes the cache line away from the others. It pays while a copy stays in the second-level cache, and there are not many
-    /// more flags to bring together than rows.
-    fn wants_copies(&self, cx: &Cx<'_>, range: Range) -> bool {
-        let bytes = flag_bytes(range);
-        !self.in_order(cx) && bytes <= MOST_COPIED && bytes as f64 <= COPIED_A_ROW * cx.estimate.rows(self.join.right)
-    }
-
-    /// The flags that a worker sets.
-    fn flags<'b>(&self, b: &'b Builder, frame: V<'b>, worker: V<'b>, range: Range) -> V<'b> {
-        let first = self.slots.heads.get(b, frame);
-        if self.copies { first.index(worker, flag_bytes(range)) } else { first }
-    }
-
-    /// Do rows come in order of the only key, so that threads see different ones?
-    fn in_order(&self, cx: &Cx<'_>) -> bool {
-        self.join.keys.iter().all(|&(_, own)| cx.estimate.column(own).is_some_and(|column| column.stats.sorted))
     }
 }
 
 impl Sink for Build {
     fn row<'b>(&mut self, cx: &Cx<'_>, env: &Env<'b>) -> Result<()> {
-        let keys = self.join.keys.iter().map(|&(other, own)| key(cx, env, own, other));
+        let (join, slots) = (&self.marked.join, self.marked.slots);
+        let keys = join.keys.iter().map(|&(other, own)| key(cx, env, own, other));
         let keys = keys.collect::<Result<Vec<_>>>()?;
-        let values = self.columns.iter().map(|(name, _)| column::column(cx, env, self.join.right, name));
+        let values = self.columns.iter().map(|(name, _)| column::column(cx, env, join.right, name));
         let values = values.collect::<Result<Vec<_>>>()?;
         let access = self.plan(cx, &keys, &values)?;
         let b = env.b;
@@ -121,23 +89,22 @@ impl Sink for Build {
         when(b, valid, || {
             match access {
                 Access::Flags(range) => {
-                    let flags = self.flags(b, env.frame, env.worker, range);
-                    let flag = flags.index(offset(keys[0], range), 1);
+                    let flag = self.marked.flag(env, keys[0], range);
                     let set = || b.store(flag, 0, b.bool(true));
                     // A store takes the cache line away from other threads, even if it changes nothing: where all of them
                     // see the same keys it is worth a branch.
-                    match self.copies || self.in_order(cx) {
+                    match self.marked.has_copies() || self.marked.in_order(cx) {
                         true => set(),
                         false => b.if_(!b.load(Ty::BOOL, flag, 0), set),
                     }
                     return Ok(());
                 }
                 Access::Bits(range) => {
-                    directory::mark_bit(self.slots.heads.get(b, env.frame), keys[0], range);
+                    directory::mark_bit(slots.heads.get(b, env.frame), keys[0], range);
                     return Ok(());
                 }
                 Access::Array { key, index: index @ Index::Rank(_), .. } => {
-                    index.mark(self.slots.ranks.get(b, env.frame), keys[key]);
+                    index.mark(slots.ranks.get(b, env.frame), keys[key]);
                 }
                 _ => {}
             }
@@ -153,17 +120,22 @@ impl Sink for Build {
         })
     }
 
+    fn marked(&self) -> Option<Rc<Marked>> {
+        Some(Rc::clone(&self.marked))
+    }
+
     fn allocate(&mut self, cx: &Cx<'_>) -> Result<()> {
-        match self.access {
+        let slots = self.marked.slots;
+        match self.marked.access() {
             Some(Access::Flags(range)) => {
-                zeros(cx, self.slots.heads, flag_bytes(range), self.copies, &self.operator);
+                zeros(cx, slots.heads, flag_bytes(range), self.marked.has_copies(), &self.operator);
             }
             Some(Access::Bits(range)) => {
                 let bytes = 8 * (range.count().unwrap_or(0) as i64 / 64 + 1);
-                zeros(cx, self.slots.heads, bytes, false, &self.operator);
+                zeros(cx, slots.heads, bytes, false, &self.operator);
             }
             Some(Access::Array { index: index @ Index::Rank(_), .. }) => {
-                zeros(cx, self.slots.ranks, index.words() * abi::RANK_BYTES, false, &self.operator);
+                zeros(cx, slots.ranks, index.words() * abi::RANK_BYTES, false, &self.operator);
             }
             _ => {}
         }
@@ -173,9 +145,9 @@ impl Sink for Build {
     fn describe(&self) -> String {
         let bytes = self.layout.width();
         let keys = |index: Index| index.range().count().unwrap_or(0);
-        let structure = match self.access {
+        let structure = match self.marked.access() {
             Some(Access::Flags(r)) => {
-                let each = if self.copies { " a worker" } else { "" };
+                let each = if self.marked.has_copies() { " a worker" } else { "" };
                 return format!("{}: {} bytes of key flags{each}", self.operator, r.count().unwrap_or(0));
             }
             Some(Access::Bits(r)) => {
@@ -202,11 +174,6 @@ fn zeros(cx: &Cx<'_>, slot: Slot, bytes: i64, each: bool, operator: &str) {
         let copies = if each { workers(b, frame) } else { b.i64(1) };
         slot.set(b, frame, cx.alloc(b, frame, copies * bytes, &operator));
     });
-}
-
-/// Bytes of the flags of a range, whole registers of [`FLAG_LANES`].
-fn flag_bytes(range: Range) -> i64 {
-    round_up(range.count().unwrap_or(0) as i64 + FLAGS_PAD, FLAG_LANES.into())
 }
 
 /// A step that brings the flags of all workers together in those of the first.
@@ -238,8 +205,8 @@ fn arrange(cx: &Cx<'_>, build: &Build, access: Access) {
     let bytes = key.as_ref().map_or(0, |key| key.stored.bytes());
     let place = key.map_or(0, |key| key.offset);
     // Sums of floats depend on the order in which they are added.
-    let in_order = cx.sums_floats && !build.unique;
-    let (lists, block, width) = (build.lists, build.slots.block, build.layout.width());
+    let in_order = cx.sums_floats && !build.marked.unique;
+    let (lists, block, width) = (build.lists, build.marked.slots.block, build.layout.width());
     let operator = build.operator.clone();
     cx.step(move |cx, b, frame| {
         let [_, first, workers, stride] = lists.arguments(b, frame);

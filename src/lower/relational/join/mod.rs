@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`directory`] | how keys find rows: the structures and the choice between them |
 //! | [`unique`] | which keys have one row at most |
+//! | [`flags`] | keys of which only the occurrence matters, and how they end the search for a match early |
 //! | [`build`] | the pipeline that writes the rows of the right side out, and the step that arranges them |
 //! | [`probe`] | the code that looks up the current row of the left side |
 
 pub mod build;
 pub mod directory;
+pub mod flags;
 pub mod probe;
 pub mod unique;
 
