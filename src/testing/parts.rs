@@ -83,8 +83,8 @@ mod tests {
         for seed in 0..50 {
             let parts = Parts::random(seed, 3);
             let models = |graph: &Graph| graph.reachable().iter().filter(|n| *graph.op(**n) == Op::MatMul).count();
-            assert_eq!(models(&parts.whole.graph), models(&parts.model), "seed {seed}");
-            assert!(models(&parts.query) == 0);
+            // The query may have some of its own, on the right side of a join.
+            assert_eq!(models(&parts.whole.graph), models(&parts.query) + models(&parts.model), "seed {seed}");
         }
     }
 }

@@ -126,6 +126,7 @@ impl Planner<'_, '_> {
         };
         users.filter(|user| !self.inside.contains(user)).filter_map(reader).max()
     }
+
     /// The last of the nodes that values are made from element by element, of those that take a stage of their own.
     fn last_made(&self, values: &[Node]) -> Option<Node> {
         let (mut seen, mut stack, mut last) = (HashSet::new(), values.to_vec(), None);

@@ -6,40 +6,15 @@
 //! therefore be written naively. Rust's own control flow leaves no trace in the program.
 
 use super::inst::*;
+use super::scopes::Scopes;
 use super::simplify::{Simplified, simplify};
 use super::ty::{Prim, Ty};
-use foldhash::{HashMap, HashMapExt};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// An operation and the type of its result: two that are equal give one value.
-type Key = (Op, Ty);
-
-/// A block that is being written.
-struct Scope {
-    block: Block,
-    /// What was made in it, and may not be shared behind it.
-    made: Vec<Key>,
-}
-
-impl Scope {
-    fn new(block: Block) -> Scope {
-        Scope { block, made: vec![] }
-    }
-}
-
-/// A value to share, and how many scopes there are around the one that it was made in.
-#[derive(Clone, Copy)]
-struct Shared {
-    value: Value,
-    depth: usize,
-}
-
 struct State {
     func: Func,
-    scopes: Vec<Scope>,
-    /// Values of all open scopes.
-    shared: HashMap<Key, Shared>,
+    scopes: Scopes,
     /// Instructions that go before everything else in the entry block: constants and hoisted loads.
     prologue: Vec<Inst>,
 }
@@ -122,7 +97,7 @@ impl Builder {
             func.values.push(ValueData { ty, def: ValueDef::Param(i as u32) });
             func.params.push(Value(i as u32));
         }
-        let state = State { func, scopes: vec![Scope::new(entry)], shared: HashMap::new(), prologue: vec![] };
+        let state = State { func, scopes: Scopes::new(entry), prologue: vec![] };
         Builder { module, state: RefCell::new(state) }
     }
 
@@ -148,8 +123,8 @@ impl Builder {
 
     fn finish(self) -> FuncId {
         let ok = self.i32(0).id;
-        let State { mut func, scopes, prologue, .. } = self.state.into_inner();
-        debug_assert_eq!(scopes.len(), 1, "unbalanced scopes");
+        let State { mut func, scopes, prologue } = self.state.into_inner();
+        debug_assert_eq!(scopes.depth(), 0, "unbalanced scopes");
         let entry = &mut func.blocks[func.entry.index()];
         entry.insts.splice(0..0, prologue);
         entry.yields = vec![ok];
@@ -171,18 +146,18 @@ impl Builder {
         let first = matches!(op, Op::Const(_) | Op::Alloca { .. });
         let pure = op.effect() == Effect::Pure;
         let key = (op, ty);
-        if let Some(found) = state.shared.get(&key).filter(|_| pure) {
-            return self.v(found.value);
+        if let (true, Some(found)) = (pure, state.scopes.find(&key)) {
+            return self.v(found);
         }
         let (inst, results) = state.func.add_inst(key.0.clone(), &[ty]);
-        let depth = if first { 0 } else { state.scopes.len() - 1 };
+        let depth = if first { 0 } else { state.scopes.depth() };
         if first {
             state.prologue.push(inst);
         } else {
             state.push(inst);
         }
         if pure {
-            state.share(key, results[0], depth);
+            state.scopes.share(key, results[0], depth);
         }
         self.v(results[0])
     }
@@ -199,12 +174,12 @@ impl Builder {
         let (block, params) = {
             let state = &mut *self.state.borrow_mut();
             let block = state.func.add_block(params);
-            state.scopes.push(Scope::new(block));
+            state.scopes.open(block);
             (block, state.func.block(block).params.clone())
         };
         let yields = body(params.into_iter().map(|id| self.v(id)).collect());
         let mut state = self.state.borrow_mut();
-        state.close();
+        state.scopes.close();
         state.func.blocks[block.index()].yields = yields.iter().map(|v| v.id).collect();
         block
     }
@@ -276,7 +251,7 @@ impl Builder {
     /// The current place in the function, for [`Builder::at_mark`].
     pub fn mark(&self) -> Mark {
         let state = self.state.borrow();
-        let block = state.scopes.last().expect("the entry scope is never popped").block;
+        let block = state.scopes.here();
         Mark { block, at: state.func.blocks[block.index()].insts.len() }
     }
 
@@ -315,12 +290,12 @@ impl Builder {
         let state = &mut *self.state.borrow_mut();
         debug_assert!(matches!(state.func.values[ptr.id.index()].def, ValueDef::Param(_)));
         let key = (Op::Load { ptr: ptr.id, offset, align: ty.prim.bytes() as u16, invariant: true }, ty);
-        if let Some(found) = state.shared.get(&key).filter(|found| found.depth == 0) {
-            return self.v(found.value);
+        if let Some(found) = state.scopes.find_outermost(&key) {
+            return self.v(found);
         }
         let (inst, results) = state.func.add_inst(key.0.clone(), &[ty]);
         state.prologue.push(inst);
-        state.share(key, results[0], 0);
+        state.scopes.share(key, results[0], 0);
         self.v(results[0])
     }
 
@@ -513,25 +488,8 @@ impl Builder {
 
 impl State {
     fn push(&mut self, inst: Inst) {
-        let block = self.scopes.last().expect("the entry scope is never popped").block;
+        let block = self.scopes.here();
         self.func.blocks[block.index()].insts.push(inst);
-    }
-
-    fn share(&mut self, key: Key, value: Value, depth: usize) {
-        self.scopes[depth].made.push(key.clone());
-        self.shared.insert(key, Shared { value, depth });
-    }
-
-    /// Closes the innermost scope: what was made in it is shared no longer.
-    fn close(&mut self) {
-        let depth = self.scopes.len() - 1;
-        let made = self.scopes.pop().into_iter().flat_map(|scope| scope.made);
-        for key in made {
-            // A load may have been hoisted meanwhile.
-            if self.shared.get(&key).is_some_and(|shared| shared.depth == depth) {
-                self.shared.remove(&key);
-            }
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`ty`] | types |
 //! | [`inst`] | instructions, functions, modules |
 //! | [`build`] | the builder: staged values `V` that are folded, shared and dropped while they are built |
+//! | `scopes` | the open blocks of a builder, and what is shared in them |
 //! | [`simplify`] | the laws by which a new instruction is folded |
 //! | [`verify`](mod@verify) | what a well-formed module is |
 //! | [`print`](mod@print), [`parse`](mod@parse) | the text form, both ways |
@@ -14,6 +15,7 @@ pub mod build;
 pub mod inst;
 pub mod parse;
 pub mod print;
+mod scopes;
 pub mod simplify;
 pub mod ty;
 pub mod verify;
