@@ -51,7 +51,10 @@ impl Grid {
         let greatest = |tree: &Tree| tree.leaves().map(|leaf| f64::from(leaf.abs())).fold(0.0, f64::max);
         let base = f64::from(forest.base.first()?.get().abs());
         let most = forest.trees.iter().map(greatest).sum::<f64>() + base;
-        if !most.is_finite() || most > f64::from(f32::MAX) / 4.0 {
+        // Limits and leaves that are no numbers have no place in an order: `max` passes over them.
+        let is_ordered =
+            |tree: &Tree| !tree.leaves().any(f32::is_nan) && tree.splits().all(|s| !s.limit.get().is_nan());
+        if !forest.trees.iter().all(is_ordered) || !most.is_finite() || most > f64::from(f32::MAX) / 4.0 {
             return None;
         }
         // Each addition of f32 is off by half a unit in the last place of the sum at most.
@@ -205,5 +208,12 @@ mod tests {
         let tree = |leaf| Tree::new(0, [Step::Leaf(leaf)]).unwrap();
         assert_eq!(Grid::new(&Forest::new(1, [0.0]).with(tree(f32::INFINITY)), &[1]), None);
         assert_eq!(Grid::new(&Forest::new(1, [f32::MAX]), &[0]), None);
+    }
+
+    #[test]
+    fn what_is_no_number_has_no_bounds() {
+        assert_eq!(Grid::new(&Forest::new(1, [0.0]).with(Tree::new(0, [Step::Leaf(f32::NAN)]).unwrap()), &[1]), None);
+        let steps = [split(0, f32::NAN), Step::Leaf(1.0), Step::Leaf(2.0)];
+        assert_eq!(Grid::new(&Forest::new(1, [0.0]).with(Tree::new(0, steps).unwrap()), &[1]), None);
     }
 }
