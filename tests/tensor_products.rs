@@ -82,3 +82,25 @@ fn products_of_more_tiles_than_are_packed_at_a_time() {
     product(1, Scalar::F32, &[], [601, 300, 7]);
     product(2, Scalar::F32, &[], [9, 400, 301]);
 }
+
+/// A transposed value that an earlier operation computes for itself, and that a product wants in memory.
+#[test]
+fn operands_that_were_read_before_they_are_stored() {
+    for (seed, [rows, depth, cols]) in [[40, 300, 24], [300, 40, 64], [7, 600, 20]].into_iter().enumerate() {
+        for is_left in [true, false] {
+            let mut m = Maker::new(700 + seed as u64);
+            let lies = if is_left { [depth, rows] } else { [cols, depth] };
+            let x = m.tensor(Scalar::F32, &dims(&lies), 0, false);
+            let value = m.add(Op::Unary(UnaryOp::Tanh), &[x]);
+            let turned = m.add(Op::Transpose(vec![1, 0]), &[value]);
+            let sums = m.add(Op::Reduce { op: ReduceOp::Sum, axes: vec![1], keep: false }, &[turned]);
+            let shape = if is_left { [depth, cols] } else { [rows, depth] };
+            let other = m.tensor(Scalar::F32, &dims(&shape), 0, false);
+            let operands = if is_left { [turned, other] } else { [other, turned] };
+            let product = m.add(Op::MatMul, &operands);
+            let again = m.add(Op::Unary(UnaryOp::Exp), &[turned]);
+            let more = m.add(Op::Reduce { op: ReduceOp::Sum, axes: vec![0], keep: false }, &[again]);
+            m.check(&format!("left {is_left}, {rows} x {depth} x {cols}"), &[sums, product, more], &[]);
+        }
+    }
+}

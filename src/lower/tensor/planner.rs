@@ -343,7 +343,12 @@ impl<'g> Planner<'_, 'g> {
             Op::Iota(_) => check_elem(self.graph(), node),
             Op::Input { name, .. } => self.input(node, name),
             Op::Transpose(perm) => {
-                if let Some(spec) = self.plan.home(self.inputs(node)[0]) {
+                let input = self.inputs(node)[0];
+                // In memory before anybody reads it there, as above: products want what they turn there.
+                if self.users.get(&node).map_or(0, Vec::len) > 1 {
+                    self.stored(input)?;
+                }
+                if let Some(spec) = self.plan.home(input) {
                     let spec = spec.permuted(perm);
                     self.plan.homes.insert(node, spec);
                 }
