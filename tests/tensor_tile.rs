@@ -35,7 +35,7 @@ impl Rows {
         for backend in backends() {
             let catalog = quearn::data::Catalog::default();
             let cx = Cx::new(&self.g, &[], &catalog);
-            let bytes = tensor::tile_arena_bytes(&cx, &[root], most as u64).unwrap();
+            let bytes = tensor::TileBytes::of(&cx, &[root]).unwrap().arena(most as u64);
             let out = cx.frame.bind(Bind::Output { index: 0 });
             let count = cx.frame.bind(Bind::Rows { table: "t".into() });
             let arena = cx.frame.slot(Ty::PTR);
@@ -194,6 +194,6 @@ fn rows_that_depend_on_others_are_an_error() {
     let y = rows.g.add(Op::Binary(BinaryOp::Sub), &[a, sum]).unwrap();
     let catalog = quearn::data::Catalog::default();
     let cx = Cx::new(&rows.g, &[], &catalog);
-    let error = tensor::tile_arena_bytes(&cx, &[y], 10).unwrap_err();
+    let error = tensor::TileBytes::of(&cx, &[y]).unwrap_err();
     assert!(error.to_string().contains("depend on other rows"), "{error}");
 }

@@ -12,6 +12,7 @@ use super::relational::dictionary::{CleanDict, Table as DictTable};
 use super::relational::join::Probe;
 use super::relational::materialise::{SingleRow, Spans};
 use super::relational::needed::Needed;
+use super::tensor::TileBytes;
 use crate::data::Catalog;
 pub use crate::data::{Fact, Form};
 use crate::estimate::Estimator;
@@ -108,6 +109,8 @@ pub struct Cx<'g> {
     pub(super) indexes: Memo<(Node, String), (Slot, Slot)>,
     /// Group-joins whose right side was lowered.
     pub(super) group_joins: Memo<Node, Rc<GroupJoin>>,
+    /// Memory of the tensor operators of a tile, by their results.
+    pub(super) tile_bytes: RefCell<HashMap<Vec<Node>, TileBytes>>,
     /// What the scan of the pipeline that is being generated does for joins, for `explain`.
     pub(super) hinted: RefCell<HashMap<Node, String>>,
     facts: RefCell<Vec<Fact>>,
@@ -149,6 +152,7 @@ impl<'g> Cx<'g> {
             joins: Memo::default(),
             indexes: Memo::default(),
             group_joins: Memo::default(),
+            tile_bytes: RefCell::default(),
             hinted: RefCell::default(),
             facts: RefCell::default(),
             notes: RefCell::default(),

@@ -19,7 +19,7 @@ use crate::lower::error::{LowerError, Result};
 use crate::lower::frame::{Slot, round_up, workers};
 use crate::lower::moves::{Count, MoveKind, Stride};
 use crate::lower::once::is_scalar_input;
-use crate::lower::tensor::{self, View, storage};
+use crate::lower::tensor::{self, TileBytes, View, storage};
 use quearn_stage::graph::fails::can_fail;
 use quearn_stage::graph::{Elem, Node, Op, Scalar, Ty as GraphTy};
 use quearn_stage::low::{Builder, CastOp, FuncId, Prim, Ty, V};
@@ -217,8 +217,8 @@ fn unsupported(cx: &Cx<'_>, node: Node, what: &str) -> LowerError {
 /// Rows of a tile: as many as keep its intermediate tensors small. A network that takes its rows one by one in the same
 /// memory has much to compute for each: a few rows are work enough, and more would leave too few tiles to share out.
 fn tile_rows(cx: &Cx<'_>, project: Node, roots: &[Node]) -> Result<i64> {
-    let one = tensor::tile_arena_bytes(cx, roots, 1)?;
-    let each = tensor::tile_arena_bytes(cx, roots, 2)?.saturating_sub(one).max(1);
+    let bytes = TileBytes::of(cx, roots)?;
+    let each = bytes.arena(2).saturating_sub(bytes.arena(1)).max(1);
     let most = if lookup::at_source(cx, project).is_some() { FOUND } else { 1024 };
     Ok((TILE_BYTES / each).clamp(4, most).min(tensor::tile_row_limit(cx, roots)) as i64)
 }
@@ -255,7 +255,7 @@ impl Tile {
             leaves.push(leaf);
         }
         let arena = at;
-        at = round_up(at + tensor::tile_arena_bytes(cx, &roots, rows as u64)? as i64, 64);
+        at = round_up(at + TileBytes::of(cx, &roots)?.arena(rows as u64) as i64, 64);
         let (memory, stride) = (cx.frame.slot(Ty::PTR), cx.frame.slot(Ty::I64));
         Ok(Tile { roots, leaves, kept: kept(cx, project), rows, arena, rows_at: at, memory, stride })
     }
@@ -269,7 +269,7 @@ impl Tile {
     /// Bytes that are written for a row: operands, what is kept, tensors.
     fn row_bytes(&self, cx: &Cx<'_>, layout: &RowLayout) -> Result<u64> {
         let leaves: u64 = self.leaves.iter().map(|leaf| leaf.width() as u64).sum();
-        Ok(leaves + layout.width() as u64 + tensor::tile_row_bytes(cx, &self.roots)?)
+        Ok(leaves + layout.width() as u64 + TileBytes::of(cx, &self.roots)?.row())
     }
 
     fn allocate(&self, cx: &Cx<'_>, layout: &RowLayout, operator: &str) {

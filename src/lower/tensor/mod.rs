@@ -26,8 +26,8 @@
 //! | `joint` | results, such as a weight's next value, that are made with the gradient that they follow from |
 //! | [`target`] | the vector unit |
 //!
-//! Invariant: a stage's function gets everything through its record and writes one buffer, or one for each result; the values it gives do not
-//! depend on how its work items are shared among workers.
+//! Invariant: a stage's function gets everything through its record and writes one buffer, or one for each result; the
+//! values it gives do not depend on how its work items are shared among workers.
 
 pub mod arena;
 pub mod attention;
@@ -69,4 +69,4 @@ pub use program::lower_program;
 pub use random::random;
 pub use spec::storage;
 pub use target::Target;
-pub use tile::{View, lower_tile, tile_arena_bytes, tile_row_bytes, tile_row_limit};
+pub use tile::{TileBytes, View, lower_tile, tile_row_limit};

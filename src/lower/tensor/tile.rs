@@ -73,12 +73,50 @@ pub fn tile_row_limit(cx: &Cx<'_>, roots: &[Node]) -> u64 {
     }
 }
 
-/// Bytes that [`lower_tile`] writes for each row, about.
-pub fn tile_row_bytes(cx: &Cx<'_>, roots: &[Node]) -> Result<u64> {
-    let (plan, schedule) = tile_plan(cx, roots)?;
-    let [fixed, per_item] = written(&plan);
-    let results: u64 = roots.iter().map(|root| row_bytes(cx, *root)).sum();
-    Ok(fixed.div_ceil(schedule.rows.unwrap_or(1).max(1)) + per_item + results)
+/// How much memory [`lower_tile`] needs for some roots.
+#[derive(Clone, Copy, Debug)]
+pub struct TileBytes {
+    /// Scratch memory whatever the number of rows, and for each.
+    scratch: [u64; 2],
+    /// Bytes that are written whatever the number of rows, and for each.
+    written: [u64; 2],
+    /// Rows that go through the operators together, if that is known.
+    rows: Option<u64>,
+    /// Results, and bytes of them for a row.
+    results: [u64; 2],
+}
+
+impl TileBytes {
+    /// Plans the operators, once for all who ask.
+    pub fn of(cx: &Cx<'_>, roots: &[Node]) -> Result<TileBytes> {
+        if let Some(&known) = cx.tile_bytes.borrow().get(roots) {
+            return Ok(known);
+        }
+        let (plan, schedule) = tile_plan(cx, roots)?;
+        let params: Vec<Vec<Param>> =
+            plan.stages.iter().map(|s| Functions::params(&plan, s)).collect::<Result<Vec<_>>>()?;
+        let params: Vec<&[Param]> = params.iter().map(Vec::as_slice).collect();
+        let bytes = TileBytes {
+            scratch: layouts(&plan, &params).map(|layout| layout.bytes),
+            written: written(&plan),
+            rows: schedule.rows,
+            results: [roots.len() as u64, roots.iter().map(|root| row_bytes(cx, *root)).sum()],
+        };
+        cx.tile_bytes.borrow_mut().insert(roots.to_vec(), bytes);
+        Ok(bytes)
+    }
+
+    /// Bytes of scratch memory for tiles of at most `max_rows` rows.
+    pub fn arena(&self, max_rows: u64) -> u64 {
+        let ([fixed, per_item], [results, row]) = (self.scratch, self.results);
+        fixed + per_item * self.rows.unwrap_or(max_rows) + row * max_rows + ALIGN * results
+    }
+
+    /// Bytes that are written for each row, about.
+    pub fn row(&self) -> u64 {
+        let [fixed, per_item] = self.written;
+        fixed.div_ceil(self.rows.unwrap_or(1).max(1)) + per_item + self.results[1]
+    }
 }
 
 fn tile_plan<'g>(cx: &Cx<'g>, roots: &[Node]) -> Result<(Plan<'g>, Schedule)> {
@@ -100,20 +138,8 @@ fn tile_plan<'g>(cx: &Cx<'g>, roots: &[Node]) -> Result<(Plan<'g>, Schedule)> {
     Ok((source.plan()?, source.schedule.0))
 }
 
-/// Bytes of scratch memory that [`lower_tile`] needs for tiles of at most `max_rows` rows.
-pub fn tile_arena_bytes(cx: &Cx<'_>, roots: &[Node], max_rows: u64) -> Result<u64> {
-    let (plan, schedule) = tile_plan(cx, roots)?;
-    let params: Vec<Vec<Param>> =
-        plan.stages.iter().map(|s| Functions::params(&plan, s)).collect::<Result<Vec<_>>>()?;
-    let params: Vec<&[Param]> = params.iter().map(Vec::as_slice).collect();
-    let [fixed, per_item] = layouts(&plan, &params);
-    let rows = schedule.rows.unwrap_or(max_rows);
-    let results: u64 = roots.iter().map(|r| row_bytes(cx, *r) * max_rows + ALIGN).sum();
-    Ok(fixed.bytes + per_item.bytes * rows + results)
-}
-
 /// Computes `roots` for the `n` rows of a tile, serially or with the help of idle workers; gives them row-major in
-/// `arena` (memory of [`tile_arena_bytes`], 64-byte aligned), valid until it is used again.
+/// `arena` (memory of [`TileBytes::arena`], 64-byte aligned), valid until it is used again.
 ///
 /// `leaf` gives the columns of the tile, and those that are put side by side. The leading dimension of every root is the rows of the table.
 pub fn lower_tile<'b>(
