@@ -95,6 +95,11 @@ fn all_forms_give_the_same_bits() {
     assert_eq!(missing, None, "forms: {seen:?}");
 }
 
+/// The bits of a number, the same for all that are none.
+fn bits(value: f32) -> u32 {
+    if value.is_nan() { u32::MAX } else { value.to_bits() }
+}
+
 /// Of sums that are only compared with a number, the comparisons; of those that are read where they pass, the sums.
 fn check_asked(forest: &Forest, n: u64, x: &[f32], op: CompareOp, threshold: f32) {
     let sums = expected(forest, x);
@@ -124,13 +129,10 @@ fn check_asked(forest: &Forest, n: u64, x: &[f32], op: CompareOp, threshold: f32
                     threshold
                 }
             })
-            .map(|value| if value.is_nan() { u32::MAX } else { value.to_bits() })
+            .map(bits)
             .collect();
         on_all(&g, &[("x", bytes(x))], &[("n", n as i64)], |backend, found| {
-            let found: Vec<u32> = numbers::<f32>(&found[0])
-                .into_iter()
-                .map(|value| if value.is_nan() { u32::MAX } else { value.to_bits() })
-                .collect();
+            let found: Vec<u32> = numbers::<f32>(&found[0]).into_iter().map(bits).collect();
             assert_eq!(found, expected, "{op:?} {threshold} on {backend}, {n} rows, sums read: {reads}");
         });
     }

@@ -299,8 +299,9 @@ pub fn rewrite_for(
 }
 
 impl Rule {
-    /// The changes that the rule proposes for the whole graph, of which these nodes are needed, at once, and what they rely on. Each is an equation between
-    /// a node and another one made from what is below it, so that together they are as good as one after the other.
+    /// The changes that the rule proposes for the whole graph, of which these nodes are needed, at once, and what they
+    /// rely on. Each is an equation between a node and another one made from what is below it, so that together they are
+    /// as good as one after the other.
     fn proposal(&self, graph: &Graph, reachable: &[Node], catalog: &Catalog) -> Option<(Patch, Vec<Fact>)> {
         let (patch, facts) = match self.apply {
             Apply::Graph(rule) => (rule(graph)?, vec![]),

@@ -26,8 +26,8 @@ impl<'ctx> FuncTranslator<'_, 'ctx> {
         Ok(())
     }
 
-    /// Is this an instruction on vectors or integers of 128 bits, or an atomic one? Of blocks below it, each is asked by itself, and
-    /// calls are always selected on their own.
+    /// Is this an instruction on vectors or integers of 128 bits, or an atomic one? Instructions of blocks below it are
+    /// asked by themselves, and calls are always selected on their own.
     fn is_slow(&self, inst: Inst) -> bool {
         let data = self.func.inst(inst);
         match &data.op {

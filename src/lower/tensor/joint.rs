@@ -86,10 +86,14 @@ impl Planner<'_, '_> {
     /// The nodes outside of steps in the order in which they are planned: as they come, but what follows from products with
     /// several results as soon as it can be made and nobody reads the old values.
     pub(super) fn order(&self) -> Vec<Node> {
+        if self.joint.is_empty() {
+            return self.request.nodes.iter().copied().filter(|node| !self.owners.contains_key(node)).collect();
+        }
         let mut due: BTreeMap<Node, Vec<Node>> = BTreeMap::new();
-        let updates = if self.joint.is_empty() { vec![] } else { Update::of(self.graph()) };
-        let updated: HashMap<Node, Node> =
-            updates.iter().map(|(update, input)| (self.graph().outputs()[update.output].1, *input)).collect();
+        let updated: HashMap<Node, Node> = Update::of(self.graph())
+            .iter()
+            .map(|(update, input)| (self.graph().outputs()[update.output].1, *input))
+            .collect();
         for (product, results) in &self.joint {
             let read = results.iter().filter_map(|r| updated.get(r)).filter_map(|input| self.last_reader(*input));
             let at = read.chain(self.last_made(results)).fold(*product, Node::max);

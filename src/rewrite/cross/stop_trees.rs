@@ -30,16 +30,16 @@ pub fn stop_trees(graph: &Graph, node: Node) -> Option<Patch> {
     }
     let &[table, predicate] = graph.inputs(node) else { return None };
     let Op::Project { names } = graph.op(table) else { return None };
-    let users = Users::of(graph);
-    if !users.only_table(table, node) {
-        return None;
-    }
     conjuncts(graph, predicate).into_iter().find_map(|part| {
         let test = Test::of(graph, part)?;
         let (Op::Column(name), true) = (graph.op(test.x), graph.inputs(test.x) == [table]) else { return None };
         let expression = projected(graph, table, name)?;
         let chain = Chain::below(graph, expression)?;
-        if !is_stoppable(graph, &users, &chain, expression, table) {
+        if !starts_with_trees(graph, &chain) {
+            return None;
+        }
+        let users = Users::of(graph);
+        if !users.only_table(table, node) || !is_read_once(graph, &users, &chain, expression, table) {
             return None;
         }
         if chain.holds(&test, f64::NAN)? {
@@ -68,8 +68,17 @@ pub fn stop_trees(graph: &Graph, node: Node) -> Option<Patch> {
     })
 }
 
-/// Does the chain begin with enough trees of one output, which nobody else reads?
-fn is_stoppable(graph: &Graph, users: &Users<'_>, chain: &Chain<'_>, expression: Node, table: Node) -> bool {
+/// Does the chain begin with enough trees of one output?
+fn starts_with_trees(graph: &Graph, chain: &Chain<'_>) -> bool {
+    let mut x = chain.x;
+    while let Op::Reshape(_) = graph.op(x) {
+        x = graph.inputs(x)[0];
+    }
+    matches!(graph.op(x), Op::TreeEnsemble(forest) if forest.base.len() == 1 && forest.trees.len() >= TREES)
+}
+
+/// Are the trees read by nobody but through the chain?
+fn is_read_once(graph: &Graph, users: &Users<'_>, chain: &Chain<'_>, expression: Node, table: Node) -> bool {
     let mut above = vec![table];
     above.extend(chain.steps.iter().rev());
     let values = chain.steps.iter().rev().chain([&chain.x]);
@@ -88,8 +97,5 @@ fn is_stoppable(graph: &Graph, users: &Users<'_>, chain: &Chain<'_>, expression:
         }
         x = below;
     }
-    match graph.op(x) {
-        Op::TreeEnsemble(forest) => forest.base.len() == 1 && forest.trees.len() >= TREES,
-        _ => false,
-    }
+    true
 }

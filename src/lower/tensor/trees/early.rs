@@ -104,7 +104,7 @@ impl Early {
         if phases < 2 || lanes != LANES || forest.base.len() != 1 || blocks < BLOCKS[1] {
             return None;
         }
-        let done: Vec<usize> = (1..=phases).map(|phase| trees * phase / phases).collect();
+        let done: Vec<usize> = (1..=phases).map(|phase| first_tree(forest, phase, phases)).collect();
         let grid = Grid::new(forest, &done)?;
         Some(Early { asked, grid, phases: phases as i64, blocks, steps: 0, bounds: [0; 2] })
     }
@@ -118,7 +118,7 @@ impl Early {
     /// Appends phases and bounds to the table of the trees.
     pub fn append(&mut self, forest: &Forest, form: Form, table: &mut Table) {
         let phases = self.phases as usize;
-        let first = |phase: usize| forest.trees.len() * phase / phases;
+        let first = |phase: usize| first_tree(forest, phase, phases);
         let steps = (0..phases).flat_map(|phase| {
             let tree = first(phase);
             [tree as u32, if tree == 0 { 0 } else { table.end_of_splits(form, tree - 1) }, first(phase + 1) as u32]
@@ -142,6 +142,11 @@ impl Early {
     fn cells(&self) -> i64 {
         self.grid.bounds.len() as i64 / self.phases
     }
+}
+
+/// The first tree of a phase.
+fn first_tree(forest: &Forest, phase: usize, phases: usize) -> usize {
+    forest.trees.len() * phase / phases
 }
 
 /// The rows that go through the phases: columns of features, sums, cells and rows.
